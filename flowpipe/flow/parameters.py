@@ -1,0 +1,162 @@
+"""The parameters of each flow method, named as in the papers.
+
+The defaults of TV-L1 are those of OpenCV's CUDA solver, which the two-stream and TSN papers used.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Annotated, ClassVar, Literal
+
+import tyro
+
+from flowpipe.errors import ParameterError
+
+
+def check_range(
+    name: str,
+    value: float,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+) -> None:
+    """Raise a ParameterError unless ``low <= value <= high`` (``low < value`` with open_low)."""
+    if not (low < value if open_low else low <= value) or not value <= high:
+        at_least = f"{'more than' if open_low else 'at least'} {low:g}" if low > -math.inf else ""
+        at_most = f"at most {high:g}" if high < math.inf else ""
+        bounds = " and ".join(part for part in (at_least, at_most) if part) or "a number"
+        raise ParameterError(f"{name} is {value!r}; it must be {bounds}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tvl1:
+    """TV-L1 flow of Zach, Pock and Bischof (2007), as OpenCV's CUDA solver computes it."""
+
+    method: ClassVar[str] = "tvl1"
+
+    tau: float = 0.25
+    """Step of the dual ascent, 0 to 0.25."""
+    lambda_: Annotated[float, tyro.conf.arg(name="lambda")] = 0.15
+    """Weight of the data term, for grey levels 0..255; smaller is smoother."""
+    theta: float = 0.3
+    """Coupling between the flow and its auxiliary copy, in pixels."""
+    n_scales: int | Literal["auto"] = 5
+    """Pyramid levels; 'auto' takes as many as keep 16 pixels on the short side."""
+    scale_step: float = 0.8
+    """Size of a level relative to the next finer one, 0 to 1."""
+    warps: int = 5
+    """Times the second frame is warped anew at each level."""
+    epsilon: float = 0.01
+    """Stop a warp when the root mean square change of the flow is below this, in pixels."""
+    iterations: int = 300
+    """At most so many iterations a warp."""
+    median: Literal[1, 3, 5] = 1
+    """Side of the median filter of the flow before each warp, in pixels; 1 is none."""
+    gamma: float = 0.0
+    """Weight of the illumination term; 0 is none."""
+
+    def __post_init__(self) -> None:
+        check_range("tau", self.tau, 0, 0.25, open_low=True)
+        check_range("lambda", self.lambda_, 0, open_low=True)
+        check_range("theta", self.theta, 0, open_low=True)
+        if self.n_scales != "auto":
+            check_range("n_scales", self.n_scales, 1, 100)
+        check_range("scale_step", self.scale_step, 0.1, 0.95)
+        check_range("warps", self.warps, 1, 1000)
+        check_range("epsilon", self.epsilon, 0)
+        check_range("iterations", self.iterations, 1, 100_000)
+        if self.median not in (1, 3, 5):
+            raise ParameterError(f"median is {self.median!r}; it must be 1, 3 or 5")
+        check_range("gamma", self.gamma, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Farneback:
+    """Polynomial-expansion flow of Farnebäck (2003), as OpenCV computes it."""
+
+    method: ClassVar[str] = "farneback"
+
+    levels: int = 5
+    """Pyramid levels, the full size among them."""
+    pyr_scale: float = 0.5
+    """Size of a level relative to the next finer one, 0 to 1."""
+    window: int = 13
+    """Side of the averaging window, in pixels."""
+    iterations: int = 10
+    """Iterations a level."""
+    poly_n: Literal[5, 7] = 5
+    """Side of the neighbourhood of the polynomial expansion, in pixels."""
+    poly_sigma: float = 1.1
+    """Standard deviation of its Gaussian weight, in pixels."""
+    gaussian_window: bool = False
+    """Average with a Gaussian window instead of a box."""
+
+    def __post_init__(self) -> None:
+        check_range("levels", self.levels, 1, 100)
+        check_range("pyr_scale", self.pyr_scale, 0.1, 0.95)
+        check_range("window", self.window, 1, 1000)
+        check_range("iterations", self.iterations, 1, 10_000)
+        if self.poly_n not in (5, 7):
+            raise ParameterError(f"poly_n is {self.poly_n!r}; it must be 5 or 7")
+        check_range("poly_sigma", self.poly_sigma, 0, open_low=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Dis:
+    """Dense inverse search of Kroeger et al. (2016), as OpenCV computes it."""
+
+    method: ClassVar[str] = "dis"
+
+    preset: Literal["ultrafast", "fast", "medium"] = "medium"
+    """OpenCV's named settings; the fields below override it where they are given."""
+    finest_scale: int | None = None
+    """Finest pyramid level computed, 0 is the full size."""
+    patch_size: int | None = None
+    """Side of a patch, in pixels."""
+    patch_stride: int | None = None
+    """Distance between patches, in pixels."""
+    gradient_descent_iterations: int | None = None
+    """Iterations of the patch search."""
+    variational_refinement_iterations: int | None = None
+    """Iterations of the final variational refinement; 0 is none."""
+
+    def __post_init__(self) -> None:
+        if self.preset not in ("ultrafast", "fast", "medium"):
+            raise ParameterError(f"preset is {self.preset!r}; it must be ultrafast, fast or medium")
+        lowest = {"finest_scale": 0, "variational_refinement_iterations": 0}
+        for field in fields(self)[1:]:
+            value = getattr(self, field.name)
+            if value is not None:
+                check_range(field.name, value, lowest.get(field.name, 1), 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Brox:
+    """Warping flow of Brox et al. (2004), as OpenCV's CUDA solver computes it."""
+
+    method: ClassVar[str] = "brox"
+
+    alpha: float = 0.197
+    """Weight of smoothness."""
+    gamma: float = 50.0
+    """Weight of gradient constancy."""
+    scale_step: float = 0.8
+    """Size of a level relative to the next finer one, 0 to 1."""
+    inner_iterations: int = 10
+    """Fixed-point iterations with the data term linearised once."""
+    outer_iterations: int = 77
+    """Warps."""
+    solver_iterations: int = 10
+    """Iterations of the linear solver."""
+
+    def __post_init__(self) -> None:
+        check_range("alpha", self.alpha, 0, open_low=True)
+        check_range("gamma", self.gamma, 0)
+        check_range("scale_step", self.scale_step, 0.1, 0.95)
+        for name in ("inner_iterations", "outer_iterations", "solver_iterations"):
+            check_range(name, getattr(self, name), 1, 10_000)
+
+
+FlowParameters = Tvl1 | Farneback | Dis | Brox

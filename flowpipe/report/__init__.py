@@ -1,0 +1,1 @@
+"""Pictures: flow colours, overlays, plots."""
