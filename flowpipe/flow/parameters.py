@@ -121,15 +121,25 @@ class Dis:
     """Iterations of the patch search."""
     variational_refinement_iterations: int | None = None
     """Iterations of the final variational refinement; 0 is none."""
+    variational_refinement_alpha: float | None = None
+    """Weight of smoothness in the refinement."""
+    variational_refinement_delta: float | None = None
+    """Weight of brightness constancy in the refinement."""
+    variational_refinement_gamma: float | None = None
+    """Weight of gradient constancy in the refinement."""
+    use_mean_normalization: bool | None = None
+    """Compare patches less their means, which cancels changes of brightness."""
+    use_spatial_propagation: bool | None = None
+    """Start a patch from its neighbours' vectors."""
 
     def __post_init__(self) -> None:
         if self.preset not in ("ultrafast", "fast", "medium"):
             raise ParameterError(f"preset is {self.preset!r}; it must be ultrafast, fast or medium")
-        lowest = {"finest_scale": 0, "variational_refinement_iterations": 0}
         for field in fields(self)[1:]:
             value = getattr(self, field.name)
             if value is not None:
-                check_range(field.name, value, lowest.get(field.name, 1), 1000)
+                at_least_one = field.name in ("patch_size", "patch_stride")
+                check_range(field.name, value, 1 if at_least_one else 0, 1000)
 
 
 @dataclass(frozen=True, slots=True)
