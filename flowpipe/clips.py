@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flowpipe.errors import ParameterError
+
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .asf .avi .divx .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .rm .ts .vob "
+    ".webm .wmv .y4m".split()
+)
+"""Suffixes, in lower case, by which a video is found in a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +107,3 @@ class Dataset:
     def class_index(self, label: str) -> int:
         """Position of a class name among :attr:`classes`."""
         return self.classes.index(label)
-
-
-def shard(clips: Sequence[Clip], index: int, count: int) -> list[Clip]:
-    """The ``index``-th of ``count`` parts of the clips, from 1, taking every ``count``-th."""
-    if count < 1 or not 1 <= index <= count:
-        raise ParameterError(f"shard {index}/{count}: the part must be in 1..{max(count, 1)}")
-    return list(clips[index - 1 :: count])

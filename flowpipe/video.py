@@ -158,7 +158,7 @@ def frames(path: str | os.PathLike[str], *, max_frames: int | None = None) -> It
             if count == max_frames:
                 return
             size = size or (picture.width, picture.height)
-            image = picture.to_ndarray(format="bgr24", width=size[0], height=size[1])
+            image = np.asarray(picture.reformat(*size, "bgr24").to_ndarray(), np.uint8)
             yield Frame(_upright(image, picture.rotation), picture.time)
             count += 1
         declared, codec = stream.frames, stream.codec.name
@@ -222,6 +222,16 @@ def _open(path: Path) -> InputContainer:
         container.close()
         raise NotAVideoError(path, f"is not a video but a {container.format.long_name}")
     return container
+
+
+def require_whole(path: str | os.PathLike[str]) -> None:
+    """Raise a TruncatedVideoError if a file is shorter than its container says.
+
+    Reads a few header bytes, so that no work is spent on a video whose last frames are missing.
+    A missing or unreadable file is left to :func:`frames`.
+    """
+    with suppress(OSError):
+        _raise_if_short(Path(path), "its last frames are missing")
 
 
 def _raise_if_short(path: Path, rest: str) -> None:

@@ -21,6 +21,7 @@ from flowpipe.flow.parameters import Brox, Dis, Farneback, FlowParameters, Tvl1
 
 Runtime = Literal["cpu", "opencl", "cuda"]
 
+VERSION: str = cv2.__version__
 METHODS: dict[Runtime, tuple[str, ...]] = {
     "cpu": ("tvl1", "farneback", "dis"),
     "opencl": ("tvl1", "farneback", "dis"),
@@ -114,7 +115,7 @@ class OpencvSolver:
         self, parameters: FlowParameters, runtime: Runtime, height: int, width: int
     ) -> None:
         self.name = f"opencv-{runtime}"
-        self.version: str = cv2.__version__
+        self.version = VERSION
         method = parameters.method
         if reason := why_unavailable(runtime, method):
             raise BackendUnavailableError(f"{method} with {self.name}: {reason}")
@@ -124,7 +125,7 @@ class OpencvSolver:
                 f"frames are {width}x{height}; {method} needs at least {smallest}x{smallest}"
             )
         if runtime == "cuda":
-            self._flow = _CudaFlow(parameters)
+            self._flow: _CpuFlow | _CudaFlow = _CudaFlow(parameters)
         else:
             _check_supported(parameters, runtime)
             solver = _cpu_solver(parameters)

@@ -34,6 +34,11 @@ class Solver(Protocol):
         """(B, H, W) uint8 grey, twice, to (B, 2, H, W) float32 pixels, x then y."""
 
 
+def methods(backend: Backend) -> tuple[str, ...]:
+    """The methods that a backend has, whether or not it runs here."""
+    return opencv.METHODS[_OPENCV[backend]]
+
+
 def why_unavailable(backend: Backend, method: str) -> str | None:
     """None where the backend can compute the method here, else why not and the way out."""
     return opencv.why_unavailable(_OPENCV[backend], method)
@@ -56,6 +61,11 @@ def choose(backend: Backend | Literal["auto"], method: str) -> Backend:
         reasons[candidate] = reason
     told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     raise BackendUnavailableError(f"no solver for {method} here: {told}")
+
+
+def version(backend: Backend) -> str:
+    """Version of the library whose solver the backend is."""
+    return opencv.VERSION
 
 
 def create(parameters: FlowParameters, backend: Backend, height: int, width: int) -> Solver:

@@ -1,0 +1,239 @@
+"""What a stage leaves on disk: atomic files and folders, fingerprints, and ``stage.json``.
+
+A file or folder that stands at its final place is whole: it was written under ``.tmp`` of the
+same output folder, flushed, and renamed. What a killed process leaves in ``.tmp`` is removed by
+the next run on the same machine. ``stage.json`` says everything that determines the outputs of a
+folder, so that two settings are never mixed in one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flowpipe.errors import FlowpipeError, FormatError
+
+Json = dict[str, Any]
+
+TEMPORARY = ".tmp"
+_BLOCK = 1 << 16
+
+
+class StageMismatchError(FlowpipeError):
+    """An output folder holds the outputs of other parameters."""
+
+
+def fingerprint(path: Path) -> Json:
+    """What identifies a source file at a glance: its length and a hash of three of its blocks.
+
+    Reads at most 192 KiB, so that a resumed run over many large files starts at once;
+    :func:`sha256` is the thorough check.
+
+    Returns
+    -------
+    dict
+        ``bytes`` (int) and ``fingerprint`` (32 hexadecimal digits).
+    """
+    size = path.stat().st_size
+    digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
+    with path.open("rb") as file:
+        for start in sorted({0, max(0, (size - _BLOCK) // 2), max(0, size - _BLOCK)}):
+            file.seek(start)
+            digest.update(file.read(_BLOCK))
+    return {"bytes": size, "fingerprint": digest.hexdigest()}
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def to_json(value: Mapping[str, Any]) -> bytes:
+    """Readable JSON with a fixed order of keys, ASCII only, so that any file name survives."""
+    return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode()
+
+
+def read_json(path: Path, data: bytes | None = None) -> Json:
+    """Parse a JSON object.
+
+    Raises
+    ------
+    FormatError
+        It is not one. The path is named.
+    """
+    try:
+        value = json.loads(path.read_bytes() if data is None else data)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{str(path)!r} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise FormatError(
+            f"{str(path)!r} holds a JSON {type(value).__name__}; an object is expected"
+        )
+    return value
+
+
+def short_hash(description: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that name a stage's parameters."""
+    canonical = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(canonical.encode(), digest_size=4).hexdigest()
+
+
+def temporary_file(root: Path) -> Path:
+    """Make an empty file of its own in ``root/.tmp``."""
+    return _make_temporary(root, folder=False)
+
+
+def temporary_folder(root: Path) -> Path:
+    """Make an empty folder of its own in ``root/.tmp``."""
+    return _make_temporary(root, folder=True)
+
+
+def place(temporary: Path, destination: Path) -> None:
+    """Flush a finished file or folder and rename it to its destination, replacing what is there.
+
+    Parameters
+    ----------
+    temporary
+        On the same file system.
+    destination
+        Its parents are made as needed.
+    """
+    for parent, _, names in os.walk(temporary):
+        for name in names:
+            _flush(Path(parent, name))
+        _flush(Path(parent))
+    if temporary.is_file():
+        _flush(temporary)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.replace(destination)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
+            raise
+        old = temporary.with_name(temporary.name + ".old")
+        destination.rename(old)
+        temporary.replace(destination)
+        discard(old)
+    _flush(destination.parent)
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a folder with all it holds; it may be gone already."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes, root: Path) -> None:
+    """Write a small file so that it is there whole or not at all."""
+    temporary = temporary_file(root)
+    try:
+        temporary.write_bytes(data)
+        place(temporary, path)
+    finally:
+        discard(temporary)
+
+
+def remove_stale(root: Path) -> int:
+    """Remove what dead processes of this machine left in ``root/.tmp``; return how many."""
+    folder = root / TEMPORARY
+    removed = 0
+    with contextlib.suppress(FileNotFoundError):
+        for entry in list(folder.iterdir()):
+            host, pid = _owner(entry.name)
+            if host != _host() or pid is None or _alive(pid):
+                continue
+            discard(entry)
+            removed += 1
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return removed
+
+
+def open_stage(path: Path, description: Json, root: Path) -> None:
+    """Make an output folder one stage's own, or check that it is that stage's already.
+
+    Parameters
+    ----------
+    path
+        Where ``stage.json`` stands, or will.
+    description
+        Everything that determines the stage's outputs.
+    root
+        The output folder.
+
+    Raises
+    ------
+    StageMismatchError
+        The folder was begun with other values; the message lists each that differs.
+    """
+    if not path.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, to_json(description), root)
+        return
+    differences = list(_differences(read_json(path), json.loads(json.dumps(description))))
+    if differences:
+        raise StageMismatchError(
+            f"{str(root)!r} holds outputs of other settings ({'; '.join(differences)}); "
+            "use another --out, or remove that folder"
+        )
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new:
+        yield f"{name}: {json.dumps(old)} there, {json.dumps(new)} asked for"
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "_")
+
+
+def _make_temporary(root: Path, *, folder: bool) -> Path:
+    path = root / TEMPORARY / f"{_host()}.{os.getpid()}.{uuid.uuid4().hex}"
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Another run that ends at this moment may take the emptied .tmp away once more.
+        with contextlib.suppress(FileNotFoundError):
+            if folder:
+                path.mkdir()
+            else:
+                path.touch(exist_ok=False)
+            return path
+
+
+def _owner(name: str) -> tuple[str, int | None]:
+    host, _, rest = name.partition(".")
+    pid = rest.partition(".")[0]
+    return host, int(pid) if pid.isdigit() else None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

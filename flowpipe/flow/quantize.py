@@ -1,0 +1,76 @@
+"""Flow to 8 bit and back, in the convention of dense_flow and denseflow.
+
+A grey level is ``round_half_even(255 * (v + bound) / (2 * bound))``, clipped to 0..255, so that
+with a bound of 20 pixels one level is 40/255 = 0.157 px and zero flow is 128. Tools that truncate
+instead of rounding write 127 for zero flow; networks trained on either see the other's as a
+constant drift. Decoding subtracts 128, as the networks' loaders do, so zero flow comes back as
+exactly zero.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import ParameterError
+
+ZERO_LEVEL = 128
+
+
+def to_uint8(flow: NDArray[np.floating], bound: float = 20.0) -> NDArray[np.uint8]:
+    """Quantise flow to grey levels.
+
+    Parameters
+    ----------
+    flow
+        Displacements in pixels, any shape.
+    bound
+        Displacements beyond ``-bound`` and ``bound`` pixels saturate at 0 and 255.
+
+    Returns
+    -------
+    uint8, of the same shape
+        Not-a-number gives 128, zero flow.
+
+    Raises
+    ------
+    ParameterError
+        The bound is not a positive number.
+    """
+    _check_bound(bound)
+    levels = np.rint(255.0 * (np.asarray(flow, np.float64) + bound) / (2.0 * bound))
+    levels = np.nan_to_num(levels, copy=False, nan=ZERO_LEVEL, posinf=255, neginf=0)
+    return np.clip(levels, 0, 255, out=levels).astype(np.uint8)
+
+
+def from_uint8(
+    levels: NDArray[np.uint8], bound: float = 20.0, *, zero: float = ZERO_LEVEL
+) -> NDArray[np.float32]:
+    """Displacements in pixels from grey levels: ``(level - zero) * 2 * bound / 255``.
+
+    Parameters
+    ----------
+    levels
+        Grey levels, any shape.
+    bound
+        The bound that they were quantised with, in pixels.
+    zero
+        The level of zero flow. 128, the field's, keeps still pixels still and puts every other
+        displacement up to one level (0.157 px at bound 20) towards the negative; 127.5 inverts
+        :func:`to_uint8` without bias, within half a level, and turns still pixels into
+        half a level of motion.
+
+    Raises
+    ------
+    ParameterError
+        The bound is not a positive number.
+    """
+    _check_bound(bound)
+    return (np.asarray(levels, np.float32) - np.float32(zero)) * np.float32(2.0 * bound / 255.0)
+
+
+def _check_bound(bound: float) -> None:
+    if not (bound > 0 and math.isfinite(bound)):
+        raise ParameterError(f"bound is {bound!r}; it must be a positive number of pixels")

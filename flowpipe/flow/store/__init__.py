@@ -1,0 +1,24 @@
+"""Flow on disk: write, read, convert between layouts, verify."""
+
+from flowpipe.flow.store.convert import convert
+from flowpipe.flow.store.layouts import LAYOUTS, Layout, LayoutName, layout
+from flowpipe.flow.store.meta import FloatType, FlowMeta
+from flowpipe.flow.store.reader import FlowReader, StoredClip, stored_clips
+from flowpipe.flow.store.verify import remove, verify
+from flowpipe.flow.store.writer import FlowWriter
+
+__all__ = [
+    "LAYOUTS",
+    "FloatType",
+    "FlowMeta",
+    "FlowReader",
+    "FlowWriter",
+    "Layout",
+    "LayoutName",
+    "StoredClip",
+    "convert",
+    "layout",
+    "remove",
+    "stored_clips",
+    "verify",
+]

@@ -1,0 +1,88 @@
+"""Flow from one layout into another, without recoding what can be copied."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.flow.store.layouts import LayoutName, layout
+from flowpipe.flow.store.meta import FloatType, FlowMeta
+from flowpipe.flow.store.reader import FlowReader, StoredClip
+from flowpipe.flow.store.writer import FlowWriter
+
+_WRITERS_OWN = {"clip", "layout", "index_base", "n_flows", "n_images", "bound", "quality", "dtype"}
+_HANDED_ON = [one.name for one in fields(FlowMeta) if one.name not in {*_WRITERS_OWN, "crc32"}]
+
+
+def convert(
+    clip: StoredClip,
+    out: Path,
+    name: LayoutName,
+    *,
+    bound: float | None = None,
+    quality: int = 95,
+    dtype: FloatType = "float32",
+) -> FlowMeta:
+    """Write a clip's flow in another layout.
+
+    JPEGs are copied byte for byte from one 8-bit layout to another with the same bound. Float
+    layouts made from 8 bit remember the bound of their levels, so that going back gives the
+    same levels. RGB frames go along where the new layout holds them.
+
+    Parameters
+    ----------
+    clip
+        The clip as it lies.
+    out
+        Folder of the new layout.
+    name
+        The new layout.
+    bound
+        Of the new 8-bit flow, in pixels; None keeps the one there is, else 20. For 8-bit flow
+        of another tool, which does not say it, the bound that it was written with.
+    quality
+        Of JPEGs that have to be coded.
+    dtype
+        Of a new float layout.
+
+    Raises
+    ------
+    FormatError
+        The clip is not whole.
+    ParameterError
+        The new layout cannot hold the flow.
+    """
+    with FlowReader(clip, bound=bound or 20.0) as reader:
+        meta = reader.meta
+        kind = layout(name, meta.step)
+        new_bound = bound or meta.bound or meta.decoded_bound or 20.0
+        copied = reader.layout.coding == kind.coding == "jpeg" and new_bound == meta.bound
+        n_images = meta.n_images if kind.image else 0
+        with FlowWriter(
+            out, clip.name, kind, bound=new_bound, quality=quality, dtype=dtype
+        ) as writer:
+            for index in range(max(len(reader), n_images)):
+                if index < n_images:
+                    writer.add_image(reader.image_jpeg(index))
+                if index >= len(reader):
+                    continue
+                if copied:
+                    writer.add_jpegs(*reader.jpegs(index))
+                else:
+                    writer.add_flow(_flow(reader, index, to_levels=kind.coding == "jpeg"))
+            known = {key: getattr(meta, key) for key in _HANDED_ON}
+            if kind.coding != "jpeg":
+                known["decoded_bound"] = meta.bound or meta.decoded_bound
+            return writer.commit(**known)
+
+
+def _flow(reader: FlowReader, index: int, *, to_levels: bool) -> NDArray[np.float32]:
+    flow = reader.flow(index)
+    decoded_bound = reader.meta.bound or reader.meta.decoded_bound
+    if to_levels and decoded_bound:
+        # Levels are decoded around 128 and coded around 127.5.
+        flow += np.float32(decoded_bound / 255.0)
+    return flow

@@ -1,0 +1,209 @@
+"""The recipes as flat scripts: from paths to paths, one stage after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from flowpipe import artifacts, discovery, runs
+from flowpipe.errors import FlowpipeError, ParameterError
+from flowpipe.execution import Advance, C, Done, Work
+from flowpipe.flow import store
+from flowpipe.flow.extract import ExtractFlow, FlowStage
+from flowpipe.flow.store import FloatType, LayoutName, StoredClip
+from flowpipe.runs import Shard, Summary
+
+_CONSOLE = Console(stderr=True, highlight=False)
+
+
+def extract_flow(
+    inputs: Sequence[str],
+    out: Path,
+    stage: FlowStage,
+    *,
+    jobs: int,
+    shard: Shard | None = None,
+    overwrite: bool = False,
+) -> Summary:
+    """Extract the flow of videos into a folder.
+
+    Parameters
+    ----------
+    inputs
+        As :func:`flowpipe.discovery.discover` takes them.
+    out
+        The output folder; made if it is not there.
+    stage
+        What is computed.
+    jobs
+        Worker processes.
+    shard
+        The part of the clips to do.
+    overwrite
+        Compute again what is there already.
+
+    Raises
+    ------
+    StageMismatchError
+        The folder holds flow of other parameters.
+    ParameterError, FormatError
+        No videos, or a list that cannot be read.
+    """
+    clips = discovery.discover(inputs)
+    records = store.layout(stage.layout).bookkeeping(out)
+    artifacts.open_stage(records / "stage.json", stage.description(), out)
+    _say(f"{len(clips)} clips, {stage.parameters.method} with {stage.backend}, into {out}")
+    return _run(
+        ExtractFlow(stage, out, overwrite),
+        clips,
+        out=out,
+        records=records,
+        jobs=jobs,
+        shard=shard,
+        unit="pairs",
+    )
+
+
+def export_flow(
+    source: Path,
+    out: Path,
+    layout: LayoutName,
+    *,
+    bound: float | None = None,
+    dtype: FloatType = "float32",
+    quality: int = 95,
+    jobs: int,
+    overwrite: bool = False,
+) -> Summary:
+    """Write stored flow in another layout; see :func:`flowpipe.flow.store.convert`."""
+    clips = list(store.stored_clips(source))
+    if not clips:
+        raise ParameterError(f"{str(source)!r} holds no flow")
+    if source.resolve() == out.resolve():
+        raise ParameterError(f"the flow in {str(source)!r} cannot be exported into its own folder")
+    out.mkdir(parents=True, exist_ok=True)
+    _say(f"{len(clips)} clips, as {layout}, into {out}")
+    work = _Convert(out, layout, bound, dtype, quality, overwrite)
+    records = store.layout(layout).bookkeeping(out)
+    return _run(work, clips, out=out, records=records, jobs=jobs, unit="fields")
+
+
+def verify(source: Path, *, repair: bool, jobs: int) -> Summary:
+    """Check every clip of a folder of flow; see :func:`flowpipe.flow.store.verify`."""
+    clips = list(store.stored_clips(source))
+    if not clips:
+        raise ParameterError(f"{str(source)!r} holds no flow")
+    out = source if source.is_dir() else source.parent
+    return _run(_Verify(repair), clips, out=out, records=None, jobs=jobs, unit="fields")
+
+
+def view(source: Path, out: Path, *, names: Sequence[str], video: bool, jobs: int) -> Summary:
+    """Draw stored flow; see :mod:`flowpipe.report.flow_view`."""
+    clips = list(store.stored_clips(source))
+    known = {clip.name for clip in clips}
+    if unknown := [name for name in names if name not in known]:
+        raise ParameterError(f"{str(source)!r} holds no clip {unknown[0]!r}")
+    chosen = [clip for clip in clips if not names or clip.name in names]
+    if not chosen:
+        raise ParameterError(f"{str(source)!r} holds no flow")
+    out.mkdir(parents=True, exist_ok=True)
+    _say(f"{len(chosen)} clips, drawn into {out}")
+    return _run(_Draw(out, video), chosen, out=out, records=None, jobs=jobs, unit="clips")
+
+
+class DamagedError(FlowpipeError):
+    """Stored flow is not whole, or not of its video."""
+
+    kind = "damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class _Convert:
+    out: Path
+    layout: LayoutName
+    bound: float | None
+    dtype: FloatType
+    quality: int
+    overwrite: bool
+
+    def __call__(self, clip: StoredClip, advance: Advance) -> Done:
+        kind = store.layout(self.layout)
+        there = StoredClip(self.out, clip.name, self.layout)
+        if not self.overwrite and kind.mark(self.out, clip.name).exists():
+            with store.FlowReader(clip) as old, store.FlowReader(there) as new:
+                if new.meta.layout == self.layout and new.meta.source == old.meta.source:
+                    return Done(skipped=True)
+        meta = store.convert(
+            clip,
+            self.out,
+            self.layout,
+            bound=self.bound,
+            quality=self.quality,
+            dtype=self.dtype,
+        )
+        advance(meta.n_flows)
+        return Done()
+
+
+@dataclass(frozen=True, slots=True)
+class _Verify:
+    repair: bool
+
+    def __call__(self, clip: StoredClip, advance: Advance) -> Done:
+        fault = store.verify(clip)
+        if fault is None:
+            return Done()
+        if self.repair:
+            store.remove(clip)
+            fault += "; removed"
+        raise DamagedError(fault)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    out: Path
+    video: bool
+
+    def __call__(self, clip: StoredClip, advance: Advance) -> Done:
+        from flowpipe.flow.store.codecs import encode_png
+        from flowpipe.report import flow_view
+
+        sheet = encode_png(flow_view.contact_sheet(clip))
+        artifacts.write_atomic(self.out / f"{clip.name}.png", sheet, self.out)
+        if self.video:
+            flow_view.write_video(clip, self.out / f"{clip.name}.mp4", self.out)
+        advance(1)
+        return Done()
+
+
+def _run(
+    work: Work[C],
+    clips: Sequence[C],
+    *,
+    out: Path,
+    records: Path | None,
+    jobs: int,
+    unit: str,
+    shard: Shard | None = None,
+) -> Summary:
+    sizes = {clip.name: _size(clip.path) for clip in clips}
+    summary = runs.run(
+        work, clips, out=out, records=records, sizes=sizes, jobs=jobs, shard=shard, unit=unit
+    )
+    _say(str(summary))
+    return summary
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _say(line: str) -> None:
+    _CONSOLE.print(Text(line), soft_wrap=True)

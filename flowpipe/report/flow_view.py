@@ -1,0 +1,171 @@
+"""Stored flow as pictures: a contact sheet and a video of frames beside flow colours.
+
+Colours are Middlebury's, as ``torchvision.utils.flow_to_image`` draws them: hue is the direction,
+saturation the speed. One scale holds for a whole clip, so that a still frame is white.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from flowpipe import video
+from flowpipe.artifacts import discard, place, temporary_file
+from flowpipe.errors import FlowpipeError
+from flowpipe.flow.extract import resized
+from flowpipe.flow.store import FlowReader, StoredClip
+
+Image = NDArray[np.uint8]
+
+_SAMPLED = 32
+_BAR = 22
+_DEFAULT_FPS = 25
+
+
+def colour(flow: NDArray[np.float32], largest: float) -> Image:
+    """Colours of flow.
+
+    Parameters
+    ----------
+    flow
+        (2, H, W) in pixels.
+    largest
+        Speed of full saturation, in pixels; faster motion is drawn as this.
+
+    Returns
+    -------
+    (H, W, 3) uint8 BGR
+    """
+    import torch
+    from torchvision.utils import flow_to_image
+
+    flow = np.nan_to_num(flow, posinf=0, neginf=0)
+    speed = np.hypot(*flow)
+    flow = flow * np.minimum(1, largest / np.maximum(speed, 1e-9))
+    # torchvision scales a batch by its fastest pixel: one such is put beside the flow.
+    scale = np.zeros((2, flow.shape[1], 1), np.float32)
+    scale[0, 0] = largest
+    image = flow_to_image(torch.from_numpy(np.concatenate([flow, scale], 2).astype(np.float32)))
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy()[:, :-1, ::-1])
+
+
+def typical_speed(reader: FlowReader) -> float:
+    """Speed in pixels that 99 % of the pixels stay below, over flow fields spread over a clip."""
+    indices = np.unique(np.linspace(0, len(reader) - 1, _SAMPLED).astype(int))
+    speeds = [np.hypot(*np.nan_to_num(reader.flow(int(index)))) for index in indices]
+    return max(float(np.percentile(np.stack(speeds), 99)), 1.0)
+
+
+def contact_sheet(clip: StoredClip, *, columns: int = 4, rows: int = 3) -> Image:
+    """Frames above their flow, spread over a clip.
+
+    Parameters
+    ----------
+    clip
+        The clip as it lies.
+    columns, rows
+        Number of flow fields shown.
+
+    Returns
+    -------
+    (H, W, 3) uint8 BGR
+    """
+    with FlowReader(clip) as reader:
+        largest = typical_speed(reader)
+        wanted = np.unique(np.linspace(0, len(reader) - 1, columns * rows).astype(int))
+        frames = dict(zip(wanted.tolist(), _frames_at(reader, wanted.tolist()), strict=False))
+        tiles = []
+        for index in wanted.tolist():
+            flow = colour(reader.flow(index), largest)
+            frame = frames.get(index)
+            picture = flow if frame is None else np.vstack([frame, flow])
+            tiles.append(_labelled(picture, f"{index + reader.layout.base}"))
+        title = f"{clip.name}   {len(reader)} fields, full colour at {largest:.1f} px"
+    blank = np.full_like(tiles[0], 255)
+    tiles += [blank] * (-len(tiles) % columns)
+    grid = np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
+    return np.vstack([_text_bar(title, grid.shape[1]), grid])
+
+
+def write_video(clip: StoredClip, path: Path, root: Path) -> None:
+    """Write an mp4 of a clip: each frame beside its flow, at the clip's own rate.
+
+    Parameters
+    ----------
+    clip
+        The clip as it lies.
+    path
+        The mp4.
+    root
+        Output folder, for the atomic write.
+    """
+    temporary = temporary_file(root)
+    try:
+        with FlowReader(clip) as reader, av.open(str(temporary), "w", format="mp4") as container:
+            largest = typical_speed(reader)
+            rate = Fraction(reader.meta.fps or _DEFAULT_FPS).limit_denominator(1001)
+            codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+            stream = container.add_stream(codec, rate=rate)
+            assert isinstance(stream, VideoStream)
+            stream.pix_fmt = "yuv420p"
+            frames = chain(_frames_at(reader, range(len(reader))), _endless_none())
+            for index, frame in zip(range(len(reader)), frames, strict=False):
+                flow = colour(reader.flow(index), largest)
+                picture = flow if frame is None else np.hstack([frame, flow])
+                picture = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
+                if index == 0:
+                    stream.height, stream.width = picture.shape[:2]
+                coded = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")
+                container.mux(stream.encode(coded))
+            container.mux(stream.encode(None))
+        place(temporary, path)
+    finally:
+        discard(temporary)
+
+
+def _frames_at(reader: FlowReader, indices: list[int] | range) -> Iterator[Image]:
+    """Frames of flow fields, in order: the stored ones, else from the video if it is there."""
+    size = (reader.meta.width, reader.meta.height)
+    if reader.meta.n_images:
+        offset = 0 if reader.meta.step > 0 else -reader.meta.step
+        for index in indices:
+            yield reader.image(min(index + offset, reader.meta.n_images - 1))
+        return
+    source = reader.clip.root / str(reader.meta.source.get("path", ""))
+    if not source.is_file():
+        return
+    wanted = set(indices)
+    offset = 0 if reader.meta.step > 0 else -reader.meta.step
+    try:
+        for number, frame in enumerate(video.frames(source)):
+            if number - offset in wanted:
+                yield resized(frame.image, size)
+    except FlowpipeError:
+        return
+
+
+def _endless_none() -> Iterator[None]:
+    while True:
+        yield None
+
+
+def _labelled(picture: Image, text: str) -> Image:
+    framed = cv2.copyMakeBorder(picture, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+    for colour_, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(framed, text, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour_, width)
+    return np.asarray(framed)
+
+
+def _text_bar(text: str, width: int) -> Image:
+    bar = np.full((_BAR, width, 3), 255, np.uint8)
+    printable = text.encode("ascii", "replace").decode()
+    cv2.putText(bar, printable, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (60, 60, 60), 1)
+    return bar
