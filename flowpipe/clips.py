@@ -8,6 +8,15 @@ from pathlib import Path
 
 from flowpipe.errors import ParameterError
 
+# fmt: off
+VIDEO_SUFFIXES = frozenset({
+    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v",
+    ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogg",
+    ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+})
+# fmt: on
+"""What the name of a video ends in, in lower case."""
+
 
 @dataclass(frozen=True, slots=True)
 class Clip:
@@ -71,12 +80,15 @@ class Dataset:
     splits
         The official splits, empty where the set has none. They may name clips that are not on
         disk; :meth:`missing` lists those.
+    absent
+        Names of clips that the set's list has and the disk has not, splits or no splits.
     """
 
     name: str
     clips: tuple[Clip, ...]
     classes: tuple[str, ...] = ()
     splits: tuple[Split, ...] = ()
+    absent: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         seen: dict[str, Clip] = {}
@@ -94,10 +106,10 @@ class Dataset:
             )
 
     def missing(self) -> tuple[str, ...]:
-        """Clip names that a split speaks of and that are not in the set, sorted."""
+        """Clip names that a list or a split speaks of and that are not in the set, sorted."""
         present = {clip.name for clip in self.clips}
         named = {name for split in self.splits for name in (*split.train, *split.test)}
-        return tuple(sorted(named - present))
+        return tuple(sorted(named.union(self.absent) - present))
 
     def class_index(self, label: str) -> int:
         """Position of a class name among :attr:`classes`."""
@@ -105,7 +117,7 @@ class Dataset:
 
 
 def shard(clips: Sequence[Clip], index: int, count: int) -> list[Clip]:
-    """The ``index``-th of ``count`` parts of the clips, from 1, taking every ``count``-th."""
+    """Take the ``index``-th of ``count`` parts of the clips, from 1: every ``count``-th of them."""
     if count < 1 or not 1 <= index <= count:
         raise ParameterError(f"shard {index}/{count}: the part must be in 1..{max(count, 1)}")
     return list(clips[index - 1 :: count])
