@@ -49,10 +49,12 @@ RADIUS = 22.0
 """Mean radius of a shape, in pixels."""
 PAN = 13.0
 """Swing of the camera's pan, in pixels, over one slow period."""
-SHAKE = 2.0
-"""Swing of the camera's shake along each axis, in pixels, over six frames or so."""
-ROLL = 0.03
-"""Swing of the camera's roll, in radians, over half a slow period."""
+SHAKE = 3.0
+"""Swing of the camera's shake along each axis, in pixels, over a fast period."""
+ROLL = 0.05
+"""Swing of the camera's roll, in radians, over a fast period."""
+BREATH = 0.04
+"""Swing of the camera's zoom, log of scale, over a fast period."""
 
 _SUPERSAMPLING = 2
 _SIDES = (0, 3, 4, 5, 6, 8)  # of the polygons a shape is drawn from; 0 is a disc
@@ -116,19 +118,17 @@ def dead_leaves(
     # radii of density r^-3 between the two limits, the largest first so that none is buried
     radii = (largest**-2 + uniform * (smallest**-2 - largest**-2)) ** -0.5
     radii = np.sort(radii)[::-1]
-    colours = _colours(rng, count, saturation, hue)
-    for radius, colour in zip(radii, colours, strict=True):
-        corners = int(rng.integers(3, 7))
-        angles = np.sort(rng.uniform(0, 2 * math.pi, corners))
-        centre = rng.uniform((0, 0), (width, height))
-        points = centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        cv2.fillPoly(
-            image,
-            [np.rint(points * 16).astype(np.int32)],
-            colour.tolist(),
-            lineType=cv2.LINE_AA,
-            shift=4,
-        )
+    colours = _colours(rng, count, saturation, hue).tolist()
+    centres = rng.uniform((0, 0), (width, height), (count, 2))
+    angles = rng.uniform(0, 2 * math.pi, (count, 6))
+    # a corner that repeats the first is none: three to six corners
+    unused = np.arange(6) >= rng.integers(3, 7, (count, 1))
+    angles = np.where(unused, angles[:, :1], angles)
+    angles.sort(axis=1)
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=2) * radii[:, None, None]
+    points = np.rint((points + centres[:, None]) * 16).astype(np.int32)
+    for polygon, colour in zip(points, colours, strict=True):
+        cv2.fillPoly(image, [polygon], colour, lineType=cv2.LINE_AA, shift=4)
     return image
 
 
@@ -156,7 +156,7 @@ class Scene:
     size: tuple[int, int]
     background: Image
     shapes: tuple[Shape, ...]
-    camera: tuple[Swing, ...]  # to x, to y, roll; several for an axis add up; empty stands still
+    camera: tuple[Swing, ...]  # pan x, pan y, shake x, shake y, roll, zoom; empty stands still
 
     @classmethod
     def draw(cls, rng: np.random.Generator, size: tuple[int, int], *, moving: bool) -> Scene:
@@ -164,7 +164,7 @@ class Scene:
         height, width = size
         scale = min(size) / SHORT_SIDE
         fine = _SUPERSAMPLING * scale
-        margin = math.ceil(scale * (PAN + 2 * SHAKE) + ROLL * (width + height)) + 2
+        margin = math.ceil(scale * (PAN + SHAKE) + (ROLL + BREATH) * (width + height) / 2) + 2
         whole = (_SUPERSAMPLING * (height + 2 * margin), _SUPERSAMPLING * (width + 2 * margin))
         background = dead_leaves(rng, whole, 4.5 * fine, 32 * fine, 110)
         shapes = []
@@ -174,15 +174,16 @@ class Scene:
             y = height * rng.uniform(-0.12, 0.12)
             shapes.append(Shape(texture, (x, y)))
         direction = rng.uniform(0, 2 * math.pi)
-        phases = rng.uniform(0, 2 * math.pi, 4)
-        periods = rng.uniform(0.8, 1.25, 4)
+        phases = rng.uniform(0, 2 * math.pi, 5)
+        periods = rng.uniform(0.8, 1.25, 5)
         pan = SLOW_PERIOD * periods[0]
         camera = (
             Swing(scale * PAN * math.cos(direction), pan, phases[0]),
             Swing(scale * PAN * math.sin(direction), pan, phases[0]),
-            Swing(scale * SHAKE, 6 * periods[1], phases[1]),
-            Swing(scale * SHAKE, 6 * periods[2], phases[2]),
-            Swing(ROLL, SLOW_PERIOD / 2 * periods[3], phases[3]),
+            Swing(scale * SHAKE, FAST_PERIOD * periods[1], phases[1]),
+            Swing(scale * SHAKE, FAST_PERIOD * periods[2], phases[2]),
+            Swing(ROLL, FAST_PERIOD * periods[3], phases[3]),
+            Swing(BREATH, FAST_PERIOD * periods[4], phases[4]),
         )
         return cls(size, background, tuple(shapes), camera if moving else ())
 
@@ -231,8 +232,8 @@ class Scene:
         """World to frame at time t, both from the middle of the frame, (3, 3)."""
         if not self.camera:
             return np.eye(3)
-        pan_x, pan_y, shake_x, shake_y, roll = self.camera
-        c, s = math.cos(roll.at(t)), math.sin(roll.at(t))
+        pan_x, pan_y, shake_x, shake_y, roll, zoom = self.camera
+        c, s = (math.exp(zoom.at(t)) * f(roll.at(t)) for f in (math.cos, math.sin))
         return np.array(
             [
                 [c, -s, pan_x.at(t) + shake_x.at(t)],

@@ -122,12 +122,16 @@ def write_synthetic(
     """
     parameters = parameters or Synthetic()
     _claim(root, parameters)
-    takes = list(_takes(parameters))
+    takes = sorted(_takes(parameters), key=lambda take: (take.group, take.number))
+    scene: Scene | None = None
     for done, take in enumerate(takes, start=1):
+        if take.motion == takes[0].motion:
+            scene = None  # a new one, drawn if a clip of it lacks
         path = root / take.path
         if not path.exists():
+            scene = scene or _scene(parameters, take)
             path.parent.mkdir(exist_ok=True)
-            _write_whole(path, _encode(film(parameters, take.path), parameters))
+            _write_whole(path, _encode(_film(parameters, take, scene), parameters))
         if progress is not None:
             progress(done, len(takes))
     if not (root / LIST_NAME).exists():
@@ -158,11 +162,15 @@ def film(parameters: Synthetic, path: str) -> Iterator[Image]:
     take = next((take for take in _takes(parameters) if take.path == path), None)
     if take is None:
         raise ParameterError(f"{path!r} is no clip of {parameters}")
-    scene = Scene.draw(
-        np.random.default_rng([parameters.seed, take.group, take.number]),
-        (parameters.height, parameters.width),
-        moving=take.moving,
-    )
+    return _film(parameters, take, _scene(parameters, take))
+
+
+def _scene(parameters: Synthetic, take: _Take) -> Scene:
+    rng = np.random.default_rng([parameters.seed, take.group, take.number])
+    return Scene.draw(rng, (parameters.height, parameters.width), moving=take.moving)
+
+
+def _film(parameters: Synthetic, take: _Take, scene: Scene) -> Iterator[Image]:
     motion = list(MOTIONS).index(take.motion)
     rng = np.random.default_rng([parameters.seed, take.group, take.number, 1 + motion])
     return scene.film(rng, take.motion, parameters.n_frames)
