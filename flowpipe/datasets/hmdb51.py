@@ -1,8 +1,9 @@
 """HMDB51 (Kuehne et al., 2011): 6766 clips, 51 classes, three official splits.
 
 Each class and split has a list ``<class>_test_split<k>.txt`` of all clips of the class with an id:
-1 is training (70 clips), 2 is test (30 clips), 0 is neither, so that a source film is never in
-both. The name of a file is ``<source>_<class>_<five attributes>_<number>.avi``.
+1 is training (70 clips), 2 is test (30 clips), 0 is neither. The name of a file is
+``<source>_<class>_<five attributes>_<number>.avi``. Clips of a class from one source film are never
+in both halves, but another class may have its clips of the film in the other half.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def hmdb51(root: Path, lists: Path | None = None) -> Dataset:
     Returns
     -------
     Dataset
-        ``hmdb51``: clips ``<class>/<stem>``, grouped by the source film in the file name, classes
-        in the order of their names, splits ``split1`` to ``split3``, or none where there are no
+        ``hmdb51``: clips ``<class>/<stem>``, group ``<class>/<source film>``, classes in the
+        order of their names, splits ``split1`` to ``split3``, or none where there are no
         lists. Clips with the id 0 are in no half of a split.
 
     Raises
@@ -70,7 +71,7 @@ def hmdb51(root: Path, lists: Path | None = None) -> Dataset:
         label = path.parent.name
         found = re.match(rf"(?s)(.+)_{re.escape(label)}_", path.stem)
         name = f"{label}/{path.stem}"
-        clips.append(Clip(path, name, label, found[1] if found else None))
+        clips.append(Clip(path, name, label, f"{label}/{found[1]}" if found else None))
     present = {clip.name for clip in clips}
     listed = {name for uses in ids.values() for name in uses}
     labels = {name.partition("/")[0] for name in present | listed}

@@ -205,7 +205,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
 def _find(root: Path, text: str) -> Path:
     """Absolute path of a listed video, with the suffix it has on disk where the list gives none."""
     path = Path(os.path.normpath(root.absolute() / text))
-    if path.suffix.lower() not in VIDEO_SUFFIXES and not path.is_file():
+    if path.name and path.suffix.lower() not in VIDEO_SUFFIXES and not path.is_file():
         for suffix in sorted(VIDEO_SUFFIXES):
             candidate = path.with_name(path.name + suffix)
             if candidate.is_file():

@@ -28,9 +28,9 @@ def test_ids_are_train_test_and_unused(tmp_path):
         ("split2", (f"shake_hands/{SHAKE}", f"wave/{ODD}"), (f"wave/{WAVE}",)),
     ]
     assert {clip.name: clip.group for clip in found.clips} == {
-        f"wave/{WAVE}": "20060723sfjffbartsinger",
-        f"wave/{ODD}": "#20_(HQ)_Film!",
-        f"shake_hands/{SHAKE}": "A_Beautiful_Mind",
+        f"wave/{WAVE}": "wave/20060723sfjffbartsinger",
+        f"wave/{ODD}": "wave/#20_(HQ)_Film!",
+        f"shake_hands/{SHAKE}": "shake_hands/A_Beautiful_Mind",
     }
     assert found.missing() == ("wave/gone",)
 
