@@ -7,11 +7,14 @@ from pathlib import Path
 
 from flowpipe.errors import ParameterError
 
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .divx .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .rm .ts .vob "
-    ".webm .wmv .y4m".split()
-)
-"""Suffixes, in lower case, by which a video is found in a folder."""
+# fmt: off
+VIDEO_SUFFIXES = frozenset({
+    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v",
+    ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogg",
+    ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+})
+# fmt: on
+"""What the name of a video ends in, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +79,15 @@ class Dataset:
     splits
         The official splits, empty where the set has none. They may name clips that are not on
         disk; :meth:`missing` lists those.
+    absent
+        Names of clips that the set's list has and the disk has not, splits or no splits.
     """
 
     name: str
     clips: tuple[Clip, ...]
     classes: tuple[str, ...] = ()
     splits: tuple[Split, ...] = ()
+    absent: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         seen: dict[str, Clip] = {}
@@ -99,10 +105,10 @@ class Dataset:
             )
 
     def missing(self) -> tuple[str, ...]:
-        """Clip names that a split speaks of and that are not in the set, sorted."""
+        """Clip names that a list or a split speaks of and that are not in the set, sorted."""
         present = {clip.name for clip in self.clips}
         named = {name for split in self.splits for name in (*split.train, *split.test)}
-        return tuple(sorted(named - present))
+        return tuple(sorted(named.union(self.absent) - present))
 
     def class_index(self, label: str) -> int:
         """Position of a class name among :attr:`classes`."""

@@ -159,8 +159,8 @@ def _endless_none() -> Iterator[None]:
 
 def _labelled(picture: Image, text: str) -> Image:
     framed = cv2.copyMakeBorder(picture, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255))
-    for colour_, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(framed, text, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour_, width)
+    cv2.rectangle(framed, (2, 2), (14 + 10 * len(text), 24), (40, 40, 40), cv2.FILLED)
+    cv2.putText(framed, text, (8, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1)
     return np.asarray(framed)
 
 

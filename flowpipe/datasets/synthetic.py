@@ -1,0 +1,236 @@
+"""The synthetic set: made on the fly, and only motion tells its classes apart.
+
+What is drawn is described in :mod:`flowpipe.datasets.scene`. Each scene - background, shapes,
+camera - is filmed once for every class, so that whatever is not motion is the same in all classes.
+A group is a number of scenes, half of them filmed by a camera that pans, shakes and rolls; the
+official splits keep groups whole.
+
+The videos are FFV1 in AVI: lossless, so that neither does compression betray the motion in single
+frames, decoded to the same bits everywhere, and encoded by FFmpeg itself rather than by a library
+that a build may lack.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.codec.context import Flags
+
+from flowpipe.artifacts import to_json, write_atomic
+from flowpipe.clips import Dataset
+from flowpipe.datasets.lists import csv_list
+from flowpipe.datasets.scene import MOTIONS, Image, Scene
+from flowpipe.errors import FormatError, ParameterError
+
+DRAWING = 1
+"""Raised whenever the same parameters give another set."""
+
+PARAMETERS_NAME = "synthetic.json"
+LIST_NAME = "dataset.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Synthetic:
+    """Parameters of the synthetic set; it has six classes."""
+
+    n_groups: int = 6
+    """Groups, at least 2. Clips of a group are never divided between training and test."""
+    clips_per_group: int = 4
+    """Clips of each class in a group, with a still and with a moving camera in turn."""
+    width: int = 160
+    """Width of the frames in pixels, even, at least 48."""
+    height: int = 120
+    """Height of the frames in pixels, even, at least 48."""
+    n_frames: int = 40
+    """Frames of a clip, at least 2."""
+    fps: int = 25
+    """Frames a second."""
+    seed: int = 0
+    """Everything random follows from it."""
+
+    def __post_init__(self) -> None:
+        lowest = {"n_groups": 2, "width": 48, "height": 48, "n_frames": 2, "seed": 0}
+        for name, value in asdict(self).items():
+            low = lowest.get(name, 1)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ParameterError(f"{name} is {value!r}; it must be an integer from {low}")
+        for name in ("width", "height"):
+            if getattr(self, name) % 2:
+                raise ParameterError(f"{name} is {getattr(self, name)}; it must be even")
+
+
+@dataclass(frozen=True, slots=True)
+class _Take:
+    """One clip to film: which class, which scene."""
+
+    motion: str
+    group: int
+    number: int
+
+    @property
+    def moving(self) -> bool:
+        return (self.group + self.number) % 2 == 1
+
+    @property
+    def path(self) -> str:
+        camera = "moving" if self.moving else "still"
+        return f"{self.motion}/g{self.group + 1:02d}_c{self.number + 1:02d}_{camera}.avi"
+
+
+def camera_moves(clip_name: str) -> bool:
+    """Whether a clip of the synthetic set was filmed by a moving camera, by its name."""
+    return clip_name.endswith("_moving")
+
+
+def write_synthetic(
+    root: Path,
+    parameters: Synthetic | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Make the synthetic set in a folder, or what is still lacking of it.
+
+    Writes ``<class>/g<group>_c<clip>_still.avi`` and ``..._moving.avi``, ``dataset.csv`` with the
+    columns ``path,label,group,camera,split1,split2,...``, and ``synthetic.json`` with the
+    parameters. Every file appears whole or not at all, and a file that is there is not made again.
+
+    Parameters
+    ----------
+    root
+        The folder; made where it does not exist.
+    parameters
+        What to make, by default ``Synthetic()``.
+    progress
+        Called after each clip with the number of clips that are there and that there will be.
+
+    Returns
+    -------
+    Dataset
+        As :func:`read_synthetic` reads it.
+
+    Raises
+    ------
+    ParameterError
+        The folder holds something else, or a set of other parameters.
+    """
+    parameters = parameters or Synthetic()
+    _claim(root, parameters)
+    takes = sorted(_takes(parameters), key=lambda take: (take.group, take.number))
+    scene: Scene | None = None
+    for done, take in enumerate(takes, start=1):
+        if take.motion == takes[0].motion:
+            scene = None  # a new one, drawn if a clip of it lacks
+        path = root / take.path
+        if not path.exists():
+            scene = scene or _scene(parameters, take)
+            path.parent.mkdir(exist_ok=True)
+            write_atomic(path, _encode(_film(parameters, take, scene), parameters), root)
+        if progress is not None:
+            progress(done, len(takes))
+    if not (root / LIST_NAME).exists():
+        write_atomic(root / LIST_NAME, _list(parameters).encode(), root)
+    return read_synthetic(root)
+
+
+def read_synthetic(root: Path) -> Dataset:
+    """Read a set that :func:`write_synthetic` has made.
+
+    Returns
+    -------
+    Dataset
+        ``synthetic``: clips ``<class>/g<group>_c<clip>_<camera>``, groups ``g01``, ..., classes in
+        alphabetical order, and up to three splits, each testing on every third group.
+    """
+    if not (root / PARAMETERS_NAME).exists() or not (root / LIST_NAME).exists():
+        raise FormatError(
+            f"{str(root)!r} holds no whole synthetic set: {PARAMETERS_NAME} or {LIST_NAME} lacks; "
+            "make it with write_synthetic"
+        )
+    found = csv_list(root / LIST_NAME)
+    return Dataset("synthetic", found.clips, found.classes, found.splits, found.absent)
+
+
+def film(parameters: Synthetic, path: str) -> Iterator[Image]:
+    """Yield the frames of one clip, BGR uint8 (height, width, 3), by its path in the set."""
+    take = next((take for take in _takes(parameters) if take.path == path), None)
+    if take is None:
+        raise ParameterError(f"{path!r} is no clip of {parameters}")
+    return _film(parameters, take, _scene(parameters, take))
+
+
+def _scene(parameters: Synthetic, take: _Take) -> Scene:
+    rng = np.random.default_rng([parameters.seed, take.group, take.number])
+    return Scene.draw(rng, (parameters.height, parameters.width), moving=take.moving)
+
+
+def _film(parameters: Synthetic, take: _Take, scene: Scene) -> Iterator[Image]:
+    motion = list(MOTIONS).index(take.motion)
+    rng = np.random.default_rng([parameters.seed, take.group, take.number, 1 + motion])
+    return scene.film(rng, take.motion, parameters.n_frames)
+
+
+def _takes(parameters: Synthetic) -> Iterator[_Take]:
+    for motion in MOTIONS:
+        for group in range(parameters.n_groups):
+            for number in range(parameters.clips_per_group):
+                yield _Take(motion, group, number)
+
+
+def _list(parameters: Synthetic) -> str:
+    n_splits = min(3, parameters.n_groups)
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    splits = [f"split{split + 1}" for split in range(n_splits)]
+    writer.writerow(["path", "label", "group", "camera", *splits])
+    for take in _takes(parameters):
+        uses = ["test" if take.group % n_splits == split else "train" for split in range(n_splits)]
+        camera = "moving" if take.moving else "still"
+        writer.writerow([take.path, take.motion, f"g{take.group + 1:02d}", camera, *uses])
+    return out.getvalue()
+
+
+def _claim(root: Path, parameters: Synthetic) -> None:
+    """Make the folder the place of this set, or raise because it is that of something else."""
+    wanted = {"drawing": DRAWING, **asdict(parameters)}
+    path = root / PARAMETERS_NAME
+    if path.exists():
+        try:
+            present = dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise FormatError(f"{str(path)!r} is no JSON object; remove the folder") from error
+        differ = [name for name in wanted if present.get(name) != wanted[name]]
+        if differ:
+            values = ", ".join(f"{name} {present.get(name)} not {wanted[name]}" for name in differ)
+            raise ParameterError(
+                f"{str(root)!r} holds a synthetic set of other parameters ({values}); "
+                "name another folder"
+            )
+    else:
+        root.mkdir(parents=True, exist_ok=True)
+        if any(not entry.name.startswith(".") for entry in root.iterdir()):
+            raise ParameterError(f"{str(root)!r} holds something else; name a new or empty folder")
+        write_atomic(path, to_json(wanted), root)
+
+
+def _encode(frames: Iterator[Image], parameters: Synthetic) -> bytes:
+    file = io.BytesIO()
+    # bitexact: no date, program version or random number goes into the file
+    with av.open(file, "w", format="avi", options={"fflags": "+bitexact"}) as container:
+        options = {"level": "3", "context": "1", "slices": "4"}
+        stream = container.add_stream("ffv1", rate=parameters.fps, options=options)
+        stream.width, stream.height = parameters.width, parameters.height
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        stream.codec_context.flags |= Flags.bitexact
+        for image in frames:
+            planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+        container.mux(stream.encode(None))
+    return file.getvalue()

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import csv
+from pathlib import PurePosixPath
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flowpipe.datasets.lists import csv_list, tsn_lists
+from flowpipe.errors import FormatError, ParameterError
+
+from .trees import make, write
+
+
+def test_three_columns_with_spaces_in_paths(tmp_path):
+    root = make(tmp_path, "my clips/a b.avi", "c.mp4")
+    found = tsn_lists(root, [write(tmp_path / "all.txt", "my clips/a b.avi 120 1", "c.mp4 8 0")])
+    assert found.name == "all"
+    assert found.classes == ("0", "1")
+    assert [(clip.name, clip.label) for clip in found.clips] == [("my clips/a b", "1"), ("c", "0")]
+    assert found.splits == ()
+    assert found.missing() == ()
+
+
+def test_two_columns(tmp_path):
+    root = make(tmp_path, "a b.avi", "c.mp4")
+    found = tsn_lists(root, [write(tmp_path / "l.txt", "a b.avi 1", "c.mp4 0")])
+    assert [clip.path.name for clip in found.clips] == ["a b.avi", "c.mp4"]
+
+
+@pytest.mark.parametrize("file", ["clip 12.avi", "clip.avi"])
+def test_a_list_that_reads_both_ways_is_read_the_way_that_finds_files(tmp_path, file):
+    root = make(tmp_path, file)
+    line = f"{file.removesuffix('.avi')} 0" if "12" in file else "clip 12 0"
+    assert line == "clip 12 0"
+    found = tsn_lists(root, [write(tmp_path / "l.txt", line)])
+    assert [clip.path.name for clip in found.clips] == [file]
+
+
+def test_a_path_without_suffix_finds_the_video(tmp_path):
+    root = make(tmp_path, "v/clip.v2.mkv")
+    found = tsn_lists(root, [write(tmp_path / "l.txt", "v/clip.v2 30 0")])
+    assert [clip.name for clip in found.clips] == ["v/clip.v2"]
+
+
+def test_two_lists_are_a_split_and_missing_clips_stay_in_it(tmp_path):
+    root = make(tmp_path, "a.avi", "b.avi")
+    train = write(tmp_path / "train.txt", "a.avi 5 0", "gone.avi 5 1")
+    test = write(tmp_path / "test.txt", "b.avi 5 1")
+    found = tsn_lists(root, [train, test])
+    (split,) = found.splits
+    assert split.train == ("a", "gone")
+    assert split.test == ("b",)
+    assert found.missing() == ("gone",)
+    assert [clip.name for clip in found.clips] == ["a", "b"]
+
+
+def test_a_clip_missing_from_a_single_list_is_reported(tmp_path):
+    found = tsn_lists(make(tmp_path, "a.avi"), [write(tmp_path / "l", "a.avi 9 0", "b.avi 9 0")])
+    assert found.missing() == ("b",)
+
+
+@pytest.mark.parametrize(
+    "names", [["run", "high jump"], ["0 run", "1 high jump"], ["1 run", "2 high jump"]]
+)
+def test_class_names(tmp_path, names):
+    root = make(tmp_path, "a.avi", "b.avi")
+    labels = write(tmp_path / "classes.txt", *names)
+    lines = write(tmp_path / "l.txt", "a.avi 5 1", "b.avi 5 0")
+    found = tsn_lists(root, [lines], labels)
+    assert found.classes == ("run", "high jump")
+    assert [clip.label for clip in found.clips] == ["high jump", "run"]
+
+
+def test_labels_may_be_names(tmp_path):
+    root = make(tmp_path, "a.avi", "b.avi")
+    found = tsn_lists(root, [write(tmp_path / "l.txt", "a.avi run", "b.avi jump")])
+    assert found.classes == ("jump", "run")
+
+
+def test_windows_line_ends_and_a_byte_order_mark(tmp_path):
+    root = make(tmp_path, "a.avi", "b.avi")
+    path = tmp_path / "l.txt"
+    path.write_bytes(b"\xef\xbb\xbfa.avi 5 0\r\n\r\nb.avi 5 1\r\n")
+    assert [clip.name for clip in tsn_lists(root, [path]).clips] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "line", ["onlyapath.avi", "a.avi 5 -1", "a.avi 5 0.5", "c.avi run 0 x y z"]
+)
+def test_a_malformed_line_is_named(tmp_path, line):
+    root = make(tmp_path, "a.avi", "b.avi", "d.avi")
+    path = write(tmp_path / "bad.txt", "a.avi 7 0", "b.avi 7 0", line, "d.avi 7 0")
+    with pytest.raises(FormatError) as caught:
+        tsn_lists(root, [path])
+    message = str(caught.value)
+    assert "bad.txt" in message
+    assert "line 3" in message
+    assert repr(line) in message
+    assert "path n_frames label" in message
+
+
+def test_a_clip_listed_twice_is_named(tmp_path):
+    path = write(tmp_path / "l.txt", "a.avi 7 0", "./a.avi 7 1")
+    with pytest.raises(FormatError, match=r"line 2.*line 1"):
+        tsn_lists(make(tmp_path, "a.avi"), [path])
+
+
+def test_a_clip_in_both_lists_is_an_error(tmp_path):
+    train, test = (write(tmp_path / name, "a.avi 7 0") for name in ("1.txt", "2.txt"))
+    with pytest.raises(ParameterError, match="both halves"):
+        tsn_lists(make(tmp_path, "a.avi"), [train, test])
+
+
+def test_a_label_beyond_the_class_names_is_an_error(tmp_path):
+    classes = write(tmp_path / "classes.txt", "run")
+    with pytest.raises(FormatError, match=r"line 1.*'1'.*0 to 0"):
+        tsn_lists(make(tmp_path, "a.avi"), [write(tmp_path / "l.txt", "a.avi 7 1")], classes)
+
+
+def test_paths_out_of_the_root_are_named_without_dots(tmp_path):
+    make(tmp_path, "videos/x/a.avi", "videos/y/a.avi")
+    (tmp_path / "lists").mkdir()
+    path = write(tmp_path / "lists" / "l.txt", "../videos/x/a.avi 5 0", "../videos/y/a.avi 5 1")
+    found = tsn_lists(tmp_path / "lists", [path])
+    assert [clip.name for clip in found.clips] == ["x/a", "y/a"]
+    assert found.missing() == ()
+
+
+def test_a_list_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(ParameterError, match=r"nothing\.txt"):
+        tsn_lists(tmp_path, [tmp_path / "nothing.txt"])
+
+
+def test_csv_with_groups_and_splits(tmp_path):
+    make(tmp_path, "a.avi", "b.avi", "c.avi", "d.avi")
+    path = write(
+        tmp_path / "set.csv",
+        "split,path,label,group,remark",
+        "train,a.avi,run,g1,x",
+        "test,b.avi,jump,g2,",
+        "val,c.avi,run,,",
+        ",d.avi,,g2,",
+    )
+    found = csv_list(path)
+    assert found.classes == ("jump", "run")
+    assert [(clip.name, clip.label, clip.group) for clip in found.clips] == [
+        ("a", "run", "g1"),
+        ("b", "jump", "g2"),
+        ("c", "run", None),
+        ("d", None, "g2"),
+    ]
+    assert [(split.name, split.train, split.test) for split in found.splits] == [
+        ("split", ("a",), ("b",)),
+        ("split-val", ("a",), ("c",)),
+    ]
+
+
+def test_csv_with_several_splits_and_missing_clips(tmp_path):
+    make(tmp_path, "a.avi")
+    path = write(
+        tmp_path / "set.csv", "path,label,split1,split2", "a.avi,x,train,test", "b.avi,x,test,train"
+    )
+    found = csv_list(path)
+    assert [split.name for split in found.splits] == ["split1", "split2"]
+    assert found.splits[1].test == ("a",)
+    assert found.missing() == ("b",)
+
+
+def test_csv_without_split_reports_missing_clips(tmp_path):
+    found = csv_list(write(tmp_path / "s.csv", "path,label", "a.avi,x"))
+    assert found.clips == ()
+    assert found.missing() == ("a",)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(
+    stem=st.text(
+        st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=20
+    )
+)
+def test_csv_names_any_file(tmp_path, stem):
+    file = f"x{stem}.avi"
+    root = make(tmp_path / "odd", f"c/{file}")
+    path = tmp_path / "odd.csv"
+    with path.open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([["path", "label"], [f"c/{file}", "c"]])
+    found = csv_list(path, root)
+    assert [clip.name for clip in found.clips] == [str(PurePosixPath("c", f"x{stem}"))]
+
+
+@pytest.mark.parametrize(
+    ("lines", "number", "right"),
+    [
+        (["path;label", "a.avi;x"], 1, "path,label"),
+        (["a.avi,x"], 1, "path,label"),
+        (["path,label", "a.avi,x,y"], 2, "2 fields"),
+        (["path,label", "a.avi,x", "b.avi"], 3, "2 fields"),
+        (["path,label,split", "a.avi,x,trian"], 2, "'train', 'test', 'val'"),
+        (["path,label", ",x"], 2, "path of a video"),
+        (["path,label", "a.avi,x", "a.avi,x"], 3, "listed once"),
+        (["path,label", '"a.avi,x'], 2, "unexpected end"),
+    ],
+)
+def test_malformed_csv_is_named(tmp_path, lines, number, right):
+    path = write(make(tmp_path, "a.avi") / "bad.csv", *lines)
+    with pytest.raises(FormatError) as caught:
+        csv_list(path)
+    assert "bad.csv" in str(caught.value)
+    assert f"line {number}" in str(caught.value)
+    assert right in str(caught.value)
+
+
+def test_line_numbers_count_the_lines_within_quotes(tmp_path):
+    path = write(tmp_path / "s.csv", "path,label", '"a\nb.avi",x', "c.avi")
+    with pytest.raises(FormatError, match="line 4"):
+        csv_list(path)
+
+
+def test_an_empty_csv_is_an_error(tmp_path):
+    with pytest.raises(FormatError, match="empty"):
+        csv_list(write(tmp_path / "s.csv"))
