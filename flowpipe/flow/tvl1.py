@@ -71,8 +71,9 @@ class Tvl1Solver:
         threads: int = 1,
         batch: int | None = None,
     ) -> None:
-        for name, value in (("height", height), ("width", width), ("threads", threads)):
-            if value < 1:
+        counts = {"height": height, "width": width, "threads": threads, "batch": batch}
+        for name, value in counts.items():
+            if value is not None and value < 1:
                 raise ParameterError(f"{name} is {value!r}; it must be at least 1")
         self.parameters = parameters
         self._sizes = pyramid_sizes(height, width, parameters.n_scales, parameters.scale_step)
@@ -134,6 +135,12 @@ class Tvl1Solver:
                 )
             if frames.dtype not in (np.uint8, np.float32):
                 raise ParameterError(f"{name} is {frames.dtype}; it must be uint8 or float32")
+            if frames.dtype == np.float32 and frames.size:
+                low, high = float(frames.min()), float(frames.max())
+                if not (low >= 0 and high <= 255):
+                    raise ParameterError(
+                        f"{name} has values from {low:g} to {high:g}; they must be grey levels 0..255"
+                    )
         if len(first) != len(second):
             raise ParameterError(f"first holds {len(first)} frames and second {len(second)}")
 

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Field = NDArray[np.float32]
@@ -33,6 +35,9 @@ SMALLEST_GRADIENT = np.float32(np.finfo(np.float32).eps)
 """Squared gradient under which the data term has no direction."""
 
 _ONE = np.uint64(1)
+_UNIT = np.float32(1)
+_CATMULL_ROM = ((-1, 3, -3, 1), (2, -5, 4, -1), (-1, 0, 1, 0), (0, 2, 0, 0))
+"""Twice the coefficients of t^3, t^2, t and 1 in the weights of the pixels at -1, 0, 1 and 2."""
 
 
 class _DistinctArrays(CompilerBase):  # type: ignore[misc]
@@ -43,11 +48,15 @@ class _DistinctArrays(CompilerBase):  # type: ignore[misc]
         return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
 
 
-# Not among them: nnan and ninf, so that a flow that diverges is seen.
-_MATH = {"reassoc", "contract", "arcp", "nsz", "afn"}
-_kernel = numba.njit(
-    fastmath=_MATH, nogil=True, error_model="numpy", cache=True, pipeline_class=_DistinctArrays
-)
+_options = {
+    "nogil": True,
+    "error_model": "numpy",
+    "cache": True,
+    "pipeline_class": _DistinctArrays,
+}
+_iteration = numba.njit(fastmath=True, **_options)
+# an address comes of a flow here, so that NaN and infinity must stay what they are
+_kernel = numba.njit(fastmath={"reassoc", "contract", "arcp", "nsz", "afn"}, **_options)
 
 
 @_kernel
@@ -110,68 +119,104 @@ def warp(
     rho: Field,
     fall: Field,
     stride: int,
-    scratch: Field,
+    places: NDArray[np.int32],
+    column: Field,
+    line: Field,
+    grey: Field,
 ) -> None:
     """Warp the second image and its gradient by the flow and linearise the data term there.
 
     Writes the gradient (gx, gy), the constant part of the residual (rho) and minus the inverse of
     the squared gradient (fall), zero in the padding. The Catmull-Rom weights of an axis sum to one,
     so dividing by their sum, as OpenCV does, would change nothing.
+
+    `texture` is that of `weave`, flat; `places`, `column`, `line` and `grey` (width) are scratch.
     """
     height, width = first.shape
-    pitch = np.int64(texture.shape[1] * 4)
-    flat = texture.reshape(-1)
-    columns, rows = scratch[0], scratch[1]
-    grey = scratch[2]
-    taps = scratch[3]
+    pitch = np.int32((width + 2 * MARGIN) * 4)
+    low, right, bottom = np.float32(1 - MARGIN), np.float32(width), np.float32(height)
     for y in range(height):
         start = stride * (y + 1)
         v1, v2 = u1[start : start + width], u2[start : start + width]
         wx, wy = gx[start : start + width], gy[start : start + width]
         for x in range(width):
-            columns[x] = min(max(x + v1[x], np.float32(-2)), np.float32(width + 1))
-            rows[x] = min(max(y + v2[x], np.float32(-2)), np.float32(height + 1))
+            # written so that a NaN, too, ends inside
+            across, down = np.float32(np.int32(x)) + v1[x], np.float32(y) + v2[x]
+            across = across if across > low else low
+            across = (across if across < right else right) - low
+            down = down if down > low else low
+            down = (down if down < bottom else bottom) - low
+            left, top = np.int32(across), np.int32(down)
+            column[x], line[x] = across - np.float32(left), down - np.float32(top)
+            places[x] = np.int32(np.int32(top * pitch) + np.int32(left * np.int32(4)))
         for x in range(width):
-            left, top = np.floor(columns[x]), np.floor(rows[x])
-            a0, a1, a2, a3 = _catmull_rom(columns[x] - left)
-            b0, b1, b2, b3 = _catmull_rom(rows[x] - top)
-            at = (np.int64(top) + (MARGIN - 1)) * pitch + (np.int64(left) + (MARGIN - 1)) * 4
-            r0 = flat[at : at + 16]
-            r1 = flat[at + pitch : at + pitch + 16]
-            r2 = flat[at + 2 * pitch : at + 2 * pitch + 16]
-            r3 = flat[at + 3 * pitch : at + 3 * pitch + 16]
-            for k in range(16):
-                taps[k] = b0 * r0[k] + b1 * r1[k] + b2 * r2[k] + b3 * r3[k]
-            grey[x] = a0 * taps[0] + a1 * taps[4] + a2 * taps[8] + a3 * taps[12]
-            wx[x] = a0 * taps[1] + a1 * taps[5] + a2 * taps[9] + a3 * taps[13]
-            wy[x] = a0 * taps[2] + a1 * taps[6] + a2 * taps[10] + a3 * taps[14]
+            grey[x], wx[x], wy[x] = _window(texture, places[x], pitch, column[x], line[x])
         rest, slope, target = rho[start : start + width], fall[start : start + width], first[y]
         for x in range(width):
             squared = wx[x] * wx[x] + wy[x] * wy[x]
-            slope[x] = np.float32(-1) / max(squared, SMALLEST_GRADIENT)
+            slope[x] = -_UNIT / max(squared, SMALLEST_GRADIENT)
             rest[x] = grey[x] - wx[x] * v1[x] - wy[x] * v2[x] - target[x]
 
 
-@_kernel
-def _catmull_rom(t: float) -> tuple[float, float, float, float]:
-    """Weights of the pixels at -1, 0, 1, 2 for a position `t` in 0..1."""
-    half = np.float32(0.5)
-    one, two, three, four, five = (
-        np.float32(1),
-        np.float32(2),
-        np.float32(3),
-        np.float32(4),
-        np.float32(5),
-    )
-    return (
-        half * (t * (t * (two - t) - one)),
-        half * (t * t * (three * t - five) + two),
-        half * (t * (t * (four - three * t) + one)),
-        half * (t * t * (t - one)),
-    )
+@intrinsic  # type: ignore[misc]
+def _window(typing, texture, place, pitch, tx, ty):  # type: ignore[no-untyped-def]
+    """Interpolate in the 4 x 4 window at `place`, at (tx, ty) in 0..1 between its middle pixels.
+
+    Returns the first three of the four channels. Half a row of the window is 8 floats in
+    succession, so it is one vector; from a loop over pixels the compiler would make a collection
+    of single floats.
+    """
+    single = numba.float32
+    signature = numba.types.UniTuple(single, 3)(texture, place, pitch, single, single)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        _, place, pitch, tx, ty = arguments
+        place, pitch = (builder.sext(value, ir.IntType(64)) for value in (place, pitch))
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        lane = ir.IntType(32)
+
+        def fma(a, b, c):  # type: ignore[no-untyped-def]
+            return builder.fadd(builder.fmul(a, b, ("contract",)), c, ("contract",))
+
+        def pick(vector, lanes):  # type: ignore[no-untyped-def]
+            order = ir.Constant(ir.VectorType(lane, len(lanes)), lanes)
+            return builder.shuffle_vector(vector, vector, order)
+
+        def weights(t, taps):  # type: ignore[no-untyped-def]
+            """Catmull-Rom weight at t of the tap that each lane has."""
+            kind = ir.VectorType(ir.FloatType(), len(taps))
+            single_lane = ir.VectorType(ir.FloatType(), 1)
+            at = builder.insert_element(ir.Constant(single_lane, ir.Undefined), t, lane(0))
+            at, value = pick(at, [0] * len(taps)), None
+            for powers in _CATMULL_ROM:
+                coefficient = ir.Constant(kind, [powers[tap] / 2 for tap in taps])
+                value = coefficient if value is None else fma(value, at, coefficient)
+            return value
+
+        def row(y, half):  # type: ignore[no-untyped-def]
+            start = builder.add(place, builder.mul(pitch, pitch.type(y)))
+            address = builder.gep(data, [builder.add(start, start.type(8 * half))])
+            kind = ir.VectorType(ir.FloatType(), 8).as_pointer()
+            taps = builder.load(builder.bitcast(address, kind))
+            taps.align = 4
+            return taps
+
+        down = weights(ty, [0, 1, 2, 3])
+        total = None
+        for half in range(2):
+            columns = builder.fmul(row(0, half), pick(down, [0] * 8))
+            for y in range(1, 4):
+                columns = fma(row(y, half), pick(down, [y] * 8), columns)
+            across = weights(tx, [2 * half] * 4 + [2 * half + 1] * 4)
+            total = builder.fmul(columns, across) if half == 0 else fma(columns, across, total)
+        total = builder.fadd(pick(total, [0, 1, 2, 3]), pick(total, [4, 5, 6, 7]))
+        sums = [builder.extract_element(total, lane(i)) for i in range(3)]
+        return context.make_tuple(builder, signature.return_type, sums)
+
+    return signature, generate
 
 
-@_kernel
+@_iteration
 def iterate(
     u1: Field,
     u2: Field,
@@ -222,7 +267,7 @@ def iterate(
     return done
 
 
-@_kernel
+@_iteration
 def _sweep(
     u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, inside,
     height, width, stride, together, look, tau, l_t, taut,
@@ -255,7 +300,7 @@ def _sweep(
     return change
 
 
-@_kernel
+@_iteration
 def _primal(u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_t):  # type: ignore[no-untyped-def]
     """Zach et al.'s eqs. 15 and 17 for a row: threshold the residual, add the divergence."""
     for i in range(start, end):
@@ -265,7 +310,7 @@ def _primal(u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_
         u2[i] += d * gy[i] + ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch]))
 
 
-@_kernel
+@_iteration
 def _primal_and_change(
     u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, inside, start, end, pitch, l_t
 ):  # type: ignore[no-untyped-def]  # fmt: skip
@@ -282,7 +327,7 @@ def _primal_and_change(
     return change
 
 
-@_kernel
+@_iteration
 def _dual(u, p1, p2, start, end, pitch, tau, taut):  # type: ignore[no-untyped-def]
     """Chambolle's projected ascent for a row of one component; p is stored times theta."""
     for i in range(start, end):
