@@ -193,7 +193,7 @@ def _scheme(
             flow = kernels.resize(kernels.flow(), height, width, h / height, w / width, shrink)
         kernels.begin(i0, i1, flow)
         for _ in range(parameters.warps):
-            kernels.warp()
+            kernels.warp(parameters.cubic)
             kernels.iterate(step)
     return kernels.flow()
 

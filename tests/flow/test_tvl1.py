@@ -77,6 +77,7 @@ def test_agrees_with_the_transcription_on_real_frames(path, index):
     epsilon=st.sampled_from([0.0, 0.01, 0.1]),
     warps=st.integers(1, 3),
     scale_step=st.sampled_from([0.5, 0.8, 0.95]),
+    cubic=st.sampled_from([-0.5, -0.75]),
     lambda_=st.sampled_from([0.05, 0.15, 1.0]),
     seed=st.integers(0, 1000),
 )
@@ -199,10 +200,11 @@ def test_differs_from_opencv_on_the_cpu_by_what_the_schemes_differ(path, index):
     [("Dimetrodon", 0.179), ("Grove2", 0.156), ("Hydrangea", 0.194), ("RubberWhale", 0.156)],
 )
 def test_end_point_error_is_no_worse_than_opencvs_defaults(name, opencv):
+    """With the cubic kernel of OpenCV's CPU solver; its CUDA solver's blurs fine texture."""
     folder = Path(DATA) / "data" / "middlebury" / name
     first, second = (
         cv2.imread(str(folder / f"frame{i}.png"), cv2.IMREAD_GRAYSCALE) for i in (10, 11)
     )
     truth = cv2.readOpticalFlow(str(folder / "flow10.flo")).transpose(2, 0, 1)
     known = (np.abs(truth) < 1e9).all(axis=0)
-    assert distance(flow_of(first, second), truth)[known].mean() <= opencv
+    assert distance(flow_of(first, second, Tvl1(cubic=-0.75)), truth)[known].mean() <= opencv

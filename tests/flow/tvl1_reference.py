@@ -30,15 +30,16 @@ def gradients(image):
     return dx, dy
 
 
-def cubic(t):
+def kernel(t, a):
+    """The cubic kernel of Keys (1981); a = -0.5 is Catmull-Rom."""
     t = abs(t)
-    near = t * t * (1.5 * t - 2.5) + 1
-    far = t * (t * (-0.5 * t + 2.5) - 4) + 2
+    near = (a + 2) * t**3 - (a + 3) * t**2 + 1
+    far = a * (t**3 - 5 * t**2 + 8 * t - 4)
     return np.where(t <= 1, near, np.where(t < 2, far, 0))
 
 
-def warp(image, u, v):
-    """Catmull-Rom interpolation at ``(x + u, y + v)``; weights normalised, borders repeated."""
+def warp(image, u, v, a):
+    """Cubic interpolation at ``(x + u, y + v)``; weights normalised, borders repeated."""
     height, width = image.shape
     y, x = np.mgrid[:height, :width]
     x, y = x + u, y + v
@@ -46,7 +47,7 @@ def warp(image, u, v):
     for dy in range(-1, 3):
         for dx in range(-1, 3):
             cx, cy = np.floor(x) + dx, np.floor(y) + dy
-            weight = cubic(x - cx) * cubic(y - cy)
+            weight = kernel(x - cx, a) * kernel(y - cy, a)
             rows = cy.clip(0, height - 1).astype(int)
             columns = cx.clip(0, width - 1).astype(int)
             total = total + weight * image[rows, columns]
@@ -75,7 +76,7 @@ def sizes(height, width, n_scales, scale_step):
 
 
 def tvl1(first, second, *, tau=0.25, lambda_=0.15, theta=0.3, n_scales=5, scale_step=0.8, warps=5,
-         epsilon=0.01, iterations=300, median=None, gamma=0.0):  # fmt: skip
+         epsilon=0.01, iterations=300, cubic=-0.5, median=None, gamma=0.0):  # fmt: skip
     """Flow (2, H, W) in pixels from ``first`` to ``second``, (H, W) grey levels 0..255."""
     levels = sizes(*first.shape, n_scales, scale_step)
     pyramid = [(first.astype(np.float64), second.astype(np.float64))]
@@ -94,9 +95,9 @@ def tvl1(first, second, *, tau=0.25, lambda_=0.15, theta=0.3, n_scales=5, scale_
         for _ in range(warps):
             if median is not None:
                 u, v = median(u), median(v)
-            wx, wy = warp(i1x, u, v), warp(i1y, u, v)
+            wx, wy = warp(i1x, u, v, cubic), warp(i1y, u, v, cubic)
             gradient = wx**2 + wy**2
-            rho_c = warp(i1, u, v) - wx * u - wy * v - i0
+            rho_c = warp(i1, u, v, cubic) - wx * u - wy * v - i0
             stop = epsilon**2 * i0.size
             error, previous = np.inf, 0.0
             for n in range(iterations):

@@ -52,8 +52,11 @@ class Kernels(Protocol):
     def begin(self, first: Any, second: Any, flow: Any | None) -> None:
         """Enter a level with (B, h, w) images and (B, 2, h, w) flow, None for zero flow."""
 
-    def warp(self) -> None:
-        """Warp `second` and its gradient by the flow; linearise the data term there."""
+    def warp(self, cubic: float) -> None:
+        """Warp `second` and its gradient by the flow; linearise the data term there.
+
+        `cubic` is the parameter of the interpolation kernel of Keys (1981).
+        """
 
     def iterate(self, step: Step) -> None:
         """Alternate the primal and the dual step, each pair until its own stop."""

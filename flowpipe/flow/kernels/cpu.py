@@ -67,7 +67,7 @@ class CpuKernels:
         if flow is not None:
             self.flow()[:] = flow
 
-    def warp(self) -> None:
+    def warp(self, cubic: float) -> None:
         u1, u2, _, _, _, _, *data_term = self._fields
         cpu_loops.warp(
             self._texture,
@@ -76,6 +76,7 @@ class CpuKernels:
             u2,
             *data_term,
             self._stride,
+            cubic,
             self._places,
             *self._scratch,
         )

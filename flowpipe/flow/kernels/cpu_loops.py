@@ -36,8 +36,14 @@ SMALLEST_GRADIENT = np.float32(np.finfo(np.float32).eps)
 
 _ONE = np.uint64(1)
 _UNIT = np.float32(1)
-_CATMULL_ROM = ((-1, 3, -3, 1), (2, -5, 4, -1), (-1, 0, 1, 0), (0, 2, 0, 0))
-"""Twice the coefficients of t^3, t^2, t and 1 in the weights of the pixels at -1, 0, 1 and 2."""
+_KEYS = (
+    ((0, 1), (2, 1), (-2, -1), (0, -1)),
+    ((0, -2), (-3, -1), (3, 2), (0, 1)),
+    ((0, 1), (0, 0), (0, -1), (0, 0)),
+    ((0, 0), (1, 0), (0, 0), (0, 0)),
+)
+"""Coefficients (k, l), meaning k + l a, of t^3, t^2, t and 1 in the weights of the pixels at -1, 0,
+1 and 2 for a position t in 0..1; Keys (1981), whose parameter a is."""
 
 
 class _DistinctArrays(CompilerBase):  # type: ignore[misc]
@@ -119,6 +125,7 @@ def warp(
     rho: Field,
     fall: Field,
     stride: int,
+    cubic: float,
     places: NDArray[np.int32],
     column: Field,
     line: Field,
@@ -127,12 +134,13 @@ def warp(
     """Warp the second image and its gradient by the flow and linearise the data term there.
 
     Writes the gradient (gx, gy), the constant part of the residual (rho) and minus the inverse of
-    the squared gradient (fall), zero in the padding. The Catmull-Rom weights of an axis sum to one,
-    so dividing by their sum, as OpenCV does, would change nothing.
+    the squared gradient (fall), zero in the padding. `cubic` is the parameter of Keys' kernel; its
+    weights along an axis sum to one, so dividing by their sum, as OpenCV does, changes nothing.
 
     `texture` is that of `weave`, flat; `places`, `column`, `line` and `grey` (width) are scratch.
     """
     height, width = first.shape
+    sharpness = np.float32(cubic)
     pitch = np.int32((width + 2 * MARGIN) * 4)
     low, right, bottom = np.float32(1 - MARGIN), np.float32(width), np.float32(height)
     for y in range(height):
@@ -150,7 +158,9 @@ def warp(
             column[x], line[x] = across - np.float32(left), down - np.float32(top)
             places[x] = np.int32(np.int32(top * pitch) + np.int32(left * np.int32(4)))
         for x in range(width):
-            grey[x], wx[x], wy[x] = _window(texture, places[x], pitch, column[x], line[x])
+            grey[x], wx[x], wy[x] = _window(
+                texture, places[x], pitch, sharpness, column[x], line[x]
+            )
         rest, slope, target = rho[start : start + width], fall[start : start + width], first[y]
         for x in range(width):
             squared = wx[x] * wx[x] + wy[x] * wy[x]
@@ -159,7 +169,7 @@ def warp(
 
 
 @intrinsic  # type: ignore[misc]
-def _window(typing, texture, place, pitch, tx, ty):  # type: ignore[no-untyped-def]
+def _window(typing, texture, place, pitch, cubic, tx, ty):  # type: ignore[no-untyped-def]
     """Interpolate in the 4 x 4 window at `place`, at (tx, ty) in 0..1 between its middle pixels.
 
     Returns the first three of the four channels. Half a row of the window is 8 floats in
@@ -167,10 +177,10 @@ def _window(typing, texture, place, pitch, tx, ty):  # type: ignore[no-untyped-d
     of single floats.
     """
     single = numba.float32
-    signature = numba.types.UniTuple(single, 3)(texture, place, pitch, single, single)
+    signature = numba.types.UniTuple(single, 3)(texture, place, pitch, single, single, single)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _, place, pitch, tx, ty = arguments
+        _, place, pitch, cubic, tx, ty = arguments
         place, pitch = (builder.sext(value, ir.IntType(64)) for value in (place, pitch))
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         lane = ir.IntType(32)
@@ -182,14 +192,17 @@ def _window(typing, texture, place, pitch, tx, ty):  # type: ignore[no-untyped-d
             order = ir.Constant(ir.VectorType(lane, len(lanes)), lanes)
             return builder.shuffle_vector(vector, vector, order)
 
+        def spread(value, lanes):  # type: ignore[no-untyped-def]
+            nothing = ir.Constant(ir.VectorType(ir.FloatType(), 1), ir.Undefined)
+            return pick(builder.insert_element(nothing, value, lane(0)), [0] * lanes)
+
         def weights(t, taps):  # type: ignore[no-untyped-def]
-            """Catmull-Rom weight at t of the tap that each lane has."""
+            """Weight at t of the tap that each lane has."""
             kind = ir.VectorType(ir.FloatType(), len(taps))
-            single_lane = ir.VectorType(ir.FloatType(), 1)
-            at = builder.insert_element(ir.Constant(single_lane, ir.Undefined), t, lane(0))
-            at, value = pick(at, [0] * len(taps)), None
-            for powers in _CATMULL_ROM:
-                coefficient = ir.Constant(kind, [powers[tap] / 2 for tap in taps])
+            a, at, value = spread(cubic, len(taps)), spread(t, len(taps)), None
+            for power in _KEYS:
+                fixed, sloped = (ir.Constant(kind, [power[tap][i] for tap in taps]) for i in (0, 1))
+                coefficient = fma(a, sloped, fixed)
                 value = coefficient if value is None else fma(value, at, coefficient)
             return value
 
