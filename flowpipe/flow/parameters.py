@@ -52,6 +52,8 @@ class Tvl1:
     """Stop a warp when the root mean square change of the flow is below this, in pixels."""
     iterations: int = 300
     """At most so many iterations a warp."""
+    cubic: float = -0.5
+    """Parameter of the cubic interpolation, -1 to 0: OpenCV's CPU solver has the sharper -0.75."""
     median: Literal[1, 3, 5] = 1
     """Side of the median filter of the flow before each warp, in pixels; 1 is none."""
     gamma: float = 0.0
@@ -69,6 +71,7 @@ class Tvl1:
         check_range("iterations", self.iterations, 1, 100_000)
         if self.median not in (1, 3, 5):
             raise ParameterError(f"median is {self.median!r}; it must be 1, 3 or 5")
+        check_range("cubic", self.cubic, -1, 0)
         check_range("gamma", self.gamma, 0)
 
 

@@ -1,0 +1,125 @@
+"""TV-L1's operations on a CPU: one pair at a time, so that its state stays in the cache."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.flow.kernels import Step, cpu_loops
+from flowpipe.flow.kernels.cpu_loops import LANES, MARGIN
+
+Array = NDArray[np.float32]
+
+_FIELDS = 10
+_PAGE = 1024
+"""Floats in 4096 bytes, which is where L1 cache sets repeat."""
+_STAGGER = 112
+"""Floats by which a field is shifted against the one before; _FIELDS of them make about a page."""
+_BAND = 8
+"""Iterations a sweep; more gain nothing, measured from 32x64 to 1080p."""
+
+
+class CpuKernels:
+    """The `Kernels` of a CPU core, for frames of one size."""
+
+    name = "flowpipe-cpu"
+    version = f"1+numba-{numba.__version__}"
+    batch = 1
+
+    def __init__(self, height: int, width: int) -> None:
+        stride = _stride(width)
+        self._pool = _aligned(_FIELDS * (_spacing(height, stride)))
+        reach = 2 * MARGIN
+        self._texture_pool = _aligned((height + reach) * (width + reach) * 4)
+        self._places = np.zeros(width, np.int32)
+        self._scratch = np.zeros((3, width), np.float32)
+
+    def upload(self, frames: NDArray[Any]) -> Array:
+        return np.ascontiguousarray(frames, np.float32)
+
+    def download(self, flow: Array) -> Array:
+        return flow.copy()
+
+    def resize(
+        self, images: Array, height: int, width: int, step_y: float, step_x: float, scale: float
+    ) -> Array:
+        out = np.empty((*images.shape[:-2], height, width), np.float32)
+        for i in np.ndindex(images.shape[:-2]):
+            cpu_loops.resize(images[i], out[i], step_y, step_x, scale)
+        return out
+
+    def begin(self, first: Array, second: Array, flow: Array | None) -> None:
+        _, height, width = first.shape
+        self._first = first[0]
+        self._stride = stride = _stride(width)
+        spacing, rows = _spacing(height, stride), (height + 2) * stride
+        pool = self._pool[: _FIELDS * spacing].reshape(_FIELDS, spacing)
+        pool[:] = 0
+        self._fields = pool[:, :rows]
+        self._inside = (np.arange(stride) < width).astype(np.float32)
+        shape = (height + 2 * MARGIN, width + 2 * MARGIN, 4)
+        self._texture = self._texture_pool[: math.prod(shape)]
+        cpu_loops.weave(second[0], self._texture.reshape(shape))
+        if flow is not None:
+            self.flow()[:] = flow
+
+    def warp(self, cubic: float) -> None:
+        u1, u2, _, _, _, _, *data_term = self._fields
+        cpu_loops.warp(
+            self._texture,
+            self._first,
+            u1,
+            u2,
+            *data_term,
+            self._stride,
+            cubic,
+            self._places,
+            *self._scratch,
+        )
+
+    def iterate(self, step: Step) -> None:
+        height, width = self._first.shape
+        cpu_loops.iterate(
+            *self._fields,
+            self._inside,
+            height,
+            width,
+            self._stride,
+            _BAND,
+            step.tau,
+            step.l_t,
+            step.theta,
+            step.epsilon**2 * height * width,
+            step.iterations,
+        )
+
+    def flow(self) -> Array:
+        height, width = self._first.shape
+        rows = self._fields[:2].reshape(2, height + 2, self._stride)
+        return rows[None, :, 1:-1, :width]
+
+
+def _stride(width: int) -> int:
+    """Floats from row to row: whole cache lines, with a column over that no vector writes."""
+    padded = -(-width // LANES) * LANES
+    return -(-(padded + 1) // 16) * 16
+
+
+def _spacing(height: int, stride: int) -> int:
+    """Floats from field to field.
+
+    Rows of different fields must not start at the same place of a page: a loop reads ten of them
+    at once, and they would evict each other from the few ways of an L1 cache set.
+    """
+    return -(-(height + 2) * stride // _PAGE) * _PAGE + _STAGGER
+
+
+def _aligned(size: int) -> Array:
+    """Zeros that begin a cache line."""
+    buffer = np.zeros(size + 16, np.float32)
+    start = -buffer.ctypes.data % 64 // 4
+    return buffer[start : start + size]
