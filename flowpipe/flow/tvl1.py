@@ -21,14 +21,13 @@ from __future__ import annotations
 
 import math
 import queue
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import BackendUnavailableError, ParameterError
+from flowpipe.errors import ParameterError
 from flowpipe.flow.kernels import Kernels, Step
 from flowpipe.flow.parameters import Tvl1
 
