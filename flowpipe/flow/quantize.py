@@ -40,9 +40,15 @@ def to_uint8(flow: NDArray[np.floating], bound: float = 20.0) -> NDArray[np.uint
         The bound is not a positive number.
     """
     _check_bound(bound)
-    levels = np.rint(255.0 * (np.asarray(flow, np.float64) + bound) / (2.0 * bound))
-    levels = np.nan_to_num(levels, copy=False, nan=ZERO_LEVEL, posinf=255, neginf=0)
-    return np.clip(levels, 0, 255, out=levels).astype(np.uint8)
+    levels = np.add(flow, bound, dtype=np.float64)
+    levels *= 255.0
+    levels /= 2.0 * bound
+    np.rint(levels, out=levels)
+    np.clip(levels, 0, 255, out=levels)
+    # A minimum finds not-a-number in one pass, and there seldom is any.
+    if levels.size and np.isnan(levels.min()):
+        levels[np.isnan(levels)] = ZERO_LEVEL
+    return levels.astype(np.uint8)
 
 
 def from_uint8(
