@@ -61,12 +61,26 @@ class FarnebackFlow:
         radius = self._radius
         self._line = np.empty(width, np.float32)
         self._smooth = [np.empty((v.height, v.width), np.float32) for v in levels]
-        self._moments = np.empty((3, width + 2 * self._poly), np.float32)
-        self._coefficients = np.empty((6, width), np.float32)
         self._weights = [(border_weights(v.height), border_weights(v.width)) for v in levels]
-        self._equations = np.empty((5, width), np.float32)
-        self._ring = np.empty((2 * radius + 1, 5 * width), np.float32)
-        self._blur = np.empty((2, 5 * (width + 2 * radius)), np.float32)
+        self._expand_rows = [
+            tuple(
+                np.empty(shape, np.float32) for shape in ((3, v.width + 2 * self._poly), (6, v.width))
+            )
+            for v in levels
+        ]
+        self._refine_rows = [
+            tuple(
+                np.empty(shape, np.float32)
+                for shape in (
+                    (5, v.width),
+                    (2 * radius + 1, 5 * v.width),
+                    (5 * v.width,),
+                    (5 * (v.width + 2 * radius),),
+                    (5 * (v.width + 2 * radius) - 2 * radius,),
+                )
+            )
+            for v in levels
+        ]
         self._raw = [np.empty((2, v.height, v.width), np.float32) for v in levels]
 
     def new_expansion(self) -> Expansion:
@@ -79,19 +93,13 @@ class FarnebackFlow:
 
     def expand(self, grey: Grey, out: Expansion) -> None:
         """Polynomial expansion of a frame at every scale."""
-        for (rows, columns), smooth, level in zip(self._bands, self._smooth, out, strict=True):
+        for (rows, columns), smooth, scratch, level in zip(
+            self._bands, self._smooth, self._expand_rows, out, strict=True
+        ):
             reduce_image(
                 grey, rows.first, rows.weights, columns.first, columns.weights, self._line, smooth
             )
-            expand_level(
-                smooth,
-                self._poly,
-                self._poly_taps,
-                self._poly_scale,
-                self._moments,
-                self._coefficients,
-                level,
-            )
+            expand_level(smooth, self._poly, self._poly_taps, self._poly_scale, *scratch, level)
 
     def flow(self, first: Expansion, second: Expansion, out: list[Plane]) -> None:
         """Displacement from the first frame to the second at every scale, coarse to fine."""
@@ -112,9 +120,7 @@ class FarnebackFlow:
                     weights_x,
                     self._radius,
                     self._blur_taps,
-                    self._equations,
-                    self._ring,
-                    self._blur,
+                    *self._refine_rows[k],
                     raw,
                 )
             for channel in range(2):
@@ -244,21 +250,20 @@ def expand_level(image, radius, taps, scale, moments, terms, out):  # type: igno
     height, width = image.shape
     index = np.empty(2 * radius + 1, np.int64)
     even, odd = _ONE, -_ONE
-    lines = moments[:, : width + 2 * radius]
     for y in range(height):
         window_rows(index, y, height)
-        filter_rows(lines[0, radius : radius + width], image, index, radius, taps[0], even)
-        filter_rows(lines[1, radius : radius + width], image, index, radius, taps[1], odd)
-        filter_rows(lines[2, radius : radius + width], image, index, radius, taps[2], even)
+        filter_rows(moments[0, radius : radius + width], image, index, radius, taps[0], even)
+        filter_rows(moments[1, radius : radius + width], image, index, radius, taps[1], odd)
+        filter_rows(moments[2, radius : radius + width], image, index, radius, taps[2], even)
         for k in range(3):
-            lines[k, :radius] = lines[k, radius]
-            lines[k, radius + width :] = lines[k, radius + width - 1]
-        filter_line(terms[0, :width], lines[0], radius, taps[0], even)
-        filter_line(terms[1, :width], lines[0], radius, taps[1], odd)
-        filter_line(terms[2, :width], lines[0], radius, taps[2], even)
-        filter_line(terms[3, :width], lines[1], radius, taps[0], even)
-        filter_line(terms[4, :width], lines[1], radius, taps[1], odd)
-        filter_line(terms[5, :width], lines[2], radius, taps[0], even)
+            moments[k, :radius] = moments[k, radius]
+            moments[k, radius + width :] = moments[k, radius + width - 1]
+        filter_line(terms[0], moments[0], radius, taps[0], even)
+        filter_line(terms[1], moments[0], radius, taps[1], odd)
+        filter_line(terms[2], moments[0], radius, taps[2], even)
+        filter_line(terms[3], moments[1], radius, taps[0], even)
+        filter_line(terms[4], moments[1], radius, taps[1], odd)
+        filter_line(terms[5], moments[2], radius, taps[0], even)
         gradient, constant, square, mixed = scale[0], scale[1], scale[2], scale[3]
         for x in range(width):
             out[y, x, 0] = terms[3, x] * gradient
@@ -355,32 +360,32 @@ def solve_row(out, a, b, c, d, e):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def refine_level(first, second, weights_y, weights_x, radius, taps, terms, ring, blur, flow):  # type: ignore[no-untyped-def]
+def refine_level(  # type: ignore[no-untyped-def]
+    first, second, weights_y, weights_x, radius, taps, terms, ring, columns, lines, smooth, flow
+):
     """One iteration of the flow of a level, in place.
 
     A row's equations are formed from the old flow `radius` rows before the new flow is written.
+    From `terms` to `smooth` are scratch rows: five numbers of each pixel, those of the rows in the
+    window, blurred along y, the same with repeated ends, blurred along x.
     """
     height, width = flow.shape[1:]
     size = 2 * radius + 1
     padded = width + 2 * radius
-    span = 5 * padded - 2 * radius
-    lines, smooth = blur[0, : 5 * padded], blur[1, :span]
-    columns = blur[1, : 5 * width]
     index = np.empty(size, np.int64)
-    row = terms[:, :width]
     for y in range(-radius, height):
         ahead = y + radius
         if ahead < height:
             flow_x, flow_y = flow[0, ahead], flow[1, ahead]
-            combine_row(first[ahead], second, flow_x, flow_y, ahead, row)
-            equations = ring[ahead % size, : 5 * width]
-            normal_equations(row, flow_x, flow_y, weights_x, weights_y[ahead], equations)
+            combine_row(first[ahead], second, flow_x, flow_y, ahead, terms)
+            equations = ring[ahead % size]
+            normal_equations(terms, flow_x, flow_y, weights_x, weights_y[ahead], equations)
         if y < 0:
             continue
         window_rows(index, y, height)
         for k in range(size):
             index[k] %= size
-        filter_rows(columns, ring[:, : 5 * width], index, radius, taps, _ONE)
+        filter_rows(columns, ring, index, radius, taps, _ONE)
         for k in range(5):
             middle = columns[k * width : (k + 1) * width]
             lines[k * padded : k * padded + radius] = middle[0]

@@ -88,7 +88,8 @@ def reducing_band(size: int, reduced: int, scale: float) -> Band:
     """Smooth `size` samples with mirrored ends (101), then resize them linearly to `reduced`."""
     taps = smoothing_taps(scale)
     matrix = np.zeros((reduced, size))
-    position = (np.arange(reduced) + 0.5) * (size / reduced) - 0.5
+    # float32 here, as in cv2.resize: its rounding is larger than that of everything after it
+    position = ((np.arange(reduced) + 0.5) * (size / reduced) - 0.5).astype(np.float32)
     position = np.clip(position, 0, size - 1)
     left = np.minimum(np.floor(position).astype(int), size - 2)
     fraction = position - left
