@@ -173,7 +173,7 @@ def border_weights(size: int) -> Plane:
     return weights
 
 
-_kernel = njit(cache=True, nogil=True, fastmath=FASTMATH)
+_kernel = njit(cache=True, nogil=True)
 
 
 # The loops below run over a few arrays at a time on purpose: LLVM vectorises a loop only while it
@@ -289,9 +289,8 @@ def combine_row(first, second, flow_x, flow_y, y, out):  # type: ignore[no-untyp
         left, top = np.int64(np.floor(target_x)), np.int64(np.floor(target_y))
         if 0 <= left < width - 1 and 0 <= top < height - 1:
             ax, ay = target_x - np.float32(left), target_y - np.float32(top)
-            w11 = ax * ay
-            w01, w10 = ax - w11, ay - w11
-            w00 = _ONE - ax - w10
+            bx, by = _ONE - ax, _ONE - ay
+            w00, w01, w10, w11 = bx * by, ax * by, bx * ay, ax * ay
             # unsigned, so that no index is taken for one that counts from the end
             p = np.uint64(5 * (top * width + left))
             q, r = p + right, p + below
@@ -356,7 +355,8 @@ def normal_equations(terms, flow_x, flow_y, weight_x, weight_y, out):  # type: i
 def solve_row(out, a, b, c, d, e):  # type: ignore[no-untyped-def]
     """``out = (a e - b d) / (a c - b b + 1e-3)``."""
     for x in range(out.size):
-        out[x] = (a[x] * e[x] - b[x] * d[x]) / (a[x] * c[x] - b[x] * b[x] + _REGULARISATION)
+        inverse = _ONE / (a[x] * c[x] - b[x] * b[x] + _REGULARISATION)
+        out[x] = (a[x] * e[x] - b[x] * d[x]) * inverse
 
 
 @_kernel
