@@ -23,6 +23,8 @@ Mask = NDArray[np.uint8]
 _SEARCH = 25
 """A keypoint is looked for this far along each axis, in pixels."""
 _CORNERS = 1000
+_KEYPOINTS = 200
+"""ORB's places are coarse; more of them outvote the flow, which is the better witness."""
 _MARGIN = 5
 _MIN_MATCHES, _MIN_INLIERS = 50, 25
 
@@ -39,7 +41,7 @@ class CameraMotion:
     def __init__(self, parameters: TrajectoryParameters) -> None:
         self._quality = parameters.quality
         if parameters.keypoints == "orb":
-            self._detector = cv2.ORB_create(nfeatures=500, fastThreshold=10)
+            self._detector = cv2.ORB_create(nfeatures=_KEYPOINTS)
             self._norm = cv2.NORM_HAMMING
         else:
             self._detector = cv2.SIFT_create()

@@ -50,7 +50,7 @@ class Trajectories:
     hof: Plane
     mbhx: Plane
     mbhy: Plane
-    points: Plane
+    points: Plane | None = None
 
     def __len__(self) -> int:
         return len(self.info)

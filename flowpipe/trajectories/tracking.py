@@ -173,8 +173,9 @@ def judge_tracks(  # type: ignore[no-untyped-def]
             farthest = max(farthest, step)
         if improved and farthest <= min_free:
             continue
-        for k in range(2 * length):
-            shape[count, k] /= free
+        if free > 0:
+            for k in range(2 * length):
+                shape[count, k] /= free
         statistics[count] = mean_x, mean_y, std_x, std_y, total
         valid[count] = i
         count += 1

@@ -3,9 +3,11 @@
 import cv2
 import numpy as np
 import pytest
+from sklearn.mixture import GaussianMixture
 
 from flowpipe.trajectories.extract import Trajectories, extract
 from flowpipe.trajectories.parameters import TrajectoryParameters
+from flowpipe.trajectories.table import TableWriter, read_table
 
 from .conftest import CLIPS, join, read_frames
 
@@ -95,3 +97,34 @@ def test_one_thread_or_many_give_the_same_rows(test_data):
         cv2.setNumThreads(threads)
     assert len(results[0])
     np.testing.assert_array_equal(features(results[0]), features(results[1]))
+
+
+def fisher_vector(x: np.ndarray, model: GaussianMixture) -> np.ndarray:
+    """Perronnin et al. (2010): gradients by means and deviations, square root, L2."""
+    q = model.predict_proba(x)
+    d = (x[:, None] - model.means_) / np.sqrt(model.covariances_)
+    weight = len(x) * np.sqrt(model.weights_)[:, None]
+    mean = (q[..., None] * d).sum(0) / weight
+    deviation = (q[..., None] * (d * d - 1)).sum(0) / (weight * np.sqrt(2))
+    vector = np.concatenate([mean.ravel(), deviation.ravel()])
+    vector = np.sign(vector) * np.sqrt(np.abs(vector))
+    return vector / np.linalg.norm(vector)
+
+
+@pytest.mark.parametrize("field", DESCRIPTORS)
+def test_storage_does_not_move_a_fisher_vector(field, run_golden, tmp_path):
+    rows, _ = run_golden("dt", "v_Bowling_g01_c01")
+    other, _ = run_golden("dt", "boxing")
+    exact = getattr(rows, field)[::15].astype(float)
+    with TableWriter(tmp_path / "a.h5", TrajectoryParameters(kind="dt")) as table:
+        table.append(rows)
+        table.finish(159, 320, 240)
+    assert (tmp_path / "a.h5").stat().st_size <= 1000 * len(rows)
+    stored = getattr(read_table(tmp_path / "a.h5"), field)[::15].astype(float)
+    # a vocabulary of other rows: on its own rows the gradients vanish, and what is left is noise
+    words = np.vstack([getattr(rows, field)[7::15], getattr(other, field)]).astype(float)
+    axes = np.linalg.svd(words - words.mean(0), full_matrices=False)[2][: words.shape[1] // 2]
+    model = GaussianMixture(16, covariance_type="diag", max_iter=10, random_state=0, tol=0.1)
+    model.fit(words @ axes.T)
+    difference = fisher_vector(exact @ axes.T, model) - fisher_vector(stored @ axes.T, model)
+    assert np.linalg.norm(difference) <= 1e-3
