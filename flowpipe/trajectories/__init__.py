@@ -1,0 +1,1 @@
+"""Frames to dense trajectories with their descriptors, and their files."""

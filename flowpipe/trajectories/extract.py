@@ -1,0 +1,351 @@
+"""Dense and improved dense trajectories of a clip, frame by frame.
+
+H. Wang, A. Klaeser, C. Schmid, C.-L. Liu, "Action recognition by dense trajectories", CVPR 2011;
+H. Wang, C. Schmid, "Action recognition with improved trajectories", ICCV 2013. Rows, their order
+and their numbers are those of the programs released with the papers (DT 1.2 and iDT, 2013).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import ParameterError
+from flowpipe.trajectories.camera import CameraMotion, Homography, remove_motion, warp_back
+from flowpipe.trajectories.descriptors import Describer, descriptor_width
+from flowpipe.trajectories.farneback import FarnebackFlow
+from flowpipe.trajectories.parameters import TrajectoryParameters
+from flowpipe.trajectories.pyramid import Grey, Level, Plane, grey_pyramid, pyramid_levels
+from flowpipe.trajectories.sampling import Sampler
+from flowpipe.trajectories.tracking import TrackList, judge_tracks
+
+FlowSource = Iterable[Plane] | Callable[[Grey, Grey], Plane]
+"""Flow from elsewhere: (2, h, w) float32 pixels at full size, a pair at a time or on request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectories:
+    """Rows of a table of trajectories, all float32.
+
+    Attributes
+    ----------
+    info
+        (n, 10): last frame, mean x, mean y, deviation of x and of y, length, scale; the mean place
+        and time as parts of the clip's width, height and length. In pixels of the full frame.
+    trajectory
+        (n, 2 L): displacements x1 y1 x2 y2 ..., over the sum of their lengths.
+    hog, hof, mbhx, mbhy
+        (n, 96), (n, 108), (n, 96), (n, 96) with the default cells.
+    points
+        (n, L + 1, 2): the track itself in pixels of the full frame, for pictures; not in tables.
+    """
+
+    info: Plane
+    trajectory: Plane
+    hog: Plane
+    hof: Plane
+    mbhx: Plane
+    mbhy: Plane
+    points: Plane | None = None
+
+    def __len__(self) -> int:
+        return len(self.info)
+
+
+def extract(
+    frames: Iterable[NDArray[np.uint8]],
+    parameters: TrajectoryParameters,
+    *,
+    boxes: Mapping[int, NDArray[np.floating]] | None = None,
+    homographies: Mapping[int, Homography] | None = None,
+    flows: FlowSource | None = None,
+    length: int | None = None,
+) -> Iterator[Trajectories]:
+    """Follow a clip and yield the trajectories that end in each frame.
+
+    One pass; memory depends on the frame's size and on how many tracks live at a time.
+
+    Parameters
+    ----------
+    frames
+        (h, w, 3) uint8 BGR, all of one size, from frame 0.
+    parameters
+        Of the trajectories.
+    boxes
+        By frame number, (n, 4) x1 y1 x2 y2 in pixels: where people are, whose motion must not pass
+        for the camera's. Clipped to the image. iDT only.
+    homographies
+        By frame number, the camera's motion from the frame before, in place of an estimate.
+    flows
+        Flow from elsewhere in place of Farneback's: a sequence with one item per pair of frames
+        used, or a function of two grey frames. Resized to the scales; for iDT the camera's motion
+        is taken out of the vectors.
+    length
+        Frames in the clip. Without it ``t_pos`` (last column of `info`) is left zero, to be set
+        by :func:`set_times` once the clip has been read, which writing a table does by itself.
+
+    Yields
+    ------
+    Trajectories
+        For every frame in which any end: those of fine scales first, and in a scale in order of
+        their birth, row by row.
+
+    Raises
+    ------
+    ParameterError
+        Frames smaller than the patch, or of another size than the first; homographies or flow
+        that do not cover a frame.
+    """
+    extractor: Extractor | None = None
+    pairs = None if flows is None or callable(flows) else iter(flows)
+    for number, frame in enumerate(frames):
+        if number < parameters.start_frame:
+            continue
+        if parameters.end_frame is not None and number > parameters.end_frame:
+            break
+        grey = to_grey(frame)
+        mask = None
+        if boxes is not None and parameters.kind == "idt":
+            mask = box_mask(grey.shape, boxes.get(number))
+        if extractor is None:
+            extractor = Extractor(grey, parameters, mask, own_flow=flows is None)
+            continue
+        if grey.shape != extractor.shape:
+            height, width = extractor.shape
+            raise ParameterError(
+                f"frame {number} is {grey.shape[1]}x{grey.shape[0]} pixels; it must be "
+                f"{width}x{height} like the first"
+            )
+        flow = None
+        if pairs is not None:
+            flow = next(pairs, None)
+            if flow is None:
+                raise ParameterError(f"flows ends before frame {number}; it must hold every pair")
+        elif callable(flows):
+            flow = flows(extractor.grey, grey)
+        homography = None
+        if homographies is not None and parameters.kind == "idt":
+            homography = homographies.get(number)
+            if homography is None:
+                raise ParameterError(f"homographies has none for frame {number}")
+        rows = extractor.step(number, grey, mask, homography, flow)
+        if len(rows):
+            if length is not None:
+                set_times(rows.info, parameters, length)
+            yield rows
+
+
+def set_times(info: Plane, parameters: TrajectoryParameters, length: int) -> None:
+    """Fill in ``t_pos``, the middle of a track as a part of the clip of `length` frames.
+
+    Counted from the start frame over the frames that were used, unlike in the released programs,
+    which lose their place with a start frame.
+    """
+    last = length - 1 if parameters.end_frame is None else min(parameters.end_frame, length - 1)
+    used = max(last - parameters.start_frame + 1, 1)
+    middle = info[:, 0] - np.float32(parameters.track_length / 2 + parameters.start_frame)
+    info[:, 9] = np.clip(middle / np.float32(used), 0, 0.999)
+
+
+def to_grey(frame: NDArray[np.uint8]) -> Grey:
+    """Grey levels of a (h, w, 3) BGR frame, 15-bit weights as in OpenCV since 3.0."""
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise ParameterError(
+            f"a frame is {frame.dtype} {frame.shape}; it must be uint8 (height, width, 3), BGR"
+        )
+    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8)
+
+
+def box_mask(shape: tuple[int, ...], boxes: NDArray[np.floating] | None) -> NDArray[np.uint8]:
+    """1 outside the boxes, 0 inside; boxes reach over the whole pixels they contain."""
+    mask = np.ones(shape, np.uint8)
+    for x1, y1, x2, y2 in [] if boxes is None else np.asarray(boxes)[:, :4]:
+        left, top = max(int(np.ceil(x1)), 0), max(int(np.ceil(y1)), 0)
+        right, bottom = max(int(np.floor(x2)) + 1, 0), max(int(np.floor(y2)) + 1, 0)
+        mask[top:bottom, left:right] = 0
+    return mask
+
+
+class Extractor:
+    """The state between two frames: the last frame's pyramids and the live tracks.
+
+    Parameters
+    ----------
+    grey
+        (h, w) uint8, the first frame.
+    parameters
+        Of the trajectories.
+    mask
+        (h, w) uint8, 0 where matches for the camera's motion are not to be trusted, or None.
+    own_flow
+        Whether flow is computed here or given to :meth:`step`.
+    """
+
+    def __init__(
+        self,
+        grey: Grey,
+        parameters: TrajectoryParameters,
+        mask: NDArray[np.uint8] | None = None,
+        *,
+        own_flow: bool = True,
+    ) -> None:
+        self.parameters, self.grey = parameters, grey
+        self.shape = (grey.shape[0], grey.shape[1])
+        levels = pyramid_levels(*self.shape, parameters.patch_size, parameters.scale_num)
+        self.levels = levels
+        self.farneback = FarnebackFlow(levels, parameters)
+        self.camera = CameraMotion(parameters) if parameters.kind == "idt" else None
+        self.samplers = [
+            Sampler(level, parameters.min_distance, parameters.quality) for level in levels
+        ]
+        self.describers = [Describer(level, parameters) for level in levels]
+        self.tracks = [TrackList(parameters, descriptor_width(parameters)) for _ in levels]
+        self._gap = 0
+        self._pyramid, self._next_pyramid = (
+            [np.empty((v.height, v.width), np.uint8) for v in levels] for _ in range(2)
+        )
+        self._flow, self._own_motion = self.farneback.new_flow(), self.farneback.new_flow()
+        self._own_flow = own_flow
+        if own_flow:
+            self._expansion = self.farneback.new_expansion()
+            self._next_expansion = self.farneback.new_expansion()
+            self._warped_expansion = self.farneback.new_expansion()
+            self.farneback.expand(grey, self._expansion)
+        self._warped = np.empty_like(grey)
+        if self.camera is not None:
+            self.camera.start(grey, mask)
+        grey_pyramid(grey, self._pyramid)
+        self._sample(self._pyramid)
+
+    def step(
+        self,
+        number: int,
+        grey: Grey,
+        mask: NDArray[np.uint8] | None = None,
+        homography: Homography | None = None,
+        flow: Plane | None = None,
+    ) -> Trajectories:
+        """Follow the tracks into the next frame and return those that end in it.
+
+        Parameters
+        ----------
+        number
+            The frame's number in the clip.
+        grey
+            (h, w) uint8.
+        mask
+            As for the first frame.
+        homography
+            The camera's motion from the frame before, or None to estimate it.
+        flow
+            (2, h, w) float32 from the frame before, where flow is not computed here.
+        """
+        grey_pyramid(grey, self._next_pyramid)
+        if flow is None:
+            self.farneback.expand(grey, self._next_expansion)
+            self.farneback.flow(self._expansion, self._next_expansion, self._flow)
+        else:
+            fit_flow(flow, self.levels, self._flow)
+        motion = self._flow
+        if self.parameters.kind == "idt":
+            motion = self._own_motion
+            self._compensate(grey, mask, homography)
+        finished = []
+        for tracks, describer, before, follow, own in zip(
+            self.tracks, self.describers, self._pyramid, self._flow, motion, strict=True
+        ):
+            tracks.advance(follow, own)
+            describer.add(before, own, tracks)
+            finished.append(tracks.finish())
+        rows = self._collect(number, finished)
+        self._gap += 1
+        if self._gap == self.parameters.init_gap:
+            self._sample(self._next_pyramid)
+        self._pyramid, self._next_pyramid = self._next_pyramid, self._pyramid
+        if self._own_flow:
+            self._expansion, self._next_expansion = self._next_expansion, self._expansion
+        self.grey = grey
+        return rows
+
+    def _compensate(
+        self, grey: Grey, mask: NDArray[np.uint8] | None, homography: Homography | None
+    ) -> None:
+        """Fill the flow without the camera's motion."""
+        if homography is None:
+            assert self.camera is not None
+            homography = self.camera.estimate(self.grey, grey, self._flow[0], mask)
+        if self._own_flow:
+            warp_back(self.grey, grey, homography, self._warped)
+            self.farneback.expand(self._warped, self._warped_expansion)
+            self.farneback.flow(self._expansion, self._warped_expansion, self._own_motion)
+        else:
+            remove_motion(self._flow[0], homography, self._own_motion[0])
+            fit_flow(self._own_motion[0], self.levels[1:], self._own_motion[1:])
+
+    def _sample(self, pyramid: list[Grey]) -> None:
+        self._gap = 0
+        for sampler, grey, tracks in zip(self.samplers, pyramid, self.tracks, strict=True):
+            tracks.add(sampler.sample(grey, tracks.heads()))
+
+    def _collect(self, number: int, finished: list[NDArray[np.int64]]) -> Trajectories:
+        """The rows of the tracks that end in a frame, of those worth keeping."""
+        p = self.parameters
+        height, width = self.shape
+        info, shapes, described, points = [], [], [], []
+        for level, tracks, slots in zip(self.levels, self.tracks, finished, strict=True):
+            scale = np.float32(level.scale)
+            shape = np.empty((len(slots), 2 * p.track_length), np.float32)
+            valid = np.empty(len(slots), np.int64)
+            count, statistics = judge_tracks(
+                slots,
+                tracks.points,
+                tracks.steps,
+                scale,
+                p.kind == "idt",
+                np.float32(p.min_var),
+                np.float32(p.max_var),
+                np.float32(p.max_dis),
+                np.float32(p.min_camera_free),
+                shape,
+                valid,
+            )
+            kept = slots[valid[:count]]
+            rows = np.zeros((count, 10), np.float32)
+            rows[:, 0] = number
+            rows[:, 1:6] = statistics[:count]
+            rows[:, 6] = scale
+            rows[:, 7:9] = np.clip(rows[:, 1:3] / np.float32([width, height]), 0, 0.999)
+            info.append(rows)
+            shapes.append(shape[:count])
+            described.append(tracks.descriptors[kept])
+            points.append(tracks.points[kept] * scale)
+        # (n, time, all descriptors) to one array per descriptor
+        descriptors = np.concatenate(described)
+        names = ("hog", "hof", "mbhx", "mbhy")
+        ends = np.cumsum([p.widths[name] // p.nt_cell for name in names])[:-1]
+        parts = np.split(descriptors, ends, axis=2)
+        hog, hof, mbhx, mbhy = (
+            part.reshape(len(part), part.shape[1] * part.shape[2]) for part in parts
+        )
+        return Trajectories(
+            np.concatenate(info), np.concatenate(shapes), hog, hof, mbhx, mbhy,
+            np.concatenate(points),
+        )
+
+
+def fit_flow(flow: Plane, levels: list[Level], out: list[Plane]) -> None:
+    """Resize full-size flow to the scales, its vectors with it."""
+    height, width = flow.shape[1:]
+    for level, target in zip(levels, out, strict=True):
+        for channel in range(2):
+            cv2.resize(
+                flow[channel],
+                (level.width, level.height),
+                dst=target[channel],
+                interpolation=cv2.INTER_AREA,
+            )
+            target[channel] *= (level.width / width, level.height / height)[channel]

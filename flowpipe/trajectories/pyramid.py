@@ -1,0 +1,124 @@
+"""The spatial scales of dense trajectories: sizes, grey levels for sampling, grey levels for flow.
+
+Two pyramids hang on one list of sizes. Points and HOG live on uint8 levels that are resized one
+from the next without smoothing. The flow's levels are each smoothed and resized from the frame
+itself, in float32; both steps are linear, so they are one banded matrix per axis here, applied
+only to the rows and columns that a level keeps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from flowpipe.errors import ParameterError
+from flowpipe.trajectories.parameters import SCALE_STRIDE
+
+Grey = NDArray[np.uint8]
+Plane = NDArray[np.float32]
+
+FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One spatial scale: its size in pixels and the full size divided by it."""
+
+    height: int
+    width: int
+    scale: float
+
+
+def pyramid_levels(height: int, width: int, patch_size: int, scale_num: int) -> list[Level]:
+    """Scales of a frame, finest first, each smaller by sqrt(2), while the patch fits.
+
+    Raises
+    ------
+    ParameterError
+        The frame is smaller than the patch.
+    """
+    if min(height, width) < patch_size:
+        raise ParameterError(
+            f"frames of {width}x{height} pixels are smaller than the patch of a trajectory; "
+            f"patch_size is {patch_size}, it must be at most {min(height, width)}"
+        )
+    stride = np.float32(SCALE_STRIDE)
+    side, count = np.float32(min(height, width)), 0
+    while side >= patch_size:
+        side, count = np.float32(side / stride), count + 1
+    levels, scale = [], np.float32(1)
+    for _ in range(min(max(count, 1), scale_num)):
+        rows, columns = round(float(height / scale)), round(float(width / scale))
+        levels.append(Level(rows, columns, float(scale)))
+        scale = np.float32(scale * stride)
+    return levels
+
+
+def grey_pyramid(grey: Grey, out: list[Grey]) -> None:
+    """Fill `out` with a frame and its reductions, each resized from the one before."""
+    out[0][...] = grey
+    for finer, coarser in zip(out, out[1:], strict=False):
+        cv2.resize(finer, coarser.shape[::-1], dst=coarser, interpolation=cv2.INTER_LINEAR)
+
+
+def smoothing_taps(scale: float) -> NDArray[np.float64]:
+    """Gaussian taps that go before reducing by `scale`; the finest level is smoothed too."""
+    sigma = (scale - 1) / 2
+    size = max(round(5 * sigma) | 1, 3)
+    if sigma == 0:
+        return np.array([0.25, 0.5, 0.25])
+    offsets = np.arange(size) - size // 2
+    taps = np.exp(-(offsets**2) / (2 * sigma**2))
+    return np.asarray(taps / taps.sum(), np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A banded matrix: row ``i`` holds ``weights[i]`` from column ``first[i]``."""
+
+    first: NDArray[np.int64]
+    weights: Plane
+
+
+def reducing_band(size: int, reduced: int, scale: float) -> Band:
+    """Smooth `size` samples with mirrored ends (101), then resize them linearly to `reduced`."""
+    taps = smoothing_taps(scale)
+    matrix = np.zeros((reduced, size))
+    # float32 here, as in cv2.resize: its rounding is larger than that of everything after it
+    position = ((np.arange(reduced) + 0.5) * (size / reduced) - 0.5).astype(np.float32)
+    position = np.clip(position, 0, size - 1)
+    left = np.minimum(np.floor(position).astype(int), size - 2)
+    fraction = position - left
+    for side, weight in ((0, 1 - fraction), (1, fraction)):
+        for offset, tap in enumerate(taps, start=-(len(taps) // 2)):
+            source = np.abs(left + side + offset)
+            source = np.where(source >= size, 2 * (size - 1) - source, source)
+            np.add.at(matrix, (np.arange(reduced), source), weight * tap)
+    width = min(len(taps) + 1, size)
+    first = np.minimum((matrix != 0).argmax(axis=1), size - width)
+    columns = first[:, None] + np.arange(width)
+    weights = np.take_along_axis(matrix, columns, axis=1).astype(np.float32)
+    return Band(first.astype(np.int64), weights)
+
+
+@njit(cache=True, nogil=True, fastmath=FASTMATH)
+def reduce_image(grey, row_first, row_weights, col_first, col_weights, line, out):  # type: ignore[no-untyped-def]
+    """Apply one band along y and one along x: ``out = rows @ grey @ columns.T``."""
+    height, width = out.shape
+    for y in range(height):
+        line[:] = np.float32(0)
+        for k in range(row_weights.shape[1]):
+            weight = row_weights[y, k]
+            source = grey[row_first[y] + k]
+            for x in range(source.size):
+                line[x] += weight * source[x]
+        for x in range(width):
+            total = np.float32(0)
+            first = col_first[x]
+            for k in range(col_weights.shape[1]):
+                total += col_weights[x, k] * line[first + k]
+            out[y, x] = total
