@@ -2,8 +2,8 @@
 
     python scripts/bench_flow.py clip.mp4 [more clips] [--size 340x256 ...] [--middlebury DIR]
 
-Solvers take turns at every pair of a round, and a ratio is between times of the same run, since other work
-on the machine changes the times and hardly the ratios. OpenCV's CPU solver "cuda-like" is set to
+Solvers take turns, and a ratio is between times of the same run: other work on the machine changes
+the times and hardly the ratios. With one thread and no GPU the times are processor time. OpenCV's CPU solver "cuda-like" is set to
 the scheme of its CUDA solver (no median filter, one loop of 300 iterations): the one ours computes.
 """
 
@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import cv2
+import cv2 as _cv2
 import numba
 import numpy as np
 import tyro
@@ -32,6 +33,7 @@ from flowpipe.flow.tvl1 import Tvl1Solver, pyramid_sizes
 Frames = NDArray[np.uint8]
 Solver = Callable[[Frames, Frames], NDArray[np.float32]]
 
+cv2: Any = _cv2  # its stubs know neither opencv-contrib nor the CUDA build
 OURS, YARDSTICK = "flowpipe cpu", "OpenCV cpu, cuda-like"
 FLOPS = 62
 """Of an iteration, a pixel: 17 primal, 4 for the change, 2 x 20.5 dual (a root is one)."""
@@ -66,7 +68,7 @@ class Options:
 
 
 def each(calc: Callable[[Frames, Frames], Any]) -> Solver:
-    """A solver of single pairs, (H, W, 2) or (2, H, W), as one of batches."""
+    """Make a solver of batches of one of pairs, which gives (H, W, 2) or (2, H, W)."""
 
     def solve(first: Frames, second: Frames) -> NDArray[np.float32]:
         flows = [np.asarray(calc(a, b)) for a, b in zip(first, second, strict=True)]
@@ -84,14 +86,14 @@ CUDA_LIKE = {"innnerIterations": 1, "outerIterations": 300, "medianFiltering": 1
 
 
 def opencv_cuda(a: Frames, b: Frames) -> Any:
-    solver = cv2.cuda.OpticalFlowDual_TVL1.create()  # type: ignore[attr-defined]
+    solver = cv2.cuda.OpticalFlowDual_TVL1.create()
     first, second = cv2.cuda_GpuMat(a), cv2.cuda_GpuMat(b)
     return solver.calc(first, second, None).download()
 
 
 def opencv_opencl(a: Frames, b: Frames) -> Any:
     solver = cv2.optflow.DualTVL1OpticalFlow_create(**CUDA_LIKE)
-    return solver.calc(cv2.UMat(a), cv2.UMat(b), None).get()  # type: ignore[call-overload]
+    return solver.calc(cv2.UMat(a), cv2.UMat(b), None).get()
 
 
 def solvers(height: int, width: int, threads: int, options: Options) -> dict[str, Solver]:
@@ -119,12 +121,12 @@ def solvers(height: int, width: int, threads: int, options: Options) -> dict[str
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     found["OpenCV DIS, medium"] = each(lambda a, b: dis.calc(a, b, None))
     try:
-        from skimage.registration import optical_flow_tvl1
+        skimage_tvl1 = import_module("skimage.registration").optical_flow_tvl1
     except ImportError:
         print("no scikit-image here")
     else:
         found["scikit-image"] = each(
-            lambda a, b: optical_flow_tvl1(a / np.float32(255), b / np.float32(255))[::-1]
+            lambda a, b: skimage_tvl1(a / np.float32(255), b / np.float32(255))[::-1]
         )
     return found
 
@@ -151,16 +153,20 @@ def read_pairs(clip: Path, width: int, height: int, options: Options) -> Iterato
 
 
 def time_in_turns(
-    found: dict[str, Solver], first: Frames, second: Frames, rounds: int
+    found: dict[str, Solver],
+    first: Frames,
+    second: Frames,
+    rounds: int,
+    clock: Callable[[], float] = time.process_time,
 ) -> tuple[dict[str, float], dict[str, NDArray[np.float32]]]:
     """Seconds a pair, the best of the rounds, and the flow of each solver."""
     flows = {name: solve(first, second) for name, solve in found.items()}
     seconds = dict.fromkeys(found, np.inf)
     for _ in range(rounds):
         for name, solve in found.items():
-            start = time.perf_counter()
+            start = clock()
             solve(first, second)
-            seconds[name] = min(seconds[name], (time.perf_counter() - start) / len(first))
+            seconds[name] = min(seconds[name], (clock() - start) / len(first))
     return seconds, flows
 
 
@@ -195,9 +201,9 @@ def ceilings() -> tuple[float, float]:
 
 
 def _timed(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     call()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def speed_table(width: int, height: int, threads: int, options: Options, console: Console) -> None:
@@ -205,7 +211,9 @@ def speed_table(width: int, height: int, threads: int, options: Options, console
     first, second = (np.stack([p[i] for p in pairs]) for i in (0, 1))
     cv2.setNumThreads(threads)
     found = solvers(height, width, threads, options)
-    seconds, flows = time_in_turns(found, first, second, options.rounds)
+    alone = threads == 1 and not any(name.split(",")[0].endswith("cuda") for name in found)
+    clock = time.process_time if alone else time.perf_counter
+    seconds, flows = time_in_turns(found, first, second, options.rounds, clock)
     table = Table(title=f"{width}x{height}, {len(pairs)} pairs, {threads} thread(s)")
     for column in ("solver", "pairs/s", "ms a pair", "x OpenCV", "mean px", "p99 px"):
         table.add_column(column, justify="left" if column == "solver" else "right", no_wrap=True)
@@ -219,7 +227,7 @@ def speed_table(width: int, height: int, threads: int, options: Options, console
 
 
 def middlebury_table(folder: Path, console: Console) -> None:
-    settings = {
+    settings: dict[str, Tvl1 | dict[str, int]] = {
         "flowpipe (OpenCV's CUDA scheme)": Tvl1(),
         "flowpipe, cubic -0.75, median 5": Tvl1(cubic=-0.75, median=5),
         "flowpipe, n_scales auto": Tvl1(n_scales="auto"),
@@ -256,7 +264,8 @@ def cpu_model() -> str:
 
 def main(options: Options) -> None:
     console = Console(width=110)
-    console.print(f"{cpu_model()}, OpenCV {cv2.__version__}, numba {numba.__version__}, {date.today()}")
+    versions = f"OpenCV {cv2.__version__}, numba {numba.__version__}"
+    console.print(f"{cpu_model()}, {versions}, {date.today()}")
     for size in options.size:
         width, height = (int(n) for n in size.split("x"))
         for threads in options.threads:

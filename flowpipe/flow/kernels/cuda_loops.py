@@ -19,6 +19,7 @@ def _keys(t, a):
 def warp(
     first, texture, u, g, rho, fall, height, width, cubic, BLOCK: tl.constexpr
 ):  # fmt: skip
+    """Warp the second image and its gradient by the flow; linearise the data term there."""
     area = height * width
     pair = tl.program_id(1).to(tl.int64) * area
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -83,6 +84,7 @@ def iterate(
     n, height, width, blocks, stop, taut, l_t, theta,
     BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
+    """Settle iteration n - 1 of a pair and, unless it rests, do iteration n."""
     block, pair = tl.program_id(0), tl.program_id(1).to(tl.int64)
     working = tl.load(old_state + 3 * pair)
     look = tl.load(old_state + 3 * pair + 1)
