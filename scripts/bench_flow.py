@@ -3,8 +3,9 @@
     python scripts/bench_flow.py clip.mp4 [more clips] [--size 340x256 ...] [--middlebury DIR]
 
 Solvers take turns, and a ratio is between times of the same run: other work on the machine changes
-the times and hardly the ratios. With one thread and no GPU the times are processor time. OpenCV's CPU solver "cuda-like" is set to
-the scheme of its CUDA solver (no median filter, one loop of 300 iterations): the one ours computes.
+the times and hardly the ratios. With one thread and no GPU the times are processor time. OpenCV's
+CPU solver "cuda-like" is set to the scheme of its CUDA solver (no median filter, one loop of 300
+iterations): the one ours computes.
 """
 
 from __future__ import annotations
@@ -103,7 +104,9 @@ def solvers(height: int, width: int, threads: int, options: Options) -> dict[str
         for batch in options.batch:
             name = f"flowpipe {device}" + (f", batch {batch}" if batch > 1 else "")
             try:
-                ours = Tvl1Solver(Tvl1(), height, width, device=device, threads=threads)
+                ours = Tvl1Solver(
+                    Tvl1(), height, width, device=device, threads=threads, batch=batch
+                )
             except FlowpipeError as error:
                 print(f"no {name}: {error}")
                 continue

@@ -51,7 +51,8 @@ class Tvl1Solver:
     threads
         Pairs computed at once on the CPU; a pair's flow does not depend on it.
     batch
-        Pairs computed at once on a GPU at most; None lets the device's memory decide.
+        Pairs computed at once on a GPU at most; None is what suits the device's cache. It is halved
+        when the device's memory runs out, and stays so.
 
     Raises
     ------
@@ -80,7 +81,7 @@ class Tvl1Solver:
         workers = threads if device == "cpu" else 1
         kernels = [_make_kernels(device, height, width, parameters) for _ in range(workers)]
         self.name, self.version = kernels[0].name, kernels[0].version
-        self._batch = min(batch or kernels[0].batch, kernels[0].batch)
+        self._batch = 1 if device == "cpu" else batch or kernels[0].batch
         self._free: queue.SimpleQueue[Kernels] = queue.SimpleQueue()
         for one in kernels:
             self._free.put(one)

@@ -106,6 +106,32 @@ def test_triton_agrees_with_the_cpu_under_its_interpreter(tmp_path):
         assert not flow[1].any()
 
 
+@pytest.mark.parametrize("capability", [80, 90])
+def test_triton_kernels_compile_for_nvidia_gpus(capability):
+    """To machine code, which takes no GPU: what the interpreter allows, the compiler may not."""
+    triton = pytest.importorskip(
+        "triton", reason="triton is not installed; torch for CUDA brings it"
+    )
+    from triton.backends.compiler import GPUTarget
+
+    from flowpipe.flow.kernels import cuda_loops
+
+    floats = {"cubic", "stop", "taut", "l_t", "theta"}
+    integers = {"n", "height", "width", "blocks"}
+    for kernel in (cuda_loops.warp, cuda_loops.iterate):
+        kinds = dict.fromkeys(kernel.arg_names, "*fp32")
+        kinds |= {name: "fp32" for name in kinds if name in floats}
+        kinds |= {name: "i32" for name in kinds if name in integers}
+        kinds |= {name: "*i32" for name in kinds if name.endswith("_state")}
+        constants = {"BLOCK": 256, "BLOCKS": 512}
+        kinds |= {name: "constexpr" for name in kinds if name in constants}
+        source = triton.compiler.ASTSource(
+            kernel, kinds, {name: constants[name] for name in kinds if name in constants}
+        )
+        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+        assert len(compiled.asm["cubin"]) > 1000
+
+
 def test_running_out_of_memory_halves_the_batch(monkeypatch):
     from flowpipe.flow.kernels.torch_ops import TorchKernels
 

@@ -77,7 +77,7 @@ def _primal(
     return u1 + change1, u2 + change2, change1, change2
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])  # type: ignore[call-overload]
 def iterate(
     u, p1, p2, new_u, new_p1, new_p2, g, rho, fall,
     old_state, new_state, old_change, new_change,
@@ -95,8 +95,8 @@ def iterate(
         # OpenCV's rule: look again when the change is paid off at `stop` an iteration
         look += 2 * (tl.minimum(change / (2 * stop), 1e6).to(tl.int32) + 1)
         if change <= stop:
-            working = 0
-            done = n
+            working *= 0
+            done = tl.maximum(done, n)
     if block == 0:
         tl.store(new_state + 3 * pair, working)
         tl.store(new_state + 3 * pair + 1, look)
