@@ -74,6 +74,14 @@ class Tvl1:
         check_range("cubic", self.cubic, -1, 0)
         check_range("gamma", self.gamma, 0)
 
+    @classmethod
+    def fast(cls) -> Tvl1:
+        """Return a cheaper setting: the same range of scales in three levels, fewer iterations.
+
+        Not the published scheme: see docs/benchmarks.md for its distance from that one.
+        """
+        return cls(n_scales=3, scale_step=0.64, warps=3, iterations=30)
+
 
 @dataclass(frozen=True, slots=True)
 class Farneback:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import queue
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -50,7 +51,8 @@ class Tvl1Solver:
     threads
         Pairs computed at once on the CPU; a pair's flow does not depend on it.
     batch
-        Pairs computed at once on a GPU at most; None lets the device's memory decide.
+        Pairs computed at once on a GPU at most; None is what suits the device's cache. It is halved
+        when the device's memory runs out, and stays so.
 
     Raises
     ------
@@ -77,9 +79,9 @@ class Tvl1Solver:
         self.parameters = parameters
         self._sizes = pyramid_sizes(height, width, parameters.n_scales, parameters.scale_step)
         workers = threads if device == "cpu" else 1
-        kernels = [_make_kernels(device, height, width) for _ in range(workers)]
+        kernels = [_make_kernels(device, height, width, parameters) for _ in range(workers)]
         self.name, self.version = kernels[0].name, kernels[0].version
-        self._batch = min(batch or kernels[0].batch, kernels[0].batch)
+        self._batch = 1 if device == "cpu" else batch or kernels[0].batch
         self._free: queue.SimpleQueue[Kernels] = queue.SimpleQueue()
         for one in kernels:
             self._free.put(one)
@@ -138,7 +140,7 @@ class Tvl1Solver:
                 low, high = float(frames.min()), float(frames.max())
                 if not (low >= 0 and high <= 255):
                     raise ParameterError(
-                        f"{name} has values from {low:g} to {high:g}; they must be grey levels 0..255"
+                        f"{name} has values from {low:g} to {high:g}; they must be in 0..255"
                     )
         if len(first) != len(second):
             raise ParameterError(f"first holds {len(first)} frames and second {len(second)}")
@@ -172,7 +174,7 @@ def _scheme(
     first: NDArray[Any],
     second: NDArray[Any],
 ) -> Any:
-    """The algorithm, for a batch that the kernels can hold."""
+    """Run the algorithm for a batch that the kernels can hold."""
     step = Step(
         tau=parameters.tau,
         l_t=parameters.lambda_ * parameters.theta,
@@ -192,18 +194,38 @@ def _scheme(
             flow = kernels.resize(kernels.flow(), height, width, h / height, w / width, shrink)
         kernels.begin(i0, i1, flow)
         for _ in range(parameters.warps):
+            if parameters.median > 1:
+                kernels.median(parameters.median)
             kernels.warp(parameters.cubic)
             kernels.iterate(step)
     return kernels.flow()
 
 
-def _make_kernels(device: str, height: int, width: int) -> Kernels:
+def _make_kernels(device: str, height: int, width: int, parameters: Tvl1) -> Kernels:
+    kind, _, rest = device.partition(":")
+    if parameters.gamma and kind != "torch":
+        raise ParameterError(
+            f"gamma is {parameters.gamma:g}; only the torch devices (device='torch:cpu', "
+            f"'torch:cuda', ...) have the illumination term, not {device!r}"
+        )
     if device == "cpu":
         from flowpipe.flow.kernels.cpu import CpuKernels
 
         return CpuKernels(height, width)
-    raise ParameterError(f"device is {device!r}; it must be cpu")
+    if kind == "torch" and rest:
+        from flowpipe.flow.kernels.torch_ops import TorchKernels
+
+        return TorchKernels(rest, parameters.gamma)
+    if kind == "cuda":
+        from flowpipe.flow.kernels.cuda import CudaKernels
+
+        return CudaKernels(device, height, width)
+    raise ParameterError(
+        f"device is {device!r}; it must be cpu, cuda, cuda:<index> or torch:<torch device>"
+    )
 
 
 def _out_of_memory() -> tuple[type[BaseException], ...]:
-    return (MemoryError,)
+    """Return what a device raises when a batch is too large for it."""
+    torch = sys.modules.get("torch")
+    return () if torch is None else (torch.OutOfMemoryError,)

@@ -197,14 +197,15 @@ def test_differs_from_opencv_on_the_cpu_by_what_the_schemes_differ(path, index):
 @needs_data
 @pytest.mark.parametrize(
     ("name", "opencv"),
-    [("Dimetrodon", 0.179), ("Grove2", 0.156), ("Hydrangea", 0.194), ("RubberWhale", 0.156)],
+    [("Dimetrodon", 0.1795), ("Grove2", 0.1566), ("Hydrangea", 0.1939), ("RubberWhale", 0.1562)],
 )
 def test_end_point_error_is_no_worse_than_opencvs_defaults(name, opencv):
-    """With the cubic kernel of OpenCV's CPU solver; its CUDA solver's blurs fine texture."""
+    """With the median and the cubic kernel of its CPU solver, to three decimals."""
     folder = Path(DATA) / "data" / "middlebury" / name
     first, second = (
         cv2.imread(str(folder / f"frame{i}.png"), cv2.IMREAD_GRAYSCALE) for i in (10, 11)
     )
     truth = cv2.readOpticalFlow(str(folder / "flow10.flo")).transpose(2, 0, 1)
     known = (np.abs(truth) < 1e9).all(axis=0)
-    assert distance(flow_of(first, second, Tvl1(cubic=-0.75)), truth)[known].mean() <= opencv
+    off = distance(flow_of(first, second, Tvl1(cubic=-0.75, median=5)), truth)
+    assert off[known].mean() < opencv + 0.0005

@@ -1,7 +1,7 @@
 """The hot operations of TV-L1, one implementation per device.
 
-`cpu` (Numba), `cuda` (Triton) and `torch_ops` (plain torch operations, any torch device) each have a
-class of the shape of `Kernels`; `flowpipe.flow.tvl1` drives them and is where the algorithm is. A
+`cpu` (Numba), `cuda` (Triton) and `torch_ops` (plain torch operations, any torch device) each have
+a class of the shape of `Kernels`; `flowpipe.flow.tvl1` drives them and is where the algorithm is. A
 module is imported where its device is asked for, not before: torch alone takes seconds.
 """
 
@@ -51,6 +51,9 @@ class Kernels(Protocol):
 
     def begin(self, first: Any, second: Any, flow: Any | None) -> None:
         """Enter a level with (B, h, w) images and (B, 2, h, w) flow, None for zero flow."""
+
+    def median(self, side: int) -> None:
+        """Replace the flow by its median over ``side x side`` pixels, the border repeated."""
 
     def warp(self, cubic: float) -> None:
         """Warp `second` and its gradient by the flow; linearise the data term there.

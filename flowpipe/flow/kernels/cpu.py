@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import cv2
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,11 @@ class CpuKernels:
         cpu_loops.weave(second[0], self._texture.reshape(shape))
         if flow is not None:
             self.flow()[:] = flow
+
+    def median(self, side: int) -> None:
+        flow = self.flow()[0]
+        for component in flow:
+            component[:] = cv2.medianBlur(np.ascontiguousarray(component), side)
 
     def warp(self, cubic: float) -> None:
         u1, u2, _, _, _, _, *data_term = self._fields

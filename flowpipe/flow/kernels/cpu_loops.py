@@ -5,7 +5,7 @@ below and at least one padding column behind each row, which is also the one bef
 loop runs over whole vectors of `LANES` pixels, the last one into the padding. What makes that right
 without a branch in a loop:
 
-- p11, p21 are zero before a row and p12, p22 above the first, so a backward difference needs no test;
+- p11, p21 are zero before a row, p12, p22 above the first: a backward difference needs no test;
 - u is repeated once behind a row and below the last, so a forward difference there is zero;
 - the dual variables are stored times theta, which spares the multiplication of the divergence.
 
@@ -17,6 +17,8 @@ pixel's operations is longer than a core looks ahead.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numba
 import numpy as np
@@ -46,15 +48,15 @@ _KEYS = (
 1 and 2 for a position t in 0..1; Keys (1981), whose parameter a is."""
 
 
-class _DistinctArrays(CompilerBase):  # type: ignore[misc]
+class _DistinctArrays(CompilerBase):
     """Compile on the promise that no two array arguments overlap, or nothing is vectorised."""
 
-    def define_pipelines(self):  # type: ignore[no-untyped-def]
+    def define_pipelines(self):
         self.state.flags.noalias = True
         return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
 
 
-_options = {
+_options: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
     "cache": True,
@@ -158,7 +160,7 @@ def warp(
             column[x], line[x] = across - np.float32(left), down - np.float32(top)
             places[x] = np.int32(np.int32(top * pitch) + np.int32(left * np.int32(4)))
         for x in range(width):
-            grey[x], wx[x], wy[x] = _window(
+            grey[x], wx[x], wy[x] = _window(  # type: ignore[call-arg]
                 texture, places[x], pitch, sharpness, column[x], line[x]
             )
         rest, slope, target = rho[start : start + width], fall[start : start + width], first[y]
@@ -168,8 +170,8 @@ def warp(
             rest[x] = grey[x] - wx[x] * v1[x] - wy[x] * v2[x] - target[x]
 
 
-@intrinsic  # type: ignore[misc]
-def _window(typing, texture, place, pitch, cubic, tx, ty):  # type: ignore[no-untyped-def]
+@intrinsic
+def _window(typing, texture, place, pitch, cubic, tx, ty):
     """Interpolate in the 4 x 4 window at `place`, at (tx, ty) in 0..1 between its middle pixels.
 
     Returns the first three of the four channels. Half a row of the window is 8 floats in
@@ -179,24 +181,24 @@ def _window(typing, texture, place, pitch, cubic, tx, ty):  # type: ignore[no-un
     single = numba.float32
     signature = numba.types.UniTuple(single, 3)(texture, place, pitch, single, single, single)
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):
         _, place, pitch, cubic, tx, ty = arguments
         place, pitch = (builder.sext(value, ir.IntType(64)) for value in (place, pitch))
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         lane = ir.IntType(32)
 
-        def fma(a, b, c):  # type: ignore[no-untyped-def]
+        def fma(a, b, c):
             return builder.fadd(builder.fmul(a, b, ("contract",)), c, ("contract",))
 
-        def pick(vector, lanes):  # type: ignore[no-untyped-def]
+        def pick(vector, lanes):
             order = ir.Constant(ir.VectorType(lane, len(lanes)), lanes)
             return builder.shuffle_vector(vector, vector, order)
 
-        def spread(value, lanes):  # type: ignore[no-untyped-def]
+        def spread(value, lanes):
             nothing = ir.Constant(ir.VectorType(ir.FloatType(), 1), ir.Undefined)
             return pick(builder.insert_element(nothing, value, lane(0)), [0] * lanes)
 
-        def weights(t, taps):  # type: ignore[no-untyped-def]
+        def weights(t, taps):
             """Weight at t of the tap that each lane has."""
             kind = ir.VectorType(ir.FloatType(), len(taps))
             a, at, value = spread(cubic, len(taps)), spread(t, len(taps)), None
@@ -206,7 +208,7 @@ def _window(typing, texture, place, pitch, cubic, tx, ty):  # type: ignore[no-un
                 value = coefficient if value is None else fma(value, at, coefficient)
             return value
 
-        def row(y, half):  # type: ignore[no-untyped-def]
+        def row(y, half):
             start = builder.add(place, builder.mul(pitch, pitch.type(y)))
             address = builder.gep(data, [builder.add(start, start.type(8 * half))])
             kind = ir.VectorType(ir.FloatType(), 8).as_pointer()
@@ -284,7 +286,7 @@ def iterate(
 def _sweep(
     u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, inside,
     height, width, stride, together, look, tau, l_t, taut,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Do `together` iterations; return the last one's summed squared change of u if `look`."""
     pitch = np.uint64(stride)
     padded = (width + LANES - 1) // LANES * LANES
@@ -314,7 +316,7 @@ def _sweep(
 
 
 @_iteration
-def _primal(u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_t):  # type: ignore[no-untyped-def]
+def _primal(u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_t):
     """Zach et al.'s eqs. 15 and 17 for a row: threshold the residual, add the divergence."""
     for i in range(start, end):
         residual = rho[i] + gx[i] * u1[i] + gy[i] * u2[i]
@@ -326,7 +328,7 @@ def _primal(u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_
 @_iteration
 def _primal_and_change(
     u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, inside, start, end, pitch, l_t
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """As `_primal`; return the summed squared change of the pixels inside."""
     change = np.float32(0)
     for i in range(start, end):
@@ -341,7 +343,7 @@ def _primal_and_change(
 
 
 @_iteration
-def _dual(u, p1, p2, start, end, pitch, tau, taut):  # type: ignore[no-untyped-def]
+def _dual(u, p1, p2, start, end, pitch, tau, taut):
     """Chambolle's projected ascent for a row of one component; p is stored times theta."""
     for i in range(start, end):
         ux = u[i + _ONE] - u[i]
