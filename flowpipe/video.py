@@ -1,9 +1,12 @@
 """Frames in: any file that FFmpeg reads, as a stream of BGR images, with typed errors.
 
 Decoding goes through PyAV, whose wheels carry FFmpeg. The images are those of
-``cv2.VideoCapture``, bit for bit: the same demuxer, decoders and colour conversion, and rotation
-metadata applied. What differs is how faults end: OpenCV returns "no more frames" for the end of
-a clip, a cut-off download and a renamed text file alike; here each has its own exception.
+``cv2.VideoCapture``, bit for bit where both carry the same FFmpeg: the same demuxer, decoders and
+colour conversion, and rotation metadata applied. (The FFmpeg 5 in OpenCV 4.12 rounds MPEG-4 in
+another way, and sites the chroma of 10-bit and odd-sized pictures differently.)
+
+What differs is how faults end: OpenCV returns "no more frames" for the end of a clip, a cut-off
+download and a renamed text file alike; here each has its own exception.
 
 A file is *truncated* when its container announces more bytes, or more packets, than there are
 (RIFF, ISO base media and Matroska headers all say how long they are). Frame counts cannot tell:
@@ -13,6 +16,7 @@ MPEG-4 streams with packed B-frames hold more packets than pictures in perfect h
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -23,6 +27,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -30,6 +35,7 @@ from flowpipe.errors import FlowpipeError
 
 # Demuxers that read other files, or draw text as pictures: none of these is a video file.
 _NOT_VIDEO = {"concat", "dash", "ffmetadata", "hls", "image2", "imf", "sdp", "tty"}
+_NO_INDEX = "has no index (moov box): the recording was cut off or never finished"
 _EBML_MAGIC = b"\x1a\x45\xdf\xa3"
 _MATROSKA_SEGMENT = 0x18538067
 
@@ -158,8 +164,8 @@ def frames(path: str | os.PathLike[str], *, max_frames: int | None = None) -> It
             if count == max_frames:
                 return
             size = size or (picture.width, picture.height)
-            image = np.asarray(picture.reformat(*size, "bgr24").to_ndarray(), np.uint8)
-            yield Frame(_upright(image, picture.rotation), picture.time)
+            image = picture.reformat(*size, "bgr24", interpolation=Interpolation.BICUBIC)
+            yield Frame(_upright(image.to_ndarray(), picture.rotation), picture.time)
             count += 1
         declared, codec = stream.frames, stream.codec.name
     if count == max_frames:
@@ -204,6 +210,10 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
 
 def _open(path: Path) -> InputContainer:
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # a pipe would be waited for
+            what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            raise UnreadableFileError(path, f"is {what}")
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:
@@ -230,8 +240,10 @@ def require_whole(path: str | os.PathLike[str]) -> None:
     Reads a few header bytes, so that no work is spent on a video whose last frames are missing.
     A missing or unreadable file is left to :func:`frames`.
     """
+    path = Path(path)
     with suppress(OSError):
-        _raise_if_short(Path(path), "its last frames are missing")
+        if path.is_file():
+            _raise_if_short(path, "its last frames are missing")
 
 
 def _raise_if_short(path: Path, rest: str) -> None:
@@ -243,14 +255,19 @@ def _raise_if_short(path: Path, rest: str) -> None:
 
 
 def _why_unopened(path: Path, error: Exception) -> str:
-    if "mdat" in (boxes := _iso_boxes(path)) and "moov" not in boxes:
-        return "has no index (moov box): the recording was cut off or never finished"
+    if _lacks_index(path):
+        return _NO_INDEX
     with path.open("rb") as file:
         head = file.read(4096)
     if _is_text(head):
         return "is a text file, not a video"
     detail = error.strerror if isinstance(error, av.error.FFmpegError) else str(error)
     return f"is not a video that FFmpeg can read: {detail}"
+
+
+def _lacks_index(path: Path) -> bool:
+    boxes = _iso_boxes(path)
+    return "moov" not in boxes and not boxes.keys().isdisjoint(("ftyp", "mdat"))
 
 
 def _is_text(head: bytes) -> bool:
@@ -271,9 +288,13 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
         if not stream.disposition & stream.disposition.attached_pic
     ]
     if not streams:
+        _raise_if_short(path, "too few to find the frames")
+        if _lacks_index(path):
+            raise NotAVideoError(path, _NO_INDEX)
         kinds = sorted({stream.type for stream in container.streams})
+        only = ", ".join(kinds).replace("video", "cover picture")
         raise NoVideoStreamError(
-            path, f"has no video stream, only {', '.join(kinds) or 'an empty container'}"
+            path, f"has no video stream, {f'only {only}' if only else 'nor any'}"
         )
     stream = streams[0]
     if stream.codec_context is None:
