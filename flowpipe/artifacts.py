@@ -26,6 +26,8 @@ Json = dict[str, Any]
 
 TEMPORARY = ".tmp"
 _BLOCK = 1 << 16
+# What renaming says where a folder is to replace a folder or a file, or a file a folder.
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
 
 class StageMismatchError(FlowpipeError):
@@ -115,15 +117,19 @@ def place(temporary: Path, destination: Path) -> None:
     if temporary.is_file():
         _flush(temporary)
     destination.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.replace(destination)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
-            raise
-        old = temporary.with_name(temporary.name + ".old")
-        destination.rename(old)
-        temporary.replace(destination)
+    old = temporary.with_name(f"{temporary.name}.old")
+    while True:
+        try:
+            temporary.replace(destination)
+            break
+        except OSError as error:
+            if error.errno not in _OCCUPIED:
+                raise
+        # Another run over the same output may be at this point too, and faster.
         discard(old)
+        with contextlib.suppress(FileNotFoundError):
+            destination.rename(old)
+    discard(old)
     _flush(destination.parent)
 
 
@@ -133,6 +139,14 @@ def discard(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def take_away(path: Path, root: Path) -> None:
+    """Remove a file or a folder in one step: killed at any instant, it is there whole or gone."""
+    folder = temporary_folder(root)
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(folder / "old")
+    discard(folder)
 
 
 def write_atomic(path: Path, data: bytes, root: Path) -> None:

@@ -27,7 +27,14 @@ from flowpipe.runs import Shard
 
 # Recipes and pictures import much more: they are imported by the commands that need them.
 
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_UNWRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EEXIST,  # a file where a folder is to be
+    errno.ENOTDIR,
+)
 
 Inputs = Positional[
     Annotated[tuple[str, ...], arg(name="videos", metavar="VIDEOS", help_behavior_hint="")]
@@ -113,7 +120,7 @@ class ExtractFlow:
             self.out,
             stage,
             jobs=_jobs(self.jobs),
-            shard=Shard.parse(self.shard) if self.shard else Shard(),
+            shard=Shard() if self.shard is None else Shard.parse(self.shard),
             overwrite=self.overwrite,
         )
         return summary.exit_status
@@ -136,7 +143,9 @@ class ExtractFlow:
             raise ParameterError("--size, --short-side and --native exclude each other")
         if self.native:
             return None
-        return self.short_side or _parse_size(self.size or "340x256")
+        if self.short_side is not None:
+            return self.short_side
+        return _parse_size("340x256" if self.size is None else self.size)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -257,12 +258,27 @@ def _how_it_died(worker: _Worker) -> str:
 def _start(work: Work[Any]) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
+    # The tracker lifts the block on Ctrl-C when it starts, so it starts before.
+    resource_tracker.ensure_running()
     # The libraries read these when they are imported, before any code of ours runs there.
-    with _environment(dict.fromkeys(_ONE_THREAD, "1")):
+    with _interrupts_blocked(), _environment(dict.fromkeys(_ONE_THREAD, "1")):
         process = context.Process(target=_serve, args=(theirs, pickle.dumps(work)), daemon=True)
         process.start()
     theirs.close()
     return _Worker(process, ours)
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Keep Ctrl-C, which reaches the whole group, from the children that are started in here.
+
+    They inherit the block for good; the parent decides, and ends its workers.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -281,8 +297,6 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 def _serve(connection: Connection, pickled: bytes) -> None:
     """The life of a worker process."""
-    # Ctrl-C reaches the whole group; the parent decides, and ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
     work: Work[Any] = pickle.loads(pickled)
     advance = _Batched(connection.send)

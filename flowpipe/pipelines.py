@@ -11,7 +11,7 @@ from rich.text import Text
 
 from flowpipe import artifacts, discovery, runs
 from flowpipe.datasets.synthetic import write_synthetic
-from flowpipe.errors import FlowpipeError, ParameterError
+from flowpipe.errors import FlowpipeError, FormatError, ParameterError
 from flowpipe.execution import Advance, C, Done, Work
 from flowpipe.flow import solvers, store
 from flowpipe.flow.extract import ExtractFlow, FlowStage
@@ -86,10 +86,17 @@ def export_flow(
         raise ParameterError(f"{str(source)!r} holds no flow")
     if source.resolve() == out.resolve():
         raise ParameterError(f"the flow in {str(source)!r} cannot be exported into its own folder")
-    out.mkdir(parents=True, exist_ok=True)
+    description = {
+        "stage": "export",
+        "layout": layout,
+        "bound": bound,
+        "dtype": dtype,
+        "quality": quality,
+    }
+    records = store.layout(layout).bookkeeping(out)
+    artifacts.open_stage(records / "stage.json", description, out)
     _say(f"{len(clips)} clips, as {layout}, into {out}")
     work = _Convert(out, layout, bound, dtype, quality, overwrite)
-    records = store.layout(layout).bookkeeping(out)
     return _run(work, clips, out=out, records=records, jobs=jobs, unit="fields")
 
 
@@ -152,12 +159,8 @@ class _Convert:
     overwrite: bool
 
     def __call__(self, clip: StoredClip, advance: Advance) -> Done:
-        kind = store.layout(self.layout)
-        there = StoredClip(self.out, clip.name, self.layout)
-        if not self.overwrite and kind.mark(self.out, clip.name).exists():
-            with store.FlowReader(clip) as old, store.FlowReader(there) as new:
-                if new.meta.layout == self.layout and new.meta.source == old.meta.source:
-                    return Done(skipped=True)
+        if not self.overwrite and self._is_there(clip):
+            return Done(skipped=True)
         meta = store.convert(
             clip,
             self.out,
@@ -169,6 +172,18 @@ class _Convert:
         advance(meta.n_flows)
         return Done()
 
+    def _is_there(self, clip: StoredClip) -> bool:
+        there = StoredClip(self.out, clip.name, self.layout)
+        if not there.mark.exists():
+            return False
+        with store.FlowReader(clip) as reader:
+            source = reader.meta.source
+        try:
+            with store.FlowReader(there) as reader:
+                return reader.meta.source.get("sha256") == source.get("sha256")
+        except FormatError:
+            return False  # damaged: it is made anew
+
 
 @dataclass(frozen=True, slots=True)
 class _Verify:
@@ -179,8 +194,8 @@ class _Verify:
         if fault is None:
             return Done()
         if self.repair:
-            store.remove(clip)
-            fault += "; removed"
+            removed = store.remove(clip)
+            fault += "; removed" if removed else "; left, since it is not known as flowpipe's"
         raise DamagedError(fault)
 
 

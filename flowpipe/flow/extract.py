@@ -92,9 +92,9 @@ class FlowStage:
     keep_truncated: bool = False
 
     def __post_init__(self) -> None:
-        sides = self.size if isinstance(self.size, tuple) else (self.size or 16,)
-        for side in sides:
-            check_range("size", side, 16, 16384)
+        for side in self.size if isinstance(self.size, tuple) else (self.size,):
+            if side is not None:
+                check_range("size", side, 16, 16384)
         check_range("bound", self.bound, 0, 4096, open_low=True)
         if self.step == 0:
             raise ParameterError("step is 0; a pair needs two different frames")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -74,6 +75,9 @@ def convert(
                 else:
                     writer.add_flow(_flow(reader, index, to_levels=kind.coding == "jpeg"))
             known = {key: getattr(meta, key) for key in _HANDED_ON}
+            if reader.video is not None:
+                path = Path(os.path.relpath(reader.video, out)).as_posix()
+                known["source"] = {**meta.source, "path": path}
             if kind.coding != "jpeg":
                 known["decoded_bound"] = meta.bound or meta.decoded_bound
             return writer.commit(**known)

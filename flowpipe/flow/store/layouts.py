@@ -14,7 +14,9 @@ h5         ``<clip>.h5``                 ``/flow_{x,y}_%05d`` float       0     
 ========== ============================= ================================ ===== ==================
 
 RGB frames are ``img_%05d.jpg`` with the base of the layout, in tsfusion
-``jpegs_256/<clip>/frame%06d.jpg``; npy and h5 hold none.
+``jpegs_256/<clip>/frame%06d.jpg``; npy and h5 hold none. ``meta.json`` is a member of the zip, a
+file of the folder, a data set of the HDF5 file, ``<clip>.npy.json`` beside the array, and
+``.flowpipe/clips/<clip>.json`` in tsfusion.
 """
 
 from __future__ import annotations
@@ -85,11 +87,15 @@ class Layout:
     def mark(self, out: Path, clip: str) -> Path:
         """The path whose presence says that the clip is whole."""
         if self.is_file:
-            suffix = ".json" if self.name == "npy" else self.suffix
+            suffix = ".npy.json" if self.name == "npy" else self.suffix
             return out / f"{clip}{suffix}"
         if self.name == "tsfusion":
             return out / BOOKKEEPING / "clips" / f"{clip}.json"
         return out / clip / META
+
+    def claim(self, out: Path, clip: str) -> Path:
+        """What stands while several folders of ours are put in place or taken away."""
+        return out / BOOKKEEPING / "unfinished" / f"{clip}.json"
 
     def bookkeeping(self, out: Path) -> Path:
         """Where ``stage.json`` and ``failures.jsonl`` stand.
@@ -146,27 +152,28 @@ def _with(names: tuple[str, ...], suffix: str) -> tuple[str, ...]:
     return tuple(name + suffix for name in names)
 
 
-# Folders that other tools wrote: the x (or only) member, its coding, its partner's beginning.
+# What other tools wrote: the x (or only) member, its coding, its partner's beginning.
 _FOREIGN: tuple[tuple[re.Pattern[str], LayoutName, str], ...] = (
     (re.compile(r"(flow_x_)((?:[pm]\d+_)?)(\d{5,})\.jpg"), "denseflow", "flow_y_"),
     (re.compile(r"(x_)()(\d{5,})\.jpg"), "denseflow", "y_"),
     (re.compile(r"(flow_|)()(\d{5,})\.flo"), "flo", ""),
     (re.compile(r"(flow_)()(\d{5,})\.png"), "kitti-png", ""),
+    (re.compile(r"(flow_x_)((?:[pm]\d+_)?)(\d{5,})"), "h5", "flow_y_"),
 )
 
 
-def foreign_layout(names: Iterable[str]) -> tuple[Layout, int] | None:
-    """Recognise a folder of flow without ``meta.json`` by its file names.
+def foreign_layout(names: Iterable[str]) -> tuple[Layout, int, int] | None:
+    """Recognise flow without ``meta.json`` by the names in a folder or an HDF5 file.
 
     Parameters
     ----------
     names
-        The names in the folder.
+        The names.
 
     Returns
     -------
-    (Layout, int) or None
-        Its layout, with the index base that the files show, and the number of flow fields.
+    (Layout, int, int) or None
+        Its layout, with the index base that the names show; the number of flow fields; the step.
     """
     names = list(names)
     for pattern, kind, partner in _FOREIGN:
@@ -178,5 +185,6 @@ def foreign_layout(names: Iterable[str]) -> tuple[Layout, int] | None:
         members = (begin + index, partner + index) if partner else (begin + index,)
         base = min(int(match.group(3)) for match in found)
         known = layout("frames" if kind == "denseflow" and base else kind)
-        return replace(known, flow=members, base=base), len(found)
+        frames_apart = int(step[1:-1]) * (-1 if step[0] == "m" else 1) if step else 1
+        return replace(known, flow=members, base=base), len(found), frames_apart or 1
     return None

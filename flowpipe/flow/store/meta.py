@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from dataclasses import asdict, dataclass, field, fields
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, get_args
 
-from flowpipe.artifacts import Json
-from flowpipe.errors import FormatError, ParameterError
-from flowpipe.flow.store.layouts import LayoutName, layout
+from flowpipe.artifacts import Json, to_json
+from flowpipe.errors import FormatError
+from flowpipe.flow.store.layouts import LAYOUTS, META, LayoutName
 
 FloatType = Literal["float32", "float16"]
 
 FORMAT = "flowpipe-flow-1"
-_COUNTS = ("width", "height", "n_frames", "n_flows", "n_images", "index_base")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ class FlowMeta:
     decoded_bound
         In float layouts that were converted from 8 bit, the bound of those levels.
     crc32
-        Over all members (:func:`summed`), in layouts without check sums of their own.
+        Over all members and this description itself (:func:`summed`); None in a zip, which has
+        check sums of its own.
     """
 
     clip: str
@@ -88,21 +90,46 @@ class FlowMeta:
         known = {one.name for one in fields(cls)}
         try:
             meta = cls(**{key: item for key, item in value.items() if key in known})
-            layout(meta.layout, meta.step)
-        except (TypeError, ParameterError) as error:
+        except TypeError as error:
             raise FormatError(f"{name!r} does not describe flow: {error}") from None
-        for key in _COUNTS:
-            number = getattr(meta, key)
-            if type(number) is not int or number < 0:
-                raise FormatError(f"{name!r}: {key} is {number!r}; a count is expected")
-        for key in ("source", "parameters"):
-            if not isinstance(getattr(meta, key), dict):
-                raise FormatError(
-                    f"{name!r}: {key} is {getattr(meta, key)!r}; an object is expected"
-                )
+        for keys, fits, expected in _EXPECTED:
+            for key in keys:
+                if not fits(getattr(meta, key)):
+                    raise FormatError(
+                        f"{name!r}: {key} is {getattr(meta, key)!r}; {expected} is expected"
+                    )
         return meta
 
+    def sealed(self, total: int) -> FlowMeta:
+        """With the check sum over the members, ``total``, and all that is said here."""
+        said = to_json(replace(self, crc32=None).to_json())
+        return replace(self, crc32=summed(total, META, said))
 
-def summed(total: int | None, name: str, data: bytes) -> int:
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+_EXPECTED: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (
+        ("width", "height", "n_frames", "n_flows", "n_images", "index_base"),
+        lambda value: type(value) is int and value >= 0,
+        "a count",
+    ),
+    (("step",), lambda value: type(value) is int and value != 0, "a number other than 0"),
+    (
+        ("bound", "decoded_bound"),
+        lambda value: value is None or (_is_number(value) and value > 0),
+        "a positive number",
+    ),
+    (("fps",), lambda value: _is_number(value) and value >= 0, "a number"),
+    (("dtype",), lambda value: value in (None, *get_args(FloatType)), "float32 or float16"),
+    (("clip",), lambda value: isinstance(value, str), "a name"),
+    (("layout",), lambda value: value in LAYOUTS, f"one of {', '.join(LAYOUTS)}"),
+    (("source", "parameters"), lambda value: isinstance(value, dict), "an object"),
+)
+
+
+def summed(total: int, name: str, data: bytes) -> int:
     """Add a member to a check sum over members, in which their order does not matter."""
-    return ((total or 0) + zlib.crc32(data, zlib.crc32(name.encode()))) & 0xFFFFFFFF
+    return (total + zlib.crc32(data, zlib.crc32(name.encode()))) & 0xFFFFFFFF

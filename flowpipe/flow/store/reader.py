@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import zipfile
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.artifacts import read_json
-from flowpipe.errors import FormatError, ParameterError
+from flowpipe.errors import FormatError
 from flowpipe.flow import quantize
 from flowpipe.flow.store import codecs
 from flowpipe.flow.store.layouts import (
@@ -27,9 +26,11 @@ from flowpipe.flow.store.layouts import (
     layout,
 )
 from flowpipe.flow.store.meta import FlowMeta
+from flowpipe.flow.store.sources import Source, open_source
 
 _BY_SUFFIX: dict[str, LayoutName] = {".zip": "zip", ".npy": "npy", ".h5": "h5"}
 _TSFUSION = ("u", "v")
+_TSFUSION_MEMBER = re.compile(r"(?:u/)?frame\d{6,}\.jpg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ def stored_clips(root: Path) -> Iterator[StoredClip]:
     if not root.is_dir():
         raise FormatError(f"{str(root)!r} does not exist; a folder or file of flow is expected")
     if _holds_flow(sorted(entry.name for entry in root.iterdir())):
-        yield StoredClip(root.parent, root.name, None)
+        here = Path(os.path.abspath(root))
+        yield StoredClip(here.parent, here.name, None)
         return
     marks = root / BOOKKEEPING / "clips"
     if marks.is_dir():
@@ -87,10 +89,14 @@ def stored_clips(root: Path) -> Iterator[StoredClip]:
             yield StoredClip(root, mark.relative_to(marks).with_suffix("").as_posix(), "tsfusion")
         return
     if all((root / part).is_dir() for part in _TSFUSION):
-        for folder, _, names in _walk(root / "u"):
-            if any(name.startswith("frame") for name in names):
-                yield StoredClip(root, folder.relative_to(root / "u").as_posix(), "tsfusion")
-        return
+        folders = [
+            folder.relative_to(root / "u").as_posix()
+            for folder, _, names in _walk(root / "u")
+            if any(_TSFUSION_MEMBER.fullmatch(name) for name in names)
+        ]
+        if folders:
+            yield from (StoredClip(root, name, "tsfusion") for name in folders)
+            return
     for folder, folders, names in _walk(root):
         if folder != root and _holds_flow(names):
             yield StoredClip(root, folder.relative_to(root).as_posix(), None)
@@ -129,6 +135,8 @@ class FlowReader:
         What is known of it.
     layout : Layout
         How it is laid out.
+    described : bool
+        Whether it is flowpipe's, with a ``meta.json``; else ``meta`` is what the files show.
 
     Raises
     ------
@@ -143,9 +151,9 @@ class FlowReader:
                 raise FormatError(f"{str(clip)!r} holds {len(found)} clips of flow, not one")
             clip = found[0]
         self.clip = clip
-        self._source: _Source = _source(clip)
+        self._source: Source = open_source(clip.root, clip.name, clip.layout)
         try:
-            self.meta, self.layout = _describe(clip, self._source, bound)
+            self.meta, self.layout, self.described = _describe(clip, self._source, bound)
         except BaseException:
             self._source.close()
             raise
@@ -169,6 +177,20 @@ class FlowReader:
         """Number of flow fields."""
         return self.meta.n_flows
 
+    @property
+    def video(self) -> Path | None:
+        """Where the video that it was made from is, or was; None where that is not known."""
+        path = self.meta.source.get("path")
+        if not isinstance(path, str):
+            return None
+        # A clip may be opened by its own path, from inside the output folder.
+        above = self.meta.clip.count("/") - self.clip.name.count("/")
+        return Path(self.clip.root, *[".."] * above, path)
+
+    def names(self) -> set[str]:
+        """Names of all that is stored; in a .npy the indices of the flow fields."""
+        return set(self._source.names())
+
     def jpegs(self, index: int) -> tuple[bytes, bytes]:
         """The coded x and y of flow field ``index``, in 8-bit layouts."""
         x, y = self.layout.flow_members(self._checked(index, len(self)))
@@ -177,7 +199,10 @@ class FlowReader:
     def levels(self, index: int) -> NDArray[np.uint8]:
         """(2, H, W) grey levels of flow field ``index``, in 8-bit layouts."""
         names = self.layout.flow_members(self._checked(index, len(self)))
-        return np.stack([codecs.decode_grey(self._source.read(name), name) for name in names])
+        x, y = (codecs.decode_grey(self._source.read(name), name) for name in names)
+        if x.shape != y.shape:
+            raise FormatError(f"{names} in {str(self.clip.path)!r} differ in size")
+        return np.stack([x, y])
 
     def flow(self, index: int) -> NDArray[np.float32]:
         """(2, H, W) float32 flow field ``index`` in pixels, x then y, counted from 0."""
@@ -217,46 +242,25 @@ class FlowReader:
         return index
 
 
-class _Source(Protocol):
-    """The stored parts of a clip."""
-
-    def read(self, name: str) -> bytes: ...
-
-    def array(self, index: int, names: tuple[str, ...]) -> NDArray[np.float32]: ...
-
-    def names(self) -> list[str]: ...
-
-    def meta(self) -> bytes | None: ...
-
-    def close(self) -> None: ...
-
-
-def _source(clip: StoredClip) -> _Source:
-    match clip.layout:
-        case "zip":
-            return _ZipSource(clip.path)
-        case "npy":
-            return _NpySource(clip.path, clip.mark)
-        case "h5":
-            return _H5Source(clip.path)
-        case _:
-            parts = layout(clip.layout or "frames").folders(clip.root, clip.name)
-            return _FolderSource(dict(parts), clip.mark)
-
-
-def _describe(clip: StoredClip, source: _Source, bound: float) -> tuple[FlowMeta, Layout]:
+def _describe(clip: StoredClip, source: Source, bound: float) -> tuple[FlowMeta, Layout, bool]:
     name = str(clip.path)
     data = source.meta()
     if data is not None:
         meta = FlowMeta.from_json(read_json(clip.mark, data), name)
         if clip.layout and meta.layout != clip.layout:
             raise FormatError(f"{name!r} says that its layout is {meta.layout!r}")
-        return meta, layout(meta.layout, meta.step)
+        return meta, layout(meta.layout, meta.step), True
     if clip.layout == "zip":
         raise FormatError(f"{name!r} holds no {META}; it is not a zip of flow")
-    kind, n_flows = _foreign(clip, source)
+    kind, n_flows, step = _foreign(clip, source)
     blank = FlowMeta(
-        clip=clip.name, layout=kind.name, width=0, height=0, n_frames=0, n_flows=n_flows
+        clip=clip.name,
+        layout=kind.name,
+        width=0,
+        height=0,
+        n_frames=n_flows + abs(step),
+        n_flows=n_flows,
+        step=step,
     )
     names = set(source.names())
     n_images = 0
@@ -277,140 +281,19 @@ def _describe(clip: StoredClip, source: _Source, bound: float) -> tuple[FlowMeta
             else decode(source.read(first[0]), name)
         )
         height, width = flow.shape[1:]
-    return replace(meta, width=width, height=height, n_frames=n_flows + 1), kind
+    return replace(meta, width=width, height=height), kind, False
 
 
-def _foreign(clip: StoredClip, source: _Source) -> tuple[Layout, int]:
-    """Layout and length of flow that another tool wrote."""
+def _foreign(clip: StoredClip, source: Source) -> tuple[Layout, int, int]:
+    """Layout, length and step of flow that another tool wrote."""
     names = source.names()
     if clip.layout == "tsfusion":
-        known = layout("tsfusion")
-        return known, sum(name.startswith("u/frame") for name in names)
-    if clip.layout == "h5":
-        return layout("h5"), sum(name.startswith("flow_x_") for name in names)
-    if clip.layout == "npy":
-        return layout("npy"), len(names)
-    found = foreign_layout(names)
-    if found is None:
+        n_flows = sum(_TSFUSION_MEMBER.fullmatch(name) is not None for name in names)
+        found = (layout("tsfusion"), n_flows, 1)
+    elif clip.layout == "npy":
+        found = (layout("npy"), len(names), 1)
+    else:
+        found = foreign_layout(names) or (layout("frames"), 0, 1)
+    if found[1] == 0:
         raise FormatError(f"{str(clip.path)!r} holds no flow in a known layout")
     return found
-
-
-class _ZipSource:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
-            raise FormatError(f"{str(path)!r} is not a whole zip: {error}") from None
-
-    def read(self, name: str) -> bytes:
-        try:
-            return self._zip.read(name)
-        except KeyError:
-            raise FormatError(f"{str(self._path)!r} lacks {name!r}") from None
-        except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError) as error:
-            raise FormatError(f"{name!r} in {str(self._path)!r} is damaged: {error}") from None
-
-    def array(self, index: int, names: tuple[str, ...]) -> NDArray[np.float32]:
-        raise ParameterError("a zip of flow holds no arrays")
-
-    def names(self) -> list[str]:
-        return self._zip.namelist()
-
-    def meta(self) -> bytes | None:
-        return self.read(META) if META in self._zip.NameToInfo else None
-
-    def close(self) -> None:
-        self._zip.close()
-
-
-class _FolderSource:
-    def __init__(self, folders: dict[str, Path], mark: Path) -> None:
-        self._folders = folders
-        self._mark = mark
-
-    def read(self, name: str) -> bytes:
-        prefix, _, member = name.rpartition("/")
-        path = self._folders[prefix] / member
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise FormatError(f"{str(path)!r} cannot be read: {error.strerror}") from None
-
-    def array(self, index: int, names: tuple[str, ...]) -> NDArray[np.float32]:
-        raise ParameterError("a folder of flow holds no arrays")
-
-    def names(self) -> list[str]:
-        return [
-            f"{prefix}/{entry.name}" if prefix else entry.name
-            for prefix, folder in self._folders.items()
-            if folder.is_dir()
-            for entry in folder.iterdir()
-        ]
-
-    def meta(self) -> bytes | None:
-        return self._mark.read_bytes() if self._mark.is_file() else None
-
-    def close(self) -> None:
-        pass
-
-
-class _NpySource:
-    def __init__(self, path: Path, mark: Path) -> None:
-        self._mark = mark
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise FormatError(f"{str(path)!r} is not a whole .npy: {error}") from None
-        if array.ndim != 4 or array.shape[1] != 2 or array.dtype.kind != "f":
-            raise FormatError(
-                f"{str(path)!r} holds {array.dtype} of shape {array.shape}; "
-                "flow is floating point (N, 2, H, W)"
-            )
-        self._array = array
-
-    def read(self, name: str) -> bytes:
-        raise ParameterError("a .npy of flow holds no coded members")
-
-    def array(self, index: int, names: tuple[str, ...]) -> NDArray[np.float32]:
-        return np.array(self._array[index], np.float32)
-
-    def names(self) -> list[str]:
-        return [str(index) for index in range(len(self._array))]
-
-    def meta(self) -> bytes | None:
-        return self._mark.read_bytes() if self._mark.is_file() else None
-
-    def close(self) -> None:
-        del self._array
-
-
-class _H5Source:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._file = h5py.File(path, "r")
-        except OSError as error:
-            raise FormatError(f"{str(path)!r} is not a whole HDF5 file: {error}") from None
-
-    def read(self, name: str) -> bytes:
-        raise ParameterError("an HDF5 file of flow holds no coded members")
-
-    def array(self, index: int, names: tuple[str, ...]) -> NDArray[np.float32]:
-        try:
-            return np.stack([np.asarray(self._file[name], np.float32) for name in names])
-        except (KeyError, OSError, ValueError) as error:
-            raise FormatError(f"{str(self._path)!r}: {names} cannot be read: {error}") from None
-
-    def names(self) -> list[str]:
-        return list(self._file)
-
-    def meta(self) -> bytes | None:
-        try:
-            return bytes(self._file[META][()]) if META in self._file else None
-        except (OSError, TypeError, ValueError) as error:
-            raise FormatError(f"{str(self._path)!r}: {META} is damaged: {error}") from None
-
-    def close(self) -> None:
-        self._file.close()

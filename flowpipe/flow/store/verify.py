@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from flowpipe.artifacts import discard, fingerprint, sha256
+from flowpipe.artifacts import fingerprint, sha256, take_away
 from flowpipe.errors import FlowpipeError, FormatError
-from flowpipe.flow.store.layouts import layout
+from flowpipe.flow.store.layouts import Layout, layout
 from flowpipe.flow.store.meta import summed
+from flowpipe.flow.store.ownership import foreign_path
 from flowpipe.flow.store.reader import FlowReader, StoredClip
 
 
@@ -32,11 +31,11 @@ def verify(clip: StoredClip, *, sources: bool = True) -> str | None:
     """
     try:
         with FlowReader(clip) as reader:
-            if not reader.meta.source:
+            if not reader.described:
                 raise FormatError("it has no meta.json of flowpipe's, so nothing to compare with")
             _check_members(reader)
             if sources:
-                _check_source(reader, clip.root)
+                _check_source(reader)
     except FlowpipeError as error:
         return str(error)
     except OSError as error:
@@ -44,15 +43,40 @@ def verify(clip: StoredClip, *, sources: bool = True) -> str | None:
     return None
 
 
-def remove(clip: StoredClip) -> None:
-    """Take a clip away, its mark first, so that the next run makes it anew."""
-    if clip.layout in ("npy", "tsfusion"):
+def remove(clip: StoredClip) -> bool:
+    """Take a clip away, so that the next run makes it anew.
+
+    Returns
+    -------
+    bool
+        False, and nothing is removed, where nothing says that flowpipe wrote it.
+    """
+    kind = layout(clip.layout or "frames")
+    if not _is_ours(clip, kind):
+        return False
+    if kind.name == "tsfusion":
+        claim = kind.claim(clip.root, clip.name)
+        claim.parent.mkdir(parents=True, exist_ok=True)
+        claim.touch()
         clip.mark.unlink(missing_ok=True)
-    if clip.layout in ("zip", "h5", "npy"):
-        discard(clip.path)
-    else:
-        for _, folder in layout(clip.layout or "frames").folders(clip.root, clip.name):
-            discard(folder)
+        for _, folder in kind.folders(clip.root, clip.name):
+            take_away(folder, clip.root)
+        claim.unlink()
+        return True
+    take_away(clip.path, clip.root)
+    if kind.name == "npy":
+        clip.mark.unlink(missing_ok=True)
+    return True
+
+
+def _is_ours(clip: StoredClip, kind: Layout) -> bool:
+    if foreign_path(clip.root, clip.name, kind) is not None:
+        return False
+    try:
+        with FlowReader(clip) as reader:
+            return reader.described
+    except FormatError:
+        return (kind.bookkeeping(clip.root) / "stage.json").exists()
 
 
 def _check_members(reader: FlowReader) -> None:
@@ -65,6 +89,11 @@ def _check_members(reader: FlowReader) -> None:
             f"{meta.n_frames} frames with step {meta.step} make "
             f"{meta.n_frames - abs(meta.step)} flow fields; it says {meta.n_flows}"
         )
+    too_many = {*(kind.flow_members(meta.n_flows) or (str(meta.n_flows),))}
+    if kind.image:
+        too_many.add(kind.image_member(meta.n_images))
+    if surplus := sorted(too_many & reader.names()):
+        raise FormatError(f"it holds more than its meta.json says: {surplus[0]!r}")
     checksum = 0
     for index in range(len(reader)):
         flow = reader.flow(index)
@@ -77,7 +106,7 @@ def _check_members(reader: FlowReader) -> None:
     for index in range(meta.n_images):
         _compare_size(reader.image(index).shape[:2], expected, f"frame {index}")
         checksum = summed(checksum, kind.image_member(index), reader.image_jpeg(index))
-    if meta.crc32 is not None and checksum != meta.crc32:
+    if meta.layout != "zip" and meta != meta.sealed(checksum):
         raise FormatError("its check sum is not the one that was written")
 
 
@@ -88,10 +117,9 @@ def _compare_size(size: tuple[int, ...], expected: tuple[int, int], what: str) -
         )
 
 
-def _check_source(reader: FlowReader, root: Path) -> None:
-    source = reader.meta.source
-    path = root / str(source.get("path"))
-    if not path.is_file():
+def _check_source(reader: FlowReader) -> None:
+    source, path = reader.meta.source, reader.video
+    if path is None or not path.is_file():
         return
     if fingerprint(path)["bytes"] != source.get("bytes") or sha256(path) != source.get("sha256"):
         raise FormatError(f"its video {str(path)!r} is not the one that the flow was made from")

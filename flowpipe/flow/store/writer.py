@@ -24,6 +24,7 @@ from flowpipe.flow import quantize
 from flowpipe.flow.store import codecs
 from flowpipe.flow.store.layouts import META, Layout
 from flowpipe.flow.store.meta import FloatType, FlowMeta, summed
+from flowpipe.flow.store.ownership import foreign_path
 
 _DOS_EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -66,6 +67,12 @@ class FlowWriter:
         self._bound, self._quality, self._dtype = bound, quality, dtype
 
     def __enter__(self) -> Self:
+        foreign = foreign_path(self._out, self._clip, self.layout)
+        if foreign is not None:
+            raise FormatError(
+                f"{str(foreign)!r} is there already and is not flowpipe's; "
+                "move it away, or choose another output folder"
+            )
         self._sink = _sink(self._out, self._clip, self.layout, self._dtype)
         return self
 
@@ -123,9 +130,10 @@ class FlowWriter:
             bound=self._bound if eight_bit else None,
             quality=self._quality if eight_bit or self.n_images else None,
             dtype=self._dtype if self.layout.coding == "float" else None,
-            crc32=self._sink.crc32,
             **known,
         )
+        if self._sink.crc32 is not None:
+            meta = meta.sealed(self._sink.crc32)
         self._sink.finish(to_json(meta.to_json()))
         return meta
 
@@ -191,17 +199,11 @@ class _FolderSink:
     def __init__(self, out: Path, clip: str, kind: Layout) -> None:
         self._folders = kind.folders(out, clip)
         self._mark = kind.mark(out, clip)
-        self._out = out
-        for _, folder in self._folders:
-            if folder.exists() and not self._mark.exists() and any(folder.iterdir()):
-                raise FormatError(
-                    f"{str(folder)!r} is there already and is not flowpipe's; "
-                    "move it away, or choose another output folder"
-                )
+        self._claim = kind.claim(out, clip)
         self._temporary = temporary_folder(out)
         for prefix, _ in self._folders:
             (self._temporary / prefix).mkdir(exist_ok=True)
-        self.crc32: int | None = 0
+        self.crc32 = 0
 
     def add(self, names: tuple[str, ...], parts: list[bytes]) -> None:
         for name, data in zip(names, parts, strict=True):
@@ -213,6 +215,8 @@ class _FolderSink:
             (self._temporary / META).write_bytes(meta)
             place(self._temporary, self._folders[0][1])
             return
+        self._claim.parent.mkdir(parents=True, exist_ok=True)
+        self._claim.touch()
         self._mark.unlink(missing_ok=True)
         for prefix, folder in self._folders:
             if any((self._temporary / prefix).iterdir()):
@@ -222,13 +226,17 @@ class _FolderSink:
         mark = self._temporary / META
         mark.write_bytes(meta)
         place(mark, self._mark)
+        self._claim.unlink(missing_ok=True)
 
     def discard(self) -> None:
         discard(self._temporary)
 
 
 class _NpySink:
-    """Streams an array whose length is known at the end only; ``meta.json`` lies beside it."""
+    """Streams an array whose length is known at the end only; ``meta.json`` lies beside it.
+
+    The description is put in place first: an array without one is somebody else's.
+    """
 
     def __init__(self, out: Path, clip: str, kind: Layout, dtype: FloatType) -> None:
         self._destination = out / f"{clip}{kind.suffix}"
@@ -238,7 +246,7 @@ class _NpySink:
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._shape: tuple[int, ...] = (0, 2, 0, 0)
         self._header_size = 0
-        self.crc32: int | None = 0
+        self.crc32 = 0
 
     def add(self, names: tuple[str, ...], parts: list[NDArray[np.floating]]) -> None:
         flow = parts[0]
@@ -257,9 +265,9 @@ class _NpySink:
         self._file.close()
         mark = self._temporary / META
         mark.write_bytes(meta)
-        self._mark.unlink(missing_ok=True)
-        place(self._temporary / "array", self._destination)
+        self._destination.unlink(missing_ok=True)
         place(mark, self._mark)
+        place(self._temporary / "array", self._destination)
 
     def _header(self) -> bytes:
         buffer = io.BytesIO()
@@ -276,22 +284,23 @@ class _NpySink:
 
 
 class _H5Sink:
-    crc32: int | None = None  # each data set has a Fletcher-32 sum
-
     def __init__(self, out: Path, clip: str, kind: Layout, dtype: FloatType) -> None:
         self._destination = kind.mark(out, clip)
-        self._dtype = dtype
+        self._dtype = np.dtype(dtype).newbyteorder("<")
         self._temporary = temporary_file(out)
         self._file = h5py.File(self._temporary, "w")
+        self._count = 0
+        self.crc32 = 0
 
     def add(self, names: tuple[str, ...], parts: list[NDArray[np.floating]]) -> None:
+        flow = np.ascontiguousarray(parts[0], self._dtype)
         try:
-            for name, plane in zip(names, parts[0], strict=True):
-                self._file.create_dataset(
-                    name, data=plane, dtype=self._dtype, chunks=plane.shape, fletcher32=True
-                )
+            for name, plane in zip(names, flow, strict=True):
+                self._file.create_dataset(name, data=plane, chunks=plane.shape, fletcher32=True)
         except OSError as error:
             raise _with_errno(error) from error
+        self.crc32 = summed(self.crc32, str(self._count), flow.tobytes())
+        self._count += 1
 
     def finish(self, meta: bytes) -> None:
         try:
