@@ -198,7 +198,7 @@ class Extractor:
         levels = pyramid_levels(*self.shape, parameters.patch_size, parameters.scale_num)
         self.levels = levels
         self.farneback = FarnebackFlow(levels, parameters)
-        self.camera = CameraMotion(parameters) if parameters.kind == "idt" else None
+        self.camera = CameraMotion(parameters.quality) if parameters.kind == "idt" else None
         self.samplers = [
             Sampler(level, parameters.min_distance, parameters.quality) for level in levels
         ]

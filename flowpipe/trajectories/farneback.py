@@ -123,8 +123,13 @@ class FarnebackFlow:
                     *self._refine_rows[k],
                     raw,
                 )
-            for channel in range(2):
-                cv2.medianBlur(raw[channel], 5, dst=out[k][channel])
+            filter_flow(raw, out[k])
+
+
+def filter_flow(flow: Plane, out: Plane) -> None:
+    """5x5 median of each component."""
+    for channel in range(2):
+        cv2.medianBlur(flow[channel], 5, dst=out[channel])
 
 
 def poly_kernel(radius: int, sigma: float) -> tuple[Plane, Plane]:

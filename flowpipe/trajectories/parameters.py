@@ -64,14 +64,10 @@ class TrajectoryParameters:
     """Side of the Gaussian window that the flow is averaged over, in pixels."""
     flow_iterations: int = 2
     """Times the flow is refined at each scale."""
-    keypoints: Literal["orb", "sift"] = "orb"
-    """Keypoints that are matched, beside the flow, to estimate the camera's motion (iDT only)."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("idt", "dt"):
             raise ParameterError(f"kind is {self.kind!r}; it must be 'idt' or 'dt'")
-        if self.keypoints not in ("orb", "sift"):
-            raise ParameterError(f"keypoints is {self.keypoints!r}; it must be 'orb' or 'sift'")
         check_range("start_frame", self.start_frame, 0)
         if self.end_frame is not None:
             check_range("end_frame", self.end_frame, self.start_frame)

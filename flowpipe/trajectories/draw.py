@@ -1,0 +1,57 @@
+"""Tracks over a frame: where they went, how old they are, and which the camera's motion explains."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.trajectories.extract import Trajectories
+from flowpipe.trajectories.pyramid import Plane
+
+_HEAD = (0, 0, 255)
+_WARPED_OUT = (255, 255, 255)
+_SUBPIXEL = 4
+
+
+def draw_tracks(
+    frame: NDArray[np.uint8], tracks: list[Plane], warped_out: list[bool] | None = None
+) -> NDArray[np.uint8]:
+    """A frame with tracks drawn over it.
+
+    Parameters
+    ----------
+    frame
+        (h, w, 3) uint8 BGR; left as it is.
+    tracks
+        Each (n, 2) float32 x, y in pixels of the frame, oldest point first.
+    warped_out
+        Which tracks only follow the camera; drawn thin and white.
+
+    Returns
+    -------
+    (h, w, 3) uint8 BGR. Points are blue where they are old, green where they are new; a red dot is
+    where a track is now.
+    """
+    picture = frame.copy()
+    marks = [False] * len(tracks) if warped_out is None else warped_out
+    # the ones of interest on top
+    for points, out in sorted(zip(tracks, marks, strict=True), key=lambda pair: not pair[1]):
+        places = np.rint(points * 2**_SUBPIXEL).astype(int).tolist()
+        steps = max(len(places) - 1, 1)
+        for k in range(len(places) - 1):
+            age = round(255 * (k + 1) / steps)
+            color = _WARPED_OUT if out else (255 - age, age, 0)
+            cv2.line(picture, places[k], places[k + 1], color, 1, cv2.LINE_AA, _SUBPIXEL)
+        if not out:
+            cv2.circle(picture, places[-1], 1 << _SUBPIXEL, _HEAD, -1, cv2.LINE_AA, _SUBPIXEL)
+    return picture
+
+
+class TrackPainter:
+    """Draws the tracks that end in each frame; for a video beside a table.
+
+    Give it each frame in order with the rows of :func:`flowpipe.trajectories.extract.extract` that
+    end in it, extracted with ``keep_points``.
+    """
+
