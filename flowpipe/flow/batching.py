@@ -1,0 +1,153 @@
+"""Pairs of several clips in one batch, for solvers that compute many at the price of one.
+
+Each clip has a thread that decodes, hands its pairs in and codes what comes back; one thread
+computes. Pairs of the same size go into the same batch, whichever clip they are from, so a short
+clip costs no more than its share, and decoding and coding go on beside the solver.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.flow.solvers import Solver
+
+Grey = NDArray[np.uint8]
+Flow = NDArray[np.float32]
+Submit = Callable[[Grey, Grey], "Future[Flow]"]
+"""Hands in a pair of (H, W) frames; the future's result is their (2, H, W) flow."""
+
+_LINGER = 0.005
+_SOLVERS = 4
+
+
+class Direct:
+    """Computes each pair when it is handed in, with one solver a size: for solvers of one pair.
+
+    Parameters
+    ----------
+    create
+        Makes the solver for a height and a width.
+    """
+
+    ahead = 0
+    """Pairs that a clip should hand in before it waits for the first."""
+
+    def __init__(self, create: Callable[[int, int], Solver]) -> None:
+        self._create = create
+        self._solvers: dict[tuple[int, int], Solver] = {}
+
+    def submit(self, first: Grey, second: Grey) -> Future[Flow]:
+        """The flow of one pair, computed here and now."""
+        future: Future[Flow] = Future()
+        future.set_result(self.solver(*first.shape)(first[None], second[None])[0])
+        return future
+
+    def solver(self, height: int, width: int) -> Solver:
+        """The solver of a size; the last few are kept."""
+        solver = self._solvers.pop((height, width), None) or self._create(height, width)
+        self._solvers[height, width] = solver
+        if len(self._solvers) > _SOLVERS:
+            del self._solvers[next(iter(self._solvers))]
+        return solver
+
+
+class Gathered:
+    """Computes pairs of all threads together; a context manager that owns the computing thread.
+
+    A batch starts when it is full, or when nothing more arrives for five milliseconds. What a
+    solver raises is raised by every pair of its batch.
+
+    Parameters
+    ----------
+    create
+        Makes the solver for a height and a width.
+    batch
+        The most pairs in a batch.
+    """
+
+    def __init__(self, create: Callable[[int, int], Solver], batch: int) -> None:
+        self.ahead = batch
+        self._direct = Direct(create)
+        self._batch = batch
+        self._arrived: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="flow", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._arrived.put(None)
+        self._thread.join()
+
+    def submit(self, first: Grey, second: Grey) -> Future[Flow]:
+        """Hand in a pair."""
+        request = _Request(first, second)
+        self._arrived.put(request)
+        return request.future
+
+    def _serve(self) -> None:
+        waiting: dict[tuple[int, ...], deque[_Request]] = {}
+        open_ = True
+        while open_ or waiting:
+            open_ = open_ and self._gather(waiting)
+            if not waiting:
+                continue
+            # The fullest size first; of equal ones the one that has waited longest.
+            size = max(waiting, key=lambda one: len(waiting[one]))
+            line = waiting[size]
+            batch = [line.popleft() for _ in range(min(self._batch, len(line)))]
+            if not line:
+                del waiting[size]
+            self._compute(batch)
+
+    def _gather(self, waiting: dict[tuple[int, ...], deque[_Request]]) -> bool:
+        """Sort what has arrived by size until a batch is full; False once the end was told."""
+        while all(len(line) < self._batch for line in waiting.values()):
+            try:
+                request = self._arrived.get(timeout=_LINGER if waiting else None)
+            except queue.Empty:
+                return True
+            if request is None:
+                return False
+            waiting.setdefault(request.first.shape, deque()).append(request)
+        return True
+
+    def _compute(self, batch: list[_Request]) -> None:
+        try:
+            solver = self._direct.solver(*batch[0].first.shape)
+            flows = solver(
+                np.stack([request.first for request in batch]),
+                np.stack([request.second for request in batch]),
+            )
+        except Exception as error:
+            for request in batch:
+                request.future.set_exception(error)
+            return
+        for request, flow in zip(batch, flows, strict=True):
+            request.future.set_result(flow)
+
+
+class _Request:
+    """A pair that was handed in, and what will become of it."""
+
+    __slots__ = ("first", "future", "second")
+
+    def __init__(self, first: Grey, second: Grey) -> None:
+        self.first = first
+        self.second = second
+        self.future: Future[Flow] = Future()
