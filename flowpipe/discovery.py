@@ -26,23 +26,24 @@ def discover(inputs: Sequence[str]) -> list[Clip]:
     Parameters
     ----------
     inputs
-        A folder is searched for videos, recursively and leaving out hidden entries; its clips
-        are named by their path from it, without the suffix. A ``.txt``, ``.lst``, ``.list`` or
-        ``.csv`` file is a list: a path a line (or ended by NUL), alone, with a label, or as TSN's
-        ``path n_frames label``; for CSV the column ``path``. Relative paths are looked up from
-        the list's folder, then from the working folder. Anything else is taken for a video.
+        A folder is searched for videos, recursively, through links, and leaving out hidden
+        entries; its clips are named by their path from it, without the suffix. A ``.txt``,
+        ``.lst``, ``.list`` or ``.csv`` file is a list: a path a line (or ended by NUL), alone,
+        with a label, or as TSN's ``path n_frames label``; for CSV the column ``path``. Relative
+        paths are looked up from the list's folder, then from the working folder. Anything else is
+        taken for a video.
 
     Returns
     -------
     list of Clip
         Where two would share a name, they keep their suffixes or get folders of their paths
-        before it. A path that does not exist is a clip too: it fails when it is opened, as any
-        unreadable video does, and the others go on.
+        before it. A path that does not exist is a clip too, and so is a folder that may not be
+        listed: it fails when it is opened, as any unreadable video does, and the others go on.
 
     Raises
     ------
     ParameterError
-        Nothing was found.
+        Nothing was found, or nothing by a glob.
     FormatError
         A list file cannot be read.
     """
@@ -64,10 +65,12 @@ def safe_name(name: str) -> str:
     such a code, so that different names stay different. Spaces, quotes and letters of any
     script are left alone.
     """
-    return _UNSAFE.sub(
-        lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode(errors="surrogatepass")),
-        name,
-    )
+    return _UNSAFE.sub(lambda match: "".join(f"%{byte:02X}" for byte in _bytes(match[0])), name)
+
+
+def _bytes(char: str) -> bytes:
+    undecodable = "\udc80" <= char <= "\udcff"  # as os.fsdecode passes such a byte on
+    return char.encode(errors="surrogateescape" if undecodable else "surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +81,44 @@ class _Found:
 
 def _expand(text: str) -> Iterator[_Found]:
     path = Path(text)
-    if path.is_dir():
+    there = _exists(path)
+    if there and path.is_dir():
         yield from _in_folder(path)
-    elif path.suffix.lower() in LIST_SUFFIXES and path.exists():
+    elif not there and glob.has_magic(text):
+        yield from _in_glob(text)
+    elif path.suffix.lower() in LIST_SUFFIXES:
         yield from _in_list(path)
-    elif not path.exists() and glob.has_magic(text):
-        parts = Path(text).parts
-        fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-        root = Path(*parts[:fixed])
-        for match in sorted(glob.glob(text, recursive=True)):
-            for entry in _expand(match):
-                yield replace(entry, name=_relative(entry.path, root) or entry.name)
     else:
         yield _Found(path, path.name)
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long a name, a folder that may not be entered
+        return False
+
+
+def _in_glob(pattern: str) -> Iterator[_Found]:
+    matches = sorted(glob.glob(pattern, recursive=True))
+    if not matches:
+        raise ParameterError(f"no videos in {pattern!r}: no file has a name like that")
+    parts = Path(pattern).parts
+    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:fixed])
+    for match in matches:
+        for entry in _expand(match):
+            yield replace(entry, name=_relative(entry.path, root) or entry.name)
+
+
 def _in_folder(root: Path) -> Iterator[_Found]:
-    for parent, folders, names in os.walk(root, followlinks=False):
+    closed: list[OSError] = []
+    seen = set()
+    for parent, folders, names in os.walk(root, onerror=closed.append, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:  # linked to twice, or a loop
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in [*folders, *sorted(names)]:
             path = Path(parent, name)
@@ -103,6 +127,9 @@ def _in_folder(root: Path) -> Iterator[_Found]:
             if name in folders and any(_in_folder(path)):
                 continue  # a folder that is merely called like a video
             yield _Found(path, path.relative_to(root).as_posix())
+    for error in closed:
+        path = Path(error.filename)
+        yield _Found(path, path.relative_to(root.parent if path == root else root).as_posix())
 
 
 def _in_list(listing: Path) -> Iterator[_Found]:
@@ -114,7 +141,7 @@ def _in_list(listing: Path) -> Iterator[_Found]:
 
 def _lines(listing: Path) -> list[str]:
     try:
-        text = listing.read_bytes().decode(errors="surrogateescape")
+        text = listing.read_bytes().decode(errors="surrogateescape").removeprefix("\ufeff")
     except OSError as error:
         raise FormatError(f"{str(listing)!r} cannot be read: {error.strerror}") from None
     if "\0" in text:
@@ -134,7 +161,7 @@ def _locate(line: str, folder: Path) -> Path:
     candidates = [line.rsplit(maxsplit=count)[0] for count in range(3)]
     for candidate in candidates:
         for base in (folder, Path()):
-            if (path := base / candidate).exists():
+            if _exists(path := base / candidate):
                 return path
     trailing = re.fullmatch(r"(.*?)(\s+\d+){1,2}", line)
     return folder / (trailing[1] if trailing else line)

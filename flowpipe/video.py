@@ -164,8 +164,9 @@ def frames(path: str | os.PathLike[str], *, max_frames: int | None = None) -> It
             if count == max_frames:
                 return
             size = size or (picture.width, picture.height)
-            image = picture.reformat(*size, "bgr24", interpolation=Interpolation.BICUBIC)
-            yield Frame(_upright(image.to_ndarray(), picture.rotation), picture.time)
+            coloured = picture.reformat(*size, "bgr24", interpolation=Interpolation.BICUBIC)
+            image = np.asarray(coloured.to_ndarray(), np.uint8)
+            yield Frame(_upright(image, picture.rotation), picture.time)
             count += 1
         declared, codec = stream.frames, stream.codec.name
     if count == max_frames:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -15,3 +18,20 @@ def test_data() -> Path:
     if folder is None:
         pytest.skip("real data are not here: FLOWPIPE_TEST_DATA is not set")
     return Path(folder, "data")
+
+
+@pytest.fixture
+def not_root() -> Callable[[], AbstractContextManager[None]]:
+    """Root may read anything: for as long as this lasts, the process is nobody's."""
+
+    @contextlib.contextmanager
+    def nobody() -> Iterator[None]:
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(user)
+
+    return nobody

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -469,27 +467,15 @@ def test_a_missing_file(tmp_path):
         _images(path)
 
 
-@contextlib.contextmanager
-def _not_root() -> Iterator[None]:
-    """Root may read anything: for as long as this lasts, the process is nobody's."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
-
-
-def test_a_file_without_permission(tmp_path):
+def test_a_file_without_permission(tmp_path, not_root):
     path = media.write(tmp_path / "a.mp4")
     path.chmod(0)
     with (
-        _not_root(),
+        not_root(),
         pytest.raises(video.UnreadableFileError, match="cannot be read: Permission denied"),
     ):
         _images(path)
-    with _not_root():
+    with not_root():
         video.require_whole(path)
 
 

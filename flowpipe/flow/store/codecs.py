@@ -101,7 +101,10 @@ def decode_kitti(data: bytes, name: str) -> NDArray[np.float32]:
 
 
 def _encode(suffix: str, image: NDArray[np.generic], options: list[int]) -> bytes:
-    done, data = cv2.imencode(suffix, image, options)
+    try:
+        done, data = cv2.imencode(suffix, image, options)
+    except cv2.error:
+        done = False
     if not done:
         raise ParameterError(f"an image of {image.dtype} {image.shape} cannot be coded {suffix}")
     return bytes(data)
