@@ -84,7 +84,7 @@ class CameraMotion:
         return np.asarray(cv2.KeyPoint_convert(keypoints), np.float32), descriptors
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def nearest_keypoints(last_places, last_bits, places, bits, count_bits):  # type: ignore[no-untyped-def]
     """For each keypoint the most similar one of the last frame within the search range, or -1."""
     nearest = np.full(len(places), -1, np.int64)
@@ -116,7 +116,7 @@ def fit_homography(source: Plane, target: Plane) -> Homography:
     return np.eye(3)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def warp_back(previous, grey, homography, out):  # type: ignore[no-untyped-def]
     """The frame as it would look from where the camera was before.
 
@@ -151,7 +151,7 @@ def warp_back(previous, grey, homography, out):  # type: ignore[no-untyped-def]
                 out[y, x] = previous[y, x]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def remove_motion(flow, homography, out):  # type: ignore[no-untyped-def]
     """Flow without the camera's motion, from the flow itself: ``H^-1 (p + flow) - p``.
 

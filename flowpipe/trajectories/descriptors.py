@@ -94,12 +94,23 @@ class Describer:
         )
 
 
-def descriptor_width(parameters: TrajectoryParameters) -> int:
-    """Numbers of all four descriptors in one temporal cell."""
-    return parameters.nxy_cell**2 * (4 * _BINS + 1)
+def descriptor_columns(parameters: TrajectoryParameters) -> dict[str, NDArray[np.int64]]:
+    """Where each descriptor's numbers are in a temporal cell of a live track.
+
+    A live track holds each spatial cell's column histograms, then the zero bins of all cells.
+    """
+    cells = np.arange(parameters.nxy_cell**2)
+    names = ("hog", "hof", "mbhx", "mbhy")
+    columns = {
+        name: _COLUMN * cells[:, None] + _BINS * k + np.arange(_BINS)
+        for k, name in enumerate(names)
+    }
+    zero = _COLUMN * len(cells) + cells
+    columns["hof"] = np.hstack([columns["hof"], zero[:, None]])
+    return {name: index.ravel() for name, index in columns.items()}
 
 
-_kernel = njit(cache=True, nogil=True, fastmath=FASTMATH)
+_kernel = njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
 
 
 @_kernel
@@ -218,23 +229,30 @@ def add_line(out, a, sign):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def add_four(out, a, b, c, d):  # type: ignore[no-untyped-def]
-    """``out += a + b + c + d``."""
+def add_eight(out, keep, columns):  # type: ignore[no-untyped-def]
+    """``out = keep * out`` plus the first eight columns of a flat array of them."""
+    n = _COLUMN
     for x in range(out.size):
-        out[x] += a[x] + b[x] + c[x] + d[x]
+        first = columns[x] + columns[x + n] + columns[x + 2 * n] + columns[x + 3 * n]
+        second = (
+            columns[x + 4 * n] + columns[x + 5 * n] + columns[x + 6 * n] + columns[x + 7 * n]
+        )
+        out[x] = keep * out[x] + first + second
 
 
 @_kernel
 def sum_columns(columns, first, count, out):  # type: ignore[no-untyped-def]
-    """Sum of `count` columns' histograms."""
-    out[:] = 0
-    x = first
-    while x + 4 <= first + count:
-        add_four(out, columns[x], columns[x + 1], columns[x + 2], columns[x + 3])
-        x += 4
-    while x < first + count:
-        add_line(out, columns[x], np.float32(1))
-        x += 1
+    """Sum of `count` columns' histograms in a flat array of them."""
+    done, keep = 0, np.float32(0)
+    while done + 8 <= count:
+        add_eight(out, keep, columns[_COLUMN * (first + done) :])
+        done, keep = done + 8, np.float32(1)
+    if done == 0:
+        out[:] = 0
+    while done < count:
+        x = _COLUMN * (first + done)
+        add_line(out, columns[x : x + _COLUMN], np.float32(1))
+        done += 1
 
 
 @_kernel
@@ -248,6 +266,7 @@ def sweep_level(  # type: ignore[no-untyped-def]
     `shares` and `gone` what those rows have put there, to take it off when they leave.
     """
     side = bins.shape[0]
+    flat = columns.reshape(columns.size)
     columns[:] = 0
     still[:] = 0
     for y in range(grey.shape[0]):
@@ -266,8 +285,24 @@ def sweep_level(  # type: ignore[no-untyped-def]
                 i = order[j]
                 for cx in range(cells):
                     left = corners[i, 0] + cx * side
-                    sum_columns(columns, left, side, sums[i, cx * cells + cy])
+                    sum_columns(flat, left, side, sums[i, cx * cells + cy])
                     stills[i, cx * cells + cy] = still[left : left + side].sum()
+
+
+@_kernel
+def raise_bins(values, epsilon, totals):  # type: ignore[no-untyped-def]
+    """Add epsilon to what is not below 0 but for rounding, and add it all to the totals."""
+    for x in range(values.size):
+        values[x] = max(values[x], np.float32(0)) + epsilon
+    for x in range(values.size):
+        totals[x] += values[x]
+
+
+@_kernel
+def add_roots(out, values, scale):  # type: ignore[no-untyped-def]
+    """``out += sqrt(scale * values)``."""
+    for x in range(out.size):
+        out[x] += np.sqrt(scale[x] * values[x])
 
 
 @_kernel
@@ -275,25 +310,20 @@ def add_normalised(slots, ages, frames_per_cell, sums, stills, epsilon, out):  #
     """Normalise one frame's histograms (L1, square root) and add them to the tracks' means."""
     nt, cells = out.shape[1], sums.shape[1]
     share = np.float32(1 / frames_per_cell)
+    scale = np.empty(_COLUMN, np.float32)
     for i in range(slots.size):
         t = ages[slots[i]] // frames_per_cell
         if t >= nt:
             continue
         target = out[slots[i], t]
-        at = 0
+        scale[:] = 0
+        for c in range(cells):
+            raise_bins(sums[i, c], epsilon, scale)
         for k in range(4):
-            total = np.float32(0)
-            for c in range(cells):
-                for b in range(_BINS):
-                    total += max(sums[i, c, _BINS * k + b], np.float32(0)) + epsilon
-                if k == 1:
-                    total += stills[i, c] + epsilon
-            scale = share * share / total
-            for c in range(cells):
-                for b in range(_BINS):
-                    value = max(sums[i, c, _BINS * k + b], np.float32(0)) + epsilon
-                    target[at + b] += np.sqrt(value * scale)
-                at += _BINS
-                if k == 1:
-                    target[at] += np.sqrt((stills[i, c] + epsilon) * scale)
-                    at += 1
+            total = scale[_BINS * k : _BINS * (k + 1)].sum()
+            if k == 1:
+                total += stills[i].sum() + cells * epsilon
+            scale[_BINS * k : _BINS * (k + 1)] = share * share / total
+        for c in range(cells):
+            add_roots(target[_COLUMN * c : _COLUMN * (c + 1)], sums[i, c], scale)
+            target[_COLUMN * cells + c] += np.sqrt((stills[i, c] + epsilon) * scale[_BINS])

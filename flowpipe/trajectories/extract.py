@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import ParameterError
 from flowpipe.trajectories.camera import CameraMotion, Homography, remove_motion, warp_back
-from flowpipe.trajectories.descriptors import Describer, descriptor_width
+from flowpipe.trajectories.descriptors import Describer, descriptor_columns
 from flowpipe.trajectories.farneback import FarnebackFlow
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.pyramid import Grey, Level, Plane, grey_pyramid, pyramid_levels
@@ -203,7 +203,9 @@ class Extractor:
             Sampler(level, parameters.min_distance, parameters.quality) for level in levels
         ]
         self.describers = [Describer(level, parameters) for level in levels]
-        self.tracks = [TrackList(parameters, descriptor_width(parameters)) for _ in levels]
+        self._columns = descriptor_columns(parameters)
+        width = sum(map(len, self._columns.values()))
+        self.tracks = [TrackList(parameters, width) for _ in levels]
         self._gap = 0
         self._pyramid, self._next_pyramid = (
             [np.empty((v.height, v.width), np.uint8) for v in levels] for _ in range(2)
@@ -323,17 +325,15 @@ class Extractor:
             shapes.append(shape[:count])
             described.append(tracks.descriptors[kept])
             points.append(tracks.points[kept] * scale)
-        # (n, time, all descriptors) to one array per descriptor
         descriptors = np.concatenate(described)
-        names = ("hog", "hof", "mbhx", "mbhy")
-        ends = np.cumsum([p.widths[name] // p.nt_cell for name in names])[:-1]
-        parts = np.split(descriptors, ends, axis=2)
-        hog, hof, mbhx, mbhy = (
-            part.reshape(len(part), part.shape[1] * part.shape[2]) for part in parts
-        )
         return Trajectories(
-            np.concatenate(info), np.concatenate(shapes), hog, hof, mbhx, mbhy,
-            np.concatenate(points),
+            info=np.concatenate(info),
+            trajectory=np.concatenate(shapes),
+            points=np.concatenate(points),
+            **{
+                name: descriptors[:, :, index].reshape(len(descriptors), p.nt_cell * len(index))
+                for name, index in self._columns.items()
+            },
         )
 
 

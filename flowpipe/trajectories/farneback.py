@@ -178,7 +178,9 @@ def border_weights(size: int) -> Plane:
     return weights
 
 
-_kernel = njit(cache=True, nogil=True)
+# no fastmath: sums in the written order, so that rows do not depend on the processor; numpy errors,
+# as a check for division by zero keeps LLVM from vectorising
+_kernel = njit(cache=True, nogil=True, error_model="numpy")
 
 
 # The loops below run over a few arrays at a time on purpose: LLVM vectorises a loop only while it
