@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from flowpipe.datasets.synthetic import write_synthetic
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError
 from flowpipe.execution import Advance, C, Done, Work
 from flowpipe.flow import solvers, store
+from flowpipe.flow.batching import Gathered
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.store import FloatType, LayoutName, StoredClip
 from flowpipe.runs import Shard, Summary
@@ -58,15 +60,23 @@ def extract_flow(
     records = store.layout(stage.layout).bookkeeping(out)
     artifacts.open_stage(records / "stage.json", stage.description(), out)
     _say(f"{len(clips)} clips, {stage.parameters.method} with {stage.backend}, into {out}")
-    return _run(
-        ExtractFlow(stage, out, overwrite),
-        clips,
-        out=out,
-        records=records,
-        jobs=jobs,
-        shard=shard,
-        unit="pairs",
-    )
+    batch = solvers.batch_size(stage.backend)
+    if batch == 1:
+        work = ExtractFlow(stage, out, overwrite)
+        return _run(work, clips, out=out, records=records, jobs=jobs, shard=shard, unit="pairs")
+    jobs = max(jobs, 1)
+    create = partial(solvers.create, stage.parameters, stage.backend)
+    with Gathered(create, batch, clips=min(jobs, len(clips))) as engine:
+        return _run(
+            ExtractFlow(stage, out, overwrite, engine),
+            clips,
+            out=out,
+            records=records,
+            jobs=jobs,
+            shard=shard,
+            unit="pairs",
+            in_threads=True,
+        )
 
 
 def export_flow(
@@ -225,10 +235,19 @@ def _run(
     jobs: int,
     unit: str,
     shard: Shard | None = None,
+    in_threads: bool = False,
 ) -> Summary:
     sizes = {clip.name: _size(clip.path) for clip in clips}
     summary = runs.run(
-        work, clips, out=out, records=records, sizes=sizes, jobs=jobs, shard=shard, unit=unit
+        work,
+        clips,
+        out=out,
+        records=records,
+        sizes=sizes,
+        jobs=jobs,
+        shard=shard,
+        unit=unit,
+        in_threads=in_threads,
     )
     _say(str(summary))
     return summary

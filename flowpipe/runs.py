@@ -12,7 +12,7 @@ from typing import Any
 
 from flowpipe import artifacts
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.execution import C, Outcome, Work, over_clips
+from flowpipe.execution import C, Outcome, Work, over_clips, over_clips_in_threads
 from flowpipe.progress import Progress
 
 
@@ -89,6 +89,7 @@ def run(
     jobs: int,
     shard: Shard | None = None,
     unit: str = "pairs",
+    in_threads: bool = False,
 ) -> Summary:
     """Do a stage's work to every clip and keep the records.
 
@@ -110,6 +111,8 @@ def run(
         The part of the clips to do.
     unit
         What the work counts.
+    in_threads
+        ``jobs`` is the number of threads of this process instead.
 
     Raises
     ------
@@ -126,7 +129,12 @@ def run(
         if log:
             log.begin({clip.name for clip in chosen})
         with Progress({clip.name: sizes.get(clip.name, 0) for clip in chosen}, unit) as progress:
-            for outcome in over_clips(work, chosen, jobs=jobs, advance=progress.advance):
+            outcomes = (
+                over_clips_in_threads(work, chosen, threads=jobs, advance=progress.advance)
+                if in_threads
+                else over_clips(work, chosen, jobs=jobs, advance=progress.advance)
+            )
+            for outcome in outcomes:
                 progress.finish(outcome.clip.name, outcome.status, outcome.reason)
                 if outcome.status == "failed":
                     reasons[outcome.kind or ""] = reasons.get(outcome.kind or "", 0) + 1

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,18 @@ from flowpipe.flow.solvers import Solver
 
 Grey = NDArray[np.uint8]
 Flow = NDArray[np.float32]
-Submit = Callable[[Grey, Grey], "Future[Flow]"]
-"""Hands in a pair of (H, W) frames; the future's result is their (2, H, W) flow."""
-
 _LINGER = 0.005
 _SOLVERS = 4
+
+
+class Engine(Protocol):
+    """Takes pairs of frames and gives their flow, at once or later."""
+
+    ahead: int
+    """Pairs that a clip hands in before it waits for the first."""
+
+    def submit(self, first: Grey, second: Grey) -> Future[Flow]:
+        """Hand in (H, W) uint8 frames; the future's result is their (2, H, W) flow."""
 
 
 class Direct:
@@ -39,7 +46,6 @@ class Direct:
     """
 
     ahead = 0
-    """Pairs that a clip should hand in before it waits for the first."""
 
     def __init__(self, create: Callable[[int, int], Solver]) -> None:
         self._create = create
@@ -72,10 +78,13 @@ class Gathered:
         Makes the solver for a height and a width.
     batch
         The most pairs in a batch.
+    clips
+        Clips that are worked on at once. Together they hand in two batches' worth of pairs
+        before they wait, so that one is gathered while one is computed.
     """
 
-    def __init__(self, create: Callable[[int, int], Solver], batch: int) -> None:
-        self.ahead = batch
+    def __init__(self, create: Callable[[int, int], Solver], batch: int, clips: int) -> None:
+        self.ahead = max(2 * batch // clips, 1)
         self._direct = Direct(create)
         self._batch = batch
         self._arrived: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
@@ -92,7 +101,8 @@ class Gathered:
         traceback: TracebackType | None,
     ) -> None:
         self._arrived.put(None)
-        self._thread.join()
+        if kind is None:  # interrupted, nobody waits for what is left
+            self._thread.join()
 
     def submit(self, first: Grey, second: Grey) -> Future[Flow]:
         """Hand in a pair."""

@@ -6,11 +6,11 @@ one pass; memory holds as many frames as a pair is apart, whatever the length of
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
@@ -18,14 +18,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe import artifacts, video
+from flowpipe import artifacts
 from flowpipe.clips import Clip
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError
 from flowpipe.execution import Advance, Done
 from flowpipe.flow import solvers
+from flowpipe.flow.batching import Direct, Engine, Flow, Grey
 from flowpipe.flow.parameters import FlowParameters, Tvl1, check_range
-from flowpipe.flow.solvers import Backend, Solver
-from flowpipe.flow.store import FloatType, FlowReader, FlowWriter, LayoutName, StoredClip, layout
+from flowpipe.flow.solvers import Backend
+from flowpipe.flow.store import (
+    FloatType,
+    FlowMeta,
+    FlowReader,
+    FlowWriter,
+    LayoutName,
+    StoredClip,
+    layout,
+)
+from flowpipe.footage import TRUNCATED, Footage, Size, check_size, standing
 
 T = TypeVar("T")
 
@@ -38,18 +48,6 @@ class TooShortError(FlowpipeError):
     """A video has fewer frames than one pair needs."""
 
     kind: ClassVar[str] = "too-short"
-
-
-class OtherVideoError(FlowpipeError):
-    """The clip's place is taken by the flow of another video."""
-
-    kind: ClassVar[str] = "name-taken"
-
-
-class ChangedVideoError(FlowpipeError):
-    """A video was written to while its flow was computed."""
-
-    kind: ClassVar[str] = "changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class FlowStage:
 
     parameters: FlowParameters = field(default_factory=Tvl1)
     backend: Backend = "opencv-cpu"
-    size: tuple[int, int] | int | None = _TSN_SIZE
+    size: Size = _TSN_SIZE
     bound: float = 20.0
     step: int = 1
     layout: LayoutName = "zip"
@@ -92,9 +90,7 @@ class FlowStage:
     keep_truncated: bool = False
 
     def __post_init__(self) -> None:
-        for side in self.size if isinstance(self.size, tuple) else (self.size,):
-            if side is not None:
-                check_range("size", side, 16, 16384)
+        check_size(self.size)
         check_range("bound", self.bound, 0, 4096, open_low=True)
         if self.step == 0:
             raise ParameterError("step is 0; a pair needs two different frames")
@@ -129,7 +125,7 @@ class FlowStage:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class ExtractFlow:
     """The work of ``extract-flow`` on one clip.
 
@@ -141,53 +137,54 @@ class ExtractFlow:
         The output folder.
     overwrite
         Compute again what is there already.
+    engine
+        Computes the pairs; by default each when it comes, with a solver of this object's own.
     """
 
     stage: FlowStage
     out: Path
     overwrite: bool = False
+    engine: Engine | None = None
 
     def __call__(self, clip: Clip, advance: Advance) -> Done:
         """Extract the flow of a clip, unless it is there and its video unchanged.
 
         Raises
         ------
-        VideoError, TooShortError, OtherVideoError, ParameterError, OSError
+        VideoError, TooShortError, NameTakenError, ChangedVideoError, ParameterError, OSError
             Nothing is stored then; what was there stays.
         """
-        if not self.overwrite:
-            stored = self._stored(clip)
-            if stored is not None:
-                return stored
+        meta = None if self.overwrite else self._stored(clip)
+        if meta is not None:
+            state = standing(meta.source, clip.path, self.out, clip.name)
+            if state == "same":
+                return Done(skipped=True, warning=TRUNCATED if meta.truncated else None)
+            if state == "gone":
+                return Done(skipped=True, warning="its video is gone; the flow stays")
         return self._extract(clip, advance)
 
-    def _stored(self, clip: Clip) -> Done | None:
-        """How the clip stands if it need not be computed."""
+    def _stored(self, clip: Clip) -> FlowMeta | None:
+        """What is said of the clip's flow, if it is there and can be read."""
         kind = layout(self.stage.layout, self.stage.step)
         if not kind.mark(self.out, clip.name).exists():
             return None
         name = kind.name if kind.is_file or kind.name == "tsfusion" else None
         try:
             with FlowReader(StoredClip(self.out, clip.name, name)) as reader:
-                meta = reader.meta
+                return reader.meta
         except FormatError:
             return None  # damaged: it is made anew
-        if not clip.path.exists():
-            return Done(skipped=True, warning="its video is gone; the flow stays")
-        source = artifacts.fingerprint(clip.path)
-        if all(meta.source.get(key) == value for key, value in source.items()):
-            return Done(skipped=True, warning=_TRUNCATED if meta.truncated else None)
-        before = str(meta.source.get("path"))
-        if before != (now := _relative(clip.path, self.out)) and (self.out / before).exists():
-            raise OtherVideoError(
-                f"{clip.name!r} in {str(self.out)!r} is the flow of {before!r}, not of {now!r}; "
-                "use another --out, or give the folder that holds both"
-            )
-        return None
 
     def _extract(self, clip: Clip, advance: Advance) -> Done:
         stage = self.stage
-        decoded = _Decoded(clip.path, stage)
+        if self.engine is None:
+            self.engine = Direct(partial(solvers.create, stage.parameters, stage.backend))
+        footage = Footage(
+            clip.path,
+            stage.size,
+            max_frames=stage.max_frames,
+            keep_truncated=stage.keep_truncated,
+        )
         with FlowWriter(
             self.out,
             clip.name,
@@ -196,74 +193,44 @@ class ExtractFlow:
             quality=stage.quality,
             dtype=stage.dtype,
         ) as writer:
-            images = _passed_on(decoded, writer) if stage.frames else iter(decoded)
+            images = _passed_on(footage, writer) if stage.frames else iter(footage)
             greys = (np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)) for image in images)
-            for first, second in paired(greys, stage.step):
-                solver = _solver(stage.parameters, stage.backend, *first.shape)
-                writer.add_flow(solver(first[None], second[None])[0])
+            height = width = 0
+            for flow in _flows(paired(greys, stage.step), self.engine):
+                height, width = flow.shape[1:]
+                writer.add_flow(flow)
                 advance(1)
             if writer.n_flows == 0:
                 raise TooShortError(
-                    f"{str(clip.path)!r} has {len(decoded.times)} frames; step {stage.step} "
+                    f"{str(clip.path)!r} has {len(footage.times)} frames; step {stage.step} "
                     f"needs at least {abs(stage.step) + 1}"
                 )
             writer.commit(
-                width=first.shape[1],
-                height=first.shape[0],
-                n_frames=len(decoded.times),
+                width=width,
+                height=height,
+                n_frames=len(footage.times),
                 step=stage.step,
-                source={"path": _relative(clip.path, self.out), **decoded.source()},
+                source=footage.source(self.out),
                 method=stage.parameters.method,
                 parameters=asdict(stage.parameters),
-                solver=solver.name,
-                solver_version=solver.version,
-                fps=decoded.fps(),
-                times=decoded.times,
-                truncated=decoded.truncated,
+                solver=stage.backend,
+                solver_version=solvers.version(stage.backend),
+                fps=footage.fps(),
+                times=footage.times,
+                truncated=footage.truncated,
             )
-        return Done(warning=_TRUNCATED if decoded.truncated else None)
+        return Done(warning=TRUNCATED if footage.truncated else None)
 
 
-class _Decoded:
-    """Iterates over a video's frames at the stage's size, and remembers what meta.json needs."""
-
-    def __init__(self, path: Path, stage: FlowStage) -> None:
-        self._path = path
-        self._stage = stage
-        self._before: artifacts.Json = {}
-        self._size = (0, 0)
-        self.times: list[float | None] = []
-        self.truncated = False
-
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        if not self._stage.keep_truncated and self._stage.max_frames is None:
-            video.require_whole(self._path)
-        try:
-            for frame in video.frames(self._path, max_frames=self._stage.max_frames):
-                if not self.times:
-                    self._before = artifacts.fingerprint(self._path)
-                    self._size = frame.image.shape[1], frame.image.shape[0]
-                self.times.append(None if frame.time is None else round(frame.time, 6))
-                yield resized(frame.image, self._stage.size)
-        except video.TruncatedVideoError:
-            if not self._stage.keep_truncated:
-                raise
-            self.truncated = True
-
-    def source(self) -> artifacts.Json:
-        """Of the video: size, fingerprint and check sum."""
-        thorough = artifacts.sha256(self._path)
-        if artifacts.fingerprint(self._path) != self._before:
-            raise ChangedVideoError(f"{str(self._path)!r} changed while it was read; run again")
-        width, height = self._size
-        return {**self._before, "sha256": thorough, "width": width, "height": height}
-
-    def fps(self) -> float:
-        """Mean frames a second, from the presentation times; 0 where there are none."""
-        first, last = self.times[0], self.times[-1]
-        if first is None or last is None or last <= first:
-            return 0.0
-        return round((len(self.times) - 1) / (last - first), 3)
+def _flows(pairs: Iterable[tuple[Grey, Grey]], engine: Engine) -> Iterator[Flow]:
+    """Flow of the pairs in their order, keeping the engine busy with later ones."""
+    waiting: deque[Future[Flow]] = deque()
+    for first, second in pairs:
+        waiting.append(engine.submit(first, second))
+        if len(waiting) > engine.ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def paired(items: Iterable[T], step: int) -> Iterator[tuple[T, T]]:
@@ -284,37 +251,3 @@ def _passed_on(
     for image in images:
         writer.add_image(image)
         yield image
-
-
-_TRUNCATED = "truncated: the video ends before its container says it does"
-
-
-def resized(image: NDArray[np.uint8], size: tuple[int, int] | int | None) -> NDArray[np.uint8]:
-    """Scale an image to (width, height), or to a short side, bilinearly as dense_flow does.
-
-    Parameters
-    ----------
-    image
-        (H, W, 3) or (H, W).
-    size
-        (width, height); the length of the short side; or None to leave it as it is.
-    """
-    if size is None:
-        return image
-    height, width = image.shape[:2]
-    if isinstance(size, int):
-        scale = size / min(width, height)
-        size = (round(width * scale), round(height * scale))
-    if size == (width, height):
-        return image
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
-
-
-@lru_cache(maxsize=4)
-def _solver(parameters: FlowParameters, backend: Backend, height: int, width: int) -> Solver:
-    """One solver a size and worker, kept from clip to clip."""
-    return solvers.create(parameters, backend, height, width)
-
-
-def _relative(path: Path, root: Path) -> str:
-    return Path(os.path.relpath(path, root)).as_posix()

@@ -76,6 +76,11 @@ def choose(backend: Backend | Literal["auto"], method: str) -> Backend:
     raise BackendUnavailableError(f"no solver for {method} here: {told}")
 
 
+def batch_size(backend: Backend) -> int:
+    """Pairs that a backend should be given at a time: 1, or enough to fill a GPU."""
+    return {"cuda": 64, "torch": 16}.get(backend, 1)
+
+
 def version(backend: Backend) -> str:
     """Version of the library whose solver the backend is."""
     return opencv.VERSION if backend in _OPENCV else __version__

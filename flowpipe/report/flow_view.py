@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from flowpipe import video
 from flowpipe.artifacts import discard, place, temporary_file
 from flowpipe.errors import FlowpipeError
-from flowpipe.flow.extract import resized
 from flowpipe.flow.store import FlowReader, StoredClip
+from flowpipe.footage import resized
 
 Image = NDArray[np.uint8]
 
