@@ -57,7 +57,7 @@ class Tvl1:
     median: Literal[1, 3, 5] = 1
     """Side of the median filter of the flow before each warp, in pixels; 1 is none."""
     gamma: float = 0.0
-    """Weight of the illumination term; 0 is none."""
+    """Weight of the illumination term; 0 is none. OpenCV and our torch devices have it."""
 
     def __post_init__(self) -> None:
         check_range("tau", self.tau, 0, 0.25, open_low=True)

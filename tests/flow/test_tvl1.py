@@ -194,6 +194,12 @@ def test_differs_from_opencv_on_the_cpu_by_what_the_schemes_differ(path, index):
     assert off.mean() < 0.14
 
 
+def test_fast_setting_stays_near_the_full_scheme():
+    first, second = moving_texture(120, 160)
+    off = distance(flow_of(first, second, Tvl1.fast()), flow_of(first, second))
+    assert 0 < off.mean() < 0.15
+
+
 @needs_data
 @pytest.mark.parametrize(
     ("name", "opencv"),
