@@ -136,13 +136,20 @@ def test_video_of_a_clip(tmp_path, source):
     assert not list((tmp_path / ".tmp").glob("*"))
 
 
-def test_a_video_that_ends_early_leaves_the_flow_alone(tmp_path):
+def test_frames_that_the_video_has_lost_are_blank(tmp_path):
     video = media.write(tmp_path / "clip.mp4", media.moving(3, HEIGHT, WIDTH))
-    flow_view.write_video(_store(tmp_path, video=video), tmp_path / "view.mp4", tmp_path)
+    clip = _store(tmp_path, video=video)
+    flow_view.write_video(clip, tmp_path / "view.mp4", tmp_path)
     with av.open(str(tmp_path / "view.mp4")) as container:
         images = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
     assert {image.shape for image in images} == {(HEIGHT, 2 * WIDTH, 3)}
     assert len(images) == N_FLOWS
+    assert images[2][:, : WIDTH - 8].mean() < 200
+    assert images[5][:, : WIDTH - 8].mean() > 245
+    hue, _ = _hue_and_saturation(images[5][HEIGHT // 2, -WIDTH // 2])
+    assert 35 < hue < 85
+    sheet = flow_view.contact_sheet(clip, columns=2, rows=1)
+    assert sheet.shape == _sheet_size(2, 1, frames=True)
 
 
 def test_odd_sizes(tmp_path):
