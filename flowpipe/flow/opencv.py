@@ -59,7 +59,7 @@ def why_unavailable(runtime: Runtime, method: str) -> str | None:
     if method not in METHODS[runtime]:
         return f"OpenCV has no {method} on {runtime}, only {', '.join(METHODS[runtime])}"
     if runtime == "cuda":
-        if not hasattr(cv2.cuda, _CUDA_FACTORIES[method]):
+        if not hasattr(getattr(cv2, "cuda", None), _CUDA_FACTORIES[method]):
             return _CUDA
         if cv2.cuda.getCudaEnabledDeviceCount() < 1:  # -1: no driver at all
             return "cv2 is built with CUDA and sees no device; check the driver with: nvidia-smi"

@@ -86,7 +86,7 @@ def contact_sheet(clip: StoredClip, *, columns: int = 4, rows: int = 3) -> Image
         for index in wanted.tolist():
             flow = colour(reader.flow(index), largest)
             frame = frames.get(index)
-            picture = flow if frame is None else np.vstack([frame, flow])
+            picture = np.vstack([_or_blank(frame, flow), flow]) if frames else flow
             tiles.append(_labelled(picture, f"{index + reader.layout.base}"))
         title = f"{clip.name}   {len(reader)} fields, full colour at {largest:.1f} px"
     blank = np.full_like(tiles[0], 255)
@@ -119,7 +119,9 @@ def write_video(clip: StoredClip, path: Path, root: Path) -> None:
             frames = chain(_frames_at(reader, range(len(reader))), _endless_none())
             for index, frame in zip(range(len(reader)), frames, strict=False):
                 flow = colour(reader.flow(index), largest)
-                picture = flow if frame is None else np.hstack([frame, flow])
+                if index == 0:
+                    beside = frame is not None
+                picture = np.hstack([_or_blank(frame, flow), flow]) if beside else flow
                 picture = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
                 if index == 0:
                     stream.height, stream.width = picture.shape[:2]
@@ -150,6 +152,11 @@ def _frames_at(reader: FlowReader, indices: list[int] | range) -> Iterator[Image
                 yield resized(frame.image, size)
     except FlowpipeError:
         return
+
+
+def _or_blank(frame: Image | None, flow: Image) -> Image:
+    """The frame, or white where the video has ended before its flow."""
+    return np.full_like(flow, 255) if frame is None else frame
 
 
 def _endless_none() -> Iterator[None]:
