@@ -1,15 +1,17 @@
-"""``extract-trajectories``: a video's frames, its trajectories, their table; text and a picture too.
+"""``extract-trajectories``: a video's frames, its trajectories, their table.
 
-One clip is one pass, and what is held is a block of rows, the live tracks and two frames.
+One clip is one pass; what is held is a block of rows, the live tracks and two frames.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import cv2
 import numpy as np
@@ -21,14 +23,208 @@ from flowpipe.errors import FormatError, ParameterError
 from flowpipe.execution import Advance, Done
 from flowpipe.flow import solvers
 from flowpipe.flow.parameters import Tvl1
-from flowpipe.flow.solvers import Backend
+from flowpipe.flow.solvers import Backend, Solver
 from flowpipe.flow.store import FlowReader, stored_clips
 from flowpipe.footage import TRUNCATED, Footage, Size, check_size, standing
 from flowpipe.trajectories.boxes import read_boxes
-from flowpipe.trajectories.draw import TrackFilm
-from flowpipe.trajectories.extract import Trajectories, extract
+from flowpipe.trajectories.extract import FlowSource, extract
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.table import Table, TableWriter
 from flowpipe.trajectories.text import TextWriter
 
 Storage = Literal["int16", "float32"]
+
+TABLE_SUFFIX = ".h5"
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryStage:
+    """Everything that determines the trajectories of a folder.
+
+    Attributes
+    ----------
+    parameters
+        Of the trajectories.
+    flow
+        Where the flow comes from: ``farneback``, the released programs' own; ``tvl1``, computed at
+        full size and resized to the scales; or a folder of flow that was extracted before.
+    tvl1, backend
+        Of TV-L1 flow.
+    size
+        Of the frames.
+    boxes
+        A box file, or a folder with one a clip, ``<clip>.txt``. iDT only.
+    storage
+        Number type of the table.
+    keep_truncated
+        Take what can be decoded of a truncated video for the whole.
+    """
+
+    parameters: TrajectoryParameters = field(default_factory=TrajectoryParameters)
+    flow: Literal["farneback", "tvl1"] | Path = "farneback"
+    tvl1: Tvl1 = field(default_factory=Tvl1)
+    backend: Backend = "cpu"
+    size: Size = None
+    boxes: Path | None = None
+    storage: Storage = "int16"
+    keep_truncated: bool = False
+
+    def __post_init__(self) -> None:
+        check_size(self.size)
+        if self.boxes is not None and self.parameters.kind != "idt":
+            raise ParameterError("boxes are given, and kind is 'dt'; they are for 'idt' only")
+        for path in (self.boxes, self.flow):
+            if isinstance(path, Path) and not path.exists():
+                raise ParameterError(f"{str(path)!r} does not exist")
+
+    def description(self) -> artifacts.Json:
+        """What ``stage.json`` says."""
+        own_flow = self.flow == "tvl1"
+        return {
+            "stage": "trajectories",
+            "parameters": asdict(self.parameters),
+            "flow": str(self.flow),
+            "tvl1": asdict(self.tvl1) if own_flow else None,
+            "solver": self.backend if own_flow else None,
+            "solver_version": solvers.version(self.backend) if own_flow else None,
+            "opencv_version": cv2.__version__,  # keypoints and the homography are OpenCV's
+            "size": list(self.size) if isinstance(self.size, tuple) else self.size,
+            "boxes": None if self.boxes is None else str(self.boxes),
+            "storage": self.storage,
+            "keep_truncated": self.keep_truncated,
+        }
+
+
+@dataclass
+class ExtractTrajectories:
+    """The work of ``extract-trajectories`` on one clip.
+
+    Attributes
+    ----------
+    stage
+        What is computed.
+    out
+        The output folder.
+    text
+        Also write the released programs' text, ``<clip>.txt``.
+    film
+        Also write a video of the tracks, ``<clip>.mp4``.
+    overwrite
+        Compute again what is there already.
+    """
+
+    stage: TrajectoryStage
+    out: Path
+    text: bool = False
+    film: bool = False
+    overwrite: bool = False
+    _solvers: dict[tuple[int, int], Solver] = field(default_factory=dict, repr=False)
+
+    def __call__(self, clip: Clip, advance: Advance) -> Done:
+        """Extract the trajectories of a clip, unless they are there and its video unchanged.
+
+        Raises
+        ------
+        VideoError, NameTakenError, ChangedVideoError, ParameterError, FormatError, OSError
+            Nothing is stored then; what was there stays.
+        """
+        stored = None if self.overwrite else self._stored(clip)
+        if stored is not None:
+            state = standing(json.loads(stored["source"]), clip.path, self.out, clip.name)
+            if state == "same":
+                return Done(skipped=True, warning=TRUNCATED if stored["truncated"] else None)
+            if state == "gone":
+                return Done(skipped=True, warning="its video is gone; the trajectories stay")
+        return self._extract(clip, advance)
+
+    def _stored(self, clip: Clip) -> dict[str, Any] | None:
+        """Attributes of the clip's table, if all that is asked for is there and can be read."""
+        wanted = [".txt"] * self.text + [".mp4"] * self.film
+        if not all(self._path(clip, suffix).exists() for suffix in wanted):
+            return None
+        try:
+            with Table(self._path(clip, TABLE_SUFFIX)) as table:
+                return table.attributes
+        except (FormatError, FileNotFoundError):
+            return None
+
+    def _path(self, clip: Clip, suffix: str) -> Path:
+        return self.out / f"{clip.name}{suffix}"
+
+    def _extract(self, clip: Clip, advance: Advance) -> Done:
+        stage = self.stage
+        footage = Footage(clip.path, stage.size, keep_truncated=stage.keep_truncated)
+        temporary = artifacts.temporary_folder(self.out)
+        shape = (0, 0)
+
+        def frames() -> Iterator[NDArray[np.uint8]]:
+            nonlocal shape
+            for image in footage:
+                shape = image.shape[:2]
+                yield image
+                advance(1)
+
+        try:
+            with contextlib.ExitStack() as stack:
+                table = stack.enter_context(
+                    TableWriter(temporary / "table", stage.parameters, stage.storage)
+                )
+                text = None
+                if self.text:
+                    file: IO[bytes] = stack.enter_context((temporary / "text").open("w+b"))
+                    text = TextWriter(file, stage.parameters)
+                flows = stack.enter_context(self._flows(clip))
+                for rows in extract(
+                    frames(), stage.parameters, boxes=self._boxes(clip), flows=flows
+                ):
+                    table.append(rows)
+                    if text:
+                        text.append(rows)
+                table.finish(
+                    len(footage.times),
+                    shape[1],
+                    shape[0],
+                    clip=clip.name,
+                    source=json.dumps(footage.source(self.out)),
+                    truncated=footage.truncated,
+                )
+                if text:
+                    text.finish(len(footage.times))
+            if self.text:
+                artifacts.place(temporary / "text", self._path(clip, ".txt"))
+            artifacts.place(temporary / "table", self._path(clip, TABLE_SUFFIX))
+        finally:
+            artifacts.discard(temporary)
+        return Done(warning=TRUNCATED if footage.truncated else None)
+
+    def _boxes(self, clip: Clip) -> dict[int, NDArray[np.float32]] | None:
+        boxes = self.stage.boxes
+        if boxes is None:
+            return None
+        return read_boxes(boxes / f"{clip.name}.txt" if boxes.is_dir() else boxes)
+
+    @contextlib.contextmanager
+    def _flows(self, clip: Clip) -> Iterator[FlowSource | None]:
+        """Flow from elsewhere than the trajectories' own."""
+        flow = self.stage.flow
+        if flow == "farneback":
+            yield None
+        elif isinstance(flow, Path):
+            found = next((one for one in stored_clips(flow) if one.name == clip.name), None)
+            if found is None:
+                raise FormatError(f"{str(flow)!r} holds no flow of the clip {clip.name!r}")
+            with FlowReader(found) as reader:
+                if reader.meta.step != 1:
+                    raise FormatError(
+                        f"flow of {clip.name!r} has step {reader.meta.step}; tracks need step 1"
+                    )
+                first = self.stage.parameters.start_frame
+                yield (reader.flow(index) for index in range(first, len(reader)))
+        else:
+            yield self._tvl1
+
+    def _tvl1(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+        size = (first.shape[0], first.shape[1])
+        if size not in self._solvers:
+            self._solvers = {size: solvers.create(self.stage.tvl1, self.stage.backend, *size)}
+        return self._solvers[size](first[None], second[None])[0]
