@@ -195,6 +195,11 @@ def _check_supported(parameters: FlowParameters, runtime: Runtime) -> None:
             f"median is {parameters.median}; opencv-cuda has no median filter, set it to 1 "
             "or take another backend"
         )
+    if isinstance(parameters, Tvl1) and parameters.cubic != Tvl1().cubic:
+        raise ParameterError(
+            f"cubic is {parameters.cubic:g}; OpenCV's solvers have their own interpolation, "
+            f"leave it at {Tvl1().cubic:g} or take flowpipe's solver"
+        )
     if isinstance(parameters, Tvl1) and runtime == "opencl" and parameters.gamma:
         raise ParameterError(
             f"gamma is {parameters.gamma:g}; opencv-opencl has no illumination term, set it to 0 "
