@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import work_for_tests
+from clips_for_tests import environment
+from work_for_tests import ByName, Named
+
+from flowpipe.errors import ParameterError
+from flowpipe.execution import ATTEMPTS, RunStoppedError, default_jobs, over_clips
+
+
+def outcomes(folder, *names, jobs, advance=lambda count: None):
+    found = over_clips(ByName(folder), [Named(n) for n in names], jobs=jobs, advance=advance)
+    return {outcome.clip.name: outcome for outcome in found}
+
+
+def attempts(folder, name):
+    return (folder / name).read_bytes().splitlines()
+
+
+def wait_for(path: Path, within: float = 30.0) -> None:
+    end = time.monotonic() + within
+    while not (path.exists() and path.read_bytes().endswith(b"\n")):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def gone(pid: int, within: float = 5.0) -> bool:
+    """Whether a process has ended, be it that nobody has collected it."""
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("jobs", [0, 1, 2])
+def test_how_clips_end(tmp_path, jobs):
+    """The same, whatever the number of workers, and no clip stops another."""
+    names = ["bug", "done-1", "skip", "special", "warn", "plain", "denied", "done-2"]
+    counted = []
+    ends = outcomes(tmp_path, *names, jobs=jobs, advance=counted.append)
+    told = {name: (end.status, end.kind, end.reason) for name, end in ends.items()}
+    assert told == {
+        "done-1": ("done", None, None),
+        "done-2": ("done", None, None),
+        "skip": ("skipped", None, None),
+        "warn": ("done", None, "it was odd"),
+        "special": ("failed", "special", "special is special"),
+        "plain": ("failed", "plainfault", "plainly"),
+        "denied": (
+            "failed",
+            "os",
+            "PermissionError: [Errno 13] Permission denied: 'x.mp4'",
+        ),
+        "bug": ("failed", "internal", "KeyError: 'left'"),
+    }
+    assert 'raise KeyError("left")' in ends["bug"].detail
+    assert {end.detail for name, end in ends.items() if name != "bug"} == {None}
+    assert sum(counted) == 6
+    pids = {pid for name in names for pid in attempts(tmp_path, name)}
+    if jobs == 0:
+        assert pids == {str(os.getpid()).encode()}
+    else:
+        assert len(pids) <= jobs
+        assert str(os.getpid()).encode() not in pids
+
+
+def test_a_worker_that_dies_costs_its_own_clip_only(tmp_path):
+    names = ["done-1", "killed", "segfault", "exit", "once", "done-2", "done-3"]
+    ends = outcomes(tmp_path, *names, jobs=2)
+    assert {name: end.status for name, end in ends.items()} == {
+        "killed": "failed",
+        "segfault": "failed",
+        "exit": "failed",
+        **dict.fromkeys(("once", "done-1", "done-2", "done-3"), "done"),
+    }
+    dead = {name: ends[name] for name in ("killed", "segfault", "exit")}
+    assert {end.kind for end in dead.values()} == {"worker-died"}
+    assert f"was ended by SIGKILL (out of memory?), {ATTEMPTS} times" in dead["killed"].reason
+    assert "was ended by SIGSEGV" in dead["segfault"].reason
+    assert "exited with status 3" in dead["exit"].reason
+    for name in (*dead, "once"):
+        assert len(attempts(tmp_path, name)) == ATTEMPTS
+    assert all(len(attempts(tmp_path, f"done-{n}")) == 1 for n in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "jobs", "told"),
+    [
+        ("full", 0, "the disk is full"),
+        ("full", 1, "the disk is full"),
+        ("quota", 0, "the disk is full"),
+        ("readonly", 0, "the output folder is read-only"),
+    ],
+)
+def test_a_disk_that_takes_no_more_stops_the_run(tmp_path, name, jobs, told):
+    with pytest.raises(RunStoppedError, match=f"stopped at '{name}': {told}"):
+        outcomes(tmp_path, "done-1", name, "done-2", "done-3", jobs=jobs)
+    assert not (tmp_path / "done-3").exists()
+
+
+def test_workers_end_with_an_iteration_that_is_left(tmp_path):
+    names = [Named(name) for name in ("done", "sleep")]
+    running = over_clips(ByName(tmp_path), names, jobs=2)
+    assert next(running).status == "done"
+    wait_for(tmp_path / "sleep")
+    running.close()
+    assert gone(int(attempts(tmp_path, "sleep")[0]), within=0.2)
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    command = [sys.executable, work_for_tests.__file__, tmp_path, "2", "sleep-1", "sleep-2"]
+    parent = subprocess.Popen(command, env=environment())
+    for name in ("sleep-1", "sleep-2"):
+        wait_for(tmp_path / name)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    for name in ("sleep-1", "sleep-2"):
+        assert gone(int(attempts(tmp_path, name)[0]))
+
+
+def test_workers_have_one_thread(tmp_path):
+    before = dict(os.environ)
+    assert outcomes(tmp_path, "threads", jobs=1)["threads"].reason == "1 1 1"
+    assert dict(os.environ) == before
+
+
+def test_no_clips_and_wrong_numbers(tmp_path):
+    assert outcomes(tmp_path, jobs=2) == {}
+    with pytest.raises(ParameterError, match="jobs is -1; it must be 0"):
+        outcomes(tmp_path, "done", jobs=-1)
+    assert default_jobs() >= 1

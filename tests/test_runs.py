@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from clips_for_tests import contents
+from hypothesis import given
+from hypothesis import strategies as st
+from work_for_tests import ByName, Named
+
+from flowpipe import runs
+from flowpipe.errors import ParameterError
+from flowpipe.execution import Outcome, RunStoppedError
+from flowpipe.runs import FailureLog, Shard, Summary
+
+
+def run(folder, *names, **options):
+    out = folder / "out"
+    out.mkdir(exist_ok=True)
+    options = {"jobs": 0, "records": out, "sizes": {}, **options}
+    return runs.run(ByName(folder), [Named(name) for name in names], out=out, **options)
+
+
+def logged(path: Path) -> dict[str, dict]:
+    return {line["clip"]: line for line in map(json.loads, path.read_text().splitlines())}
+
+
+def test_a_run_is_counted_and_its_failures_listed(tmp_path, capsys):
+    summary = run(tmp_path, "done-1", "bug", "special", "skip", "special-2")
+    assert (summary.done, summary.skipped, summary.failed) == (1, 1, 3)
+    assert summary.exit_status == 1
+    path = tmp_path / "out/failures.jsonl"
+    assert str(summary) == (
+        f"5 clips: 1 done, 1 there already, 3 failed (1 internal, 2 special), reasons in {path}"
+    )
+    lines = logged(path)
+    assert lines["special"] == {
+        "clip": "special",
+        "path": "videos/special",
+        "kind": "special",
+        "reason": "special is special",
+    }
+    assert "Traceback" in lines["bug"]["detail"]
+    assert "failed: special-2: special-2 is special" in capsys.readouterr().err
+
+
+def test_a_run_without_failures(tmp_path):
+    summary = run(tmp_path, "done", "skip")
+    assert (summary.exit_status, summary.failures, summary.reasons) == (0, None, {})
+    assert str(summary) == "2 clips: 1 done, 1 there already"
+    assert str(Summary(1, 0, 0)) == "1 clip: 1 done"
+    assert contents(tmp_path / "out") == {}
+    assert run(tmp_path, "special", records=None).failures is None
+
+
+def test_failures_stay_until_the_clip_succeeds(tmp_path):
+    path = tmp_path / "out/failures.jsonl"
+    run(tmp_path, "special", "plain")
+    run(tmp_path, "plain", "bug")
+    assert set(logged(path)) == {"special", "plain", "bug"}
+    assert len(path.read_text().splitlines()) == 3
+    log = FailureLog(path, tmp_path / "out")
+    log.begin({"special"})
+    assert set(logged(path)) == {"plain", "bug"}
+    log.begin({"plain", "bug"})
+    assert not path.exists()
+
+
+def failure(name):
+    return Outcome(Named(name), "failed", "special", f"{name} \udcff\n", None)
+
+
+def test_a_line_that_a_kill_cut_off_is_passed_over(tmp_path):
+    log = FailureLog(tmp_path / "failures.jsonl", tmp_path)
+    log.add(failure("a"))
+    log.add(failure("b"))
+    path = tmp_path / "failures.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    log.begin({"c"})
+    log.add(failure("c"))
+    assert set(logged(path)) == {"a", "c"}
+    assert logged(path)["c"]["reason"] == "c \udcff\n"
+
+
+def test_each_shard_has_its_own_list(tmp_path):
+    names = ["special-1", "special-2", "special-3", "special-4", "special-5"]
+    for index in (1, 2):
+        assert run(tmp_path, *names, shard=Shard(index, 2)).failed == 4 - index
+    listed = {
+        path.name: set(logged(path)) for path in (tmp_path / "out").iterdir() if path.is_file()
+    }
+    assert listed == {
+        "failures-1-of-2.jsonl": {"special-1", "special-3", "special-5"},
+        "failures-2-of-2.jsonl": {"special-2", "special-4"},
+    }
+
+
+def test_a_run_that_is_stopped_keeps_the_failures_so_far(tmp_path):
+    with pytest.raises(RunStoppedError):
+        run(tmp_path, "special", "full", "plain")
+    assert set(logged(tmp_path / "out/failures.jsonl")) == {"special"}
+
+
+@given(count=st.integers(1, 12), clips=st.integers(0, 40))
+def test_shards_are_disjoint_complete_and_even(count, clips):
+    all_clips = list(range(clips))
+    parts = [Shard(index, count).of(all_clips) for index in range(1, count + 1)]
+    assert sorted(clip for part in parts for clip in part) == all_clips
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_shards_are_written_i_of_n():
+    assert Shard.parse("2/8") == Shard(2, 8)
+    for text in ("", "2", "2/", "a/b", "-1/4", "1/4/2", "1.0/4", "²/4"):
+        with pytest.raises(ParameterError, match="it must be i/n"):
+            Shard.parse(text)
+    for text in ("0/4", "5/4", "1/0"):
+        with pytest.raises(ParameterError, match=f"shard is {text}"):
+            Shard.parse(text)
