@@ -95,12 +95,14 @@ def test_what_a_solver_raises_reaches_its_batch_and_no_later_one():
 def test_leaving_after_an_error_does_not_wait_for_what_is_left():
     gate = threading.Event()
     start = time.monotonic()
-    with (
-        pytest.raises(KeyboardInterrupt),
-        Gathered(lambda h, w: Sum([], gate), batch=1, clips=1) as engine,
-    ):
-        engine.submit(frame(1), frame(2))
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with Gathered(lambda h, w: Sum([], gate), batch=1, clips=1) as engine:
+            engine.submit(frame(1), frame(2))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert time.monotonic() - start < 5
     gate.set()
 
