@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, cast
 
 import tyro
 from rich.console import Console
@@ -23,7 +23,9 @@ from flowpipe.flow.extract import FlowStage, Method
 from flowpipe.flow.parameters import Brox, Dis, Farneback, FlowParameters, Tvl1
 from flowpipe.flow.solvers import Backend
 from flowpipe.flow.store import FloatType, LayoutName
+from flowpipe.footage import Size
 from flowpipe.runs import Shard
+from flowpipe.trajectories.parameters import Storage, TrajectoryParameters
 
 # Recipes and pictures import much more: they are imported by the commands that need them.
 
@@ -105,10 +107,12 @@ class ExtractFlow:
         """Extract, and print a summary."""
         from flowpipe import pipelines
 
+        if self.native and (self.size is not None or self.short_side is not None):
+            raise ParameterError("--size, --short-side and --native exclude each other")
         stage = FlowStage(
             parameters=self._parameters(),
             backend=solvers.choose(self.backend, self.method),
-            size=self._size(),
+            size=None if self.native else _size(self.size, self.short_side, "340x256"),
             bound=self.bound,
             step=self.step,
             layout=self.layout,
@@ -142,15 +146,76 @@ class ExtractFlow:
             raise ParameterError("--fast is a setting of tvl1, instead of --tvl1.* options")
         return Tvl1.fast() if self.fast else groups[self.method]
 
-    def _size(self) -> tuple[int, int] | int | None:
-        given = [self.size is not None, self.short_side is not None, self.native]
-        if sum(given) > 1:
-            raise ParameterError("--size, --short-side and --native exclude each other")
-        if self.native:
-            return None
-        if self.short_side is not None:
-            return self.short_side
-        return _parse_size("340x256" if self.size is None else self.size)
+
+@dataclass(frozen=True)
+class ExtractTrajectories:
+    """Track dense or improved dense trajectories and describe them, one HDF5 table a clip.
+
+    Numbers and order of the rows are those of the released programs (DT 1.2 and iDT, 2013).
+    """
+
+    videos: Inputs
+    """Folders (searched recursively), video files, globs, or list files (.txt, .lst, .csv)."""
+    parameters: Annotated[TrajectoryParameters, arg(name="")] = field(
+        default_factory=TrajectoryParameters
+    )
+    out: Path = Path("trajectories")
+    """Output folder. Its stage.json says what the trajectories in it were computed with."""
+    flow: Annotated[str, arg(metavar="farneback|tvl1|DIR")] = "farneback"
+    """Flow of the tracks: the released programs' own, our TV-L1, or a folder of extract-flow."""
+    boxes: Annotated[Path | None, arg(metavar="PATH")] = None
+    """Boxes of people (iDT): a file of lines 'frame x1 y1 x2 y2 score ...' in pixels, or a folder
+    with one a clip, <clip>.txt. Motion inside is not taken for the camera's."""
+    size: Annotated[str | None, arg(metavar="WxH")] = None
+    """Width and height of the frames, in pixels; without a size each video's own."""
+    short_side: Annotated[int | None, arg(metavar="N")] = None
+    """Scale to this short side in pixels, keeping the aspect ratio, instead of --size."""
+    storage: Storage = "int16"
+    """Number type of the table: int16 takes 892 bytes a row, float32 keeps every bit."""
+    text: bool = False
+    """Also write the released programs' text, <clip>.txt, 436 columns."""
+    visualize: bool = False
+    """Also write a video of the tracks over the frames, <clip>.mp4."""
+    backend: Backend | Literal["auto"] = "auto"
+    """Solver of --flow tvl1."""
+    jobs: Jobs = None
+    """Worker processes, of one thread each. 0 works in this process."""
+    shard: Annotated[str | None, arg(metavar="I/N")] = None
+    """Do the I-th of N parts of the clips only, to share a run among machines."""
+    overwrite: bool = False
+    """Compute again what is there already."""
+    keep_truncated: bool = False
+    """Keep the trajectories of what can be decoded of truncated videos, which else fail."""
+    tvl1: Tvl1 = field(default_factory=Tvl1)
+
+    def run(self) -> int:
+        """Extract, and print a summary."""
+        from flowpipe import pipelines
+        from flowpipe.trajectories.stage import TrajectoryStage
+
+        own_flow = self.flow in ("farneback", "tvl1")
+        if self.flow != "tvl1" and self.tvl1 != Tvl1():
+            raise ParameterError(f"--tvl1.* options are given, but --flow is {self.flow}")
+        stage = TrajectoryStage(
+            parameters=self.parameters,
+            flow=cast(Literal["farneback", "tvl1"], self.flow) if own_flow else Path(self.flow),
+            tvl1=self.tvl1,
+            backend=solvers.choose(self.backend, "tvl1") if self.flow == "tvl1" else "cpu",
+            size=_size(self.size, self.short_side),
+            boxes=self.boxes,
+            storage=self.storage,
+            keep_truncated=self.keep_truncated,
+        )
+        return pipelines.extract_trajectories(
+            self.videos,
+            self.out,
+            stage,
+            text=self.text,
+            film=self.visualize,
+            jobs=_jobs(self.jobs),
+            shard=Shard() if self.shard is None else Shard.parse(self.shard),
+            overwrite=self.overwrite,
+        ).exit_status
 
 
 @dataclass(frozen=True)
@@ -266,6 +331,7 @@ class Demo:
 
 COMMANDS: dict[str, Callable[..., Command]] = {
     "extract-flow": ExtractFlow,
+    "extract-trajectories": ExtractTrajectories,
     "view": View,
     "export-flow": ExportFlow,
     "verify": Verify,
@@ -309,6 +375,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _jobs(asked: int | None) -> int:
     return default_jobs() if asked is None else asked
+
+
+def _size(size: str | None, short_side: int | None, default: str | None = None) -> Size:
+    if size is not None and short_side is not None:
+        raise ParameterError("--size and --short-side exclude each other")
+    if short_side is not None:
+        return short_side
+    text = default if size is None else size
+    return None if text is None else _parse_size(text)
 
 
 def _parse_size(text: str) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from flowpipe.flow.batching import Gathered
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.store import FloatType, LayoutName, StoredClip
 from flowpipe.runs import Shard, Summary
+from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
 
 _CONSOLE = Console(stderr=True, highlight=False)
 
@@ -77,6 +78,40 @@ def extract_flow(
             unit="pairs",
             in_threads=True,
         )
+
+
+def extract_trajectories(
+    inputs: Sequence[str],
+    out: Path,
+    stage: TrajectoryStage,
+    *,
+    text: bool = False,
+    film: bool = False,
+    jobs: int,
+    shard: Shard | None = None,
+    overwrite: bool = False,
+) -> Summary:
+    """Extract the trajectories of videos into a folder.
+
+    Parameters
+    ----------
+    inputs, out, jobs, shard, overwrite
+        As for :func:`extract_flow`.
+    stage
+        What is computed.
+    text, film
+        Also write the released programs' text, and a video of the tracks.
+
+    Raises
+    ------
+    StageMismatchError, ParameterError, FormatError
+        As :func:`extract_flow` does.
+    """
+    clips = discovery.discover(inputs)
+    artifacts.open_stage(out / "stage.json", stage.description(), out)
+    _say(f"{len(clips)} clips, {stage.parameters.kind} trajectories, into {out}")
+    work = ExtractTrajectories(stage, out, text=text, film=film, overwrite=overwrite)
+    return _run(work, clips, out=out, records=out, jobs=jobs, shard=shard, unit="frames")
 
 
 def export_flow(
