@@ -12,6 +12,8 @@ cache, and their blur, the 2x2 solution and the new flow follow a few rows behin
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numba import njit
@@ -19,7 +21,6 @@ from numpy.typing import NDArray
 
 from flowpipe.trajectories.parameters import SCALE_STRIDE, TrajectoryParameters
 from flowpipe.trajectories.pyramid import (
-    FASTMATH,
     Grey,
     Level,
     Plane,
@@ -62,13 +63,14 @@ class FarnebackFlow:
         self._line = np.empty(width, np.float32)
         self._smooth = [np.empty((v.height, v.width), np.float32) for v in levels]
         self._weights = [(border_weights(v.height), border_weights(v.width)) for v in levels]
-        self._expand_rows = [
+        self._expand_rows: list[Any] = [
             tuple(
-                np.empty(shape, np.float32) for shape in ((3, v.width + 2 * self._poly), (6, v.width))
+                np.empty(shape, np.float32)
+                for shape in ((3, v.width + 2 * self._poly), (6, v.width))
             )
             for v in levels
         ]
-        self._refine_rows = [
+        self._refine_rows: list[Any] = [
             tuple(
                 np.empty(shape, np.float32)
                 for shape in (
@@ -99,7 +101,10 @@ class FarnebackFlow:
             reduce_image(
                 grey, rows.first, rows.weights, columns.first, columns.weights, self._line, smooth
             )
-            expand_level(smooth, self._poly, self._poly_taps, self._poly_scale, *scratch, level)
+            moments, terms = scratch
+            expand_level(
+                smooth, self._poly, self._poly_taps, self._poly_scale, moments, terms, level
+            )
 
     def flow(self, first: Expansion, second: Expansion, out: list[Plane]) -> None:
         """Displacement from the first frame to the second at every scale, coarse to fine."""
@@ -112,6 +117,7 @@ class FarnebackFlow:
                     cv2.resize(out[k + 1][channel], (level.width, level.height), dst=raw[channel])
                 raw *= np.float32(SCALE_STRIDE)
             weights_y, weights_x = self._weights[k]
+            terms, ring, columns, lines, smooth = self._refine_rows[k]
             for _ in range(self._iterations):
                 refine_level(
                     first[k],
@@ -120,7 +126,11 @@ class FarnebackFlow:
                     weights_x,
                     self._radius,
                     self._blur_taps,
-                    *self._refine_rows[k],
+                    terms,
+                    ring,
+                    columns,
+                    lines,
+                    smooth,
                     raw,
                 )
             filter_flow(raw, out[k])
@@ -157,7 +167,7 @@ def poly_kernel(radius: int, sigma: float) -> tuple[Plane, Plane]:
 
 
 def window_kernel(window: int) -> Plane:
-    """Padded Gaussian taps at 0..radius of the window that the equations are averaged over."""
+    """Make padded Gaussian taps at 0..radius of the window that the equations are averaged over."""
     radius = window // 2
     sigma = radius * 0.3
     half = np.exp(-(np.arange(radius + 1) ** 2) / (2 * sigma**2))
@@ -192,9 +202,7 @@ def add_pairs(out, a, b, c, d, e, f, taps, sign):  # type: ignore[no-untyped-def
     """Add three pairs of taps; the second of each pair times `sign`."""
     t0, t1, t2 = taps[0], taps[1], taps[2]
     for x in range(out.size):
-        out[x] += (
-            t0 * (a[x] + sign * b[x]) + t1 * (c[x] + sign * d[x]) + t2 * (e[x] + sign * f[x])
-        )
+        out[x] += t0 * (a[x] + sign * b[x]) + t1 * (c[x] + sign * d[x]) + t2 * (e[x] + sign * f[x])
 
 
 @_kernel
@@ -343,7 +351,7 @@ def two_products(out, a, b, c, d):  # type: ignore[no-untyped-def]
 
 @_kernel
 def normal_equations(terms, flow_x, flow_y, weight_x, weight_y, out):  # type: ignore[no-untyped-def]
-    """The five distinct numbers of A'A and A'b of each pixel of a row, one after the other."""
+    """Write the five distinct numbers of A'A and A'b of each pixel of a row, one by one."""
     width = flow_x.size
     gy, gx, yy, xx, xy = terms[0], terms[1], terms[2], terms[3], terms[4]
     weigh(yy, weight_x, weight_y)
