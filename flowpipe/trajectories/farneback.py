@@ -198,11 +198,19 @@ _kernel = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_kernel
-def add_pairs(out, a, b, c, d, e, f, taps, sign):  # type: ignore[no-untyped-def]
-    """Add three pairs of taps; the second of each pair times `sign`."""
+def add_even(out, a, b, c, d, e, f, taps):  # type: ignore[no-untyped-def]
+    """Add three symmetric pairs of taps."""
     t0, t1, t2 = taps[0], taps[1], taps[2]
     for x in range(out.size):
-        out[x] += t0 * (a[x] + sign * b[x]) + t1 * (c[x] + sign * d[x]) + t2 * (e[x] + sign * f[x])
+        out[x] += t0 * (a[x] + b[x]) + t1 * (c[x] + d[x]) + t2 * (e[x] + f[x])
+
+
+@_kernel
+def add_odd(out, a, b, c, d, e, f, taps):  # type: ignore[no-untyped-def]
+    """Add three antisymmetric pairs of taps."""
+    t0, t1, t2 = taps[0], taps[1], taps[2]
+    for x in range(out.size):
+        out[x] += t0 * (a[x] - b[x]) + t1 * (c[x] - d[x]) + t2 * (e[x] - f[x])
 
 
 @_kernel
@@ -213,42 +221,35 @@ def multiply(out, a, factor):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def filter_rows(out, rows, index, radius, taps, sign):  # type: ignore[no-untyped-def]
-    """Filter across ``rows[index]``; even taps with sign 1, odd ones with -1."""
-    multiply(out, rows[index[radius]], taps[0])
+def filter_rows(out, rows, index, radius, taps, even):  # type: ignore[no-untyped-def]
+    """Filter across ``rows[index]`` with even or odd taps."""
+    r = radius
+    multiply(out, rows[index[r]], taps[0])
     for k in range(1, taps.size, 3):
-        k1, k2 = min(k + 1, radius), min(k + 2, radius)
-        add_pairs(
-            out,
-            rows[index[radius + k]],
-            rows[index[radius - k]],
-            rows[index[radius + k1]],
-            rows[index[radius - k1]],
-            rows[index[radius + k2]],
-            rows[index[radius - k2]],
-            taps[k:],
-            sign,
-        )
+        m, n = min(k + 1, r), min(k + 2, r)
+        a, b = rows[index[r + k]], rows[index[r - k]]
+        c, d = rows[index[r + m]], rows[index[r - m]]
+        e, f = rows[index[r + n]], rows[index[r - n]]
+        if even:
+            add_even(out, a, b, c, d, e, f, taps[k:])
+        else:
+            add_odd(out, a, b, c, d, e, f, taps[k:])
 
 
 @_kernel
-def filter_line(out, line, radius, taps, sign):  # type: ignore[no-untyped-def]
+def filter_line(out, line, radius, taps, even):  # type: ignore[no-untyped-def]
     """Filter along a line that is longer than `out` by the radius on both sides."""
-    n = out.size
-    multiply(out, line[radius : radius + n], taps[0])
+    r, w = radius, out.size
+    multiply(out, line[r : r + w], taps[0])
     for k in range(1, taps.size, 3):
-        k1, k2 = min(k + 1, radius), min(k + 2, radius)
-        add_pairs(
-            out,
-            line[radius + k : radius + k + n],
-            line[radius - k : radius - k + n],
-            line[radius + k1 : radius + k1 + n],
-            line[radius - k1 : radius - k1 + n],
-            line[radius + k2 : radius + k2 + n],
-            line[radius - k2 : radius - k2 + n],
-            taps[k:],
-            sign,
-        )
+        m, n = min(k + 1, r), min(k + 2, r)
+        a, b = line[r + k : r + k + w], line[r - k : r - k + w]
+        c, d = line[r + m : r + m + w], line[r - m : r - m + w]
+        e, f = line[r + n : r + n + w], line[r - n : r - n + w]
+        if even:
+            add_even(out, a, b, c, d, e, f, taps[k:])
+        else:
+            add_odd(out, a, b, c, d, e, f, taps[k:])
 
 
 @_kernel
@@ -264,7 +265,7 @@ def expand_level(image, radius, taps, scale, moments, terms, out):  # type: igno
     """Polynomial expansion of one smoothed level; `moments` and `terms` are scratch rows."""
     height, width = image.shape
     index = np.empty(2 * radius + 1, np.int64)
-    even, odd = _ONE, -_ONE
+    even, odd = True, False
     for y in range(height):
         window_rows(index, y, height)
         filter_rows(moments[0, radius : radius + width], image, index, radius, taps[0], even)
@@ -400,13 +401,13 @@ def refine_level(  # type: ignore[no-untyped-def]
         window_rows(index, y, height)
         for k in range(size):
             index[k] %= size
-        filter_rows(columns, ring, index, radius, taps, _ONE)
+        filter_rows(columns, ring, index, radius, taps, True)
         for k in range(5):
             middle = columns[k * width : (k + 1) * width]
             lines[k * padded : k * padded + radius] = middle[0]
             lines[k * padded + radius : k * padded + radius + width] = middle
             lines[k * padded + radius + width : (k + 1) * padded] = middle[width - 1]
-        filter_line(smooth, lines, radius, taps, _ONE)
+        filter_line(smooth, lines, radius, taps, True)
         g11, g12 = smooth[:width], smooth[padded : padded + width]
         g22, h1 = smooth[2 * padded : 2 * padded + width], smooth[3 * padded : 3 * padded + width]
         h2 = smooth[4 * padded : 4 * padded + width]
