@@ -44,7 +44,7 @@ class CameraMotion:
 
     def __init__(self, quality: float) -> None:
         self._quality = quality
-        self._detector = cv2.ORB_create(nfeatures=_KEYPOINTS)
+        self._detector = cv2.ORB.create(nfeatures=_KEYPOINTS)
         self._previous: Keypoints = (np.empty((0, 2), np.float32), _NO_BITS)
 
     def start(self, grey: Grey, mask: Mask | None) -> None:
@@ -78,10 +78,10 @@ class CameraMotion:
         return fit_homography(np.concatenate(source), np.concatenate(target))
 
     def _keypoints(self, grey: Grey, mask: Mask | None) -> Keypoints:
-        keypoints, descriptors = self._detector.detectAndCompute(grey, mask)
+        keypoints, bits = self._detector.detectAndCompute(grey, mask)
         if not keypoints:
             return np.empty((0, 2), np.float32), _NO_BITS
-        return np.asarray(cv2.KeyPoint_convert(keypoints), np.float32), descriptors
+        return np.array([k.pt for k in keypoints], np.float32), np.asarray(bits, np.uint8)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -118,7 +118,7 @@ def fit_homography(source: Plane, target: Plane) -> Homography:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def warp_back(previous, grey, homography, out):  # type: ignore[no-untyped-def]
-    """The frame as it would look from where the camera was before.
+    """Show the frame as it would look from where the camera was before.
 
     Bilinear at ``homography @ (x, y)`` in steps of 1/32 pixel. Where that is not inside the frame
     by a margin, the previous frame stands in, which is no motion.

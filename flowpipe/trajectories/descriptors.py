@@ -80,16 +80,40 @@ class Describer:
         if len(slots) > len(self._order):
             self._grow(2 * len(slots))
         place_regions(
-            slots, tracks.points, tracks.ages, self._size, *grey.shape,
-            self._order, self._corners, self._first,
+            slots,
+            tracks.points,
+            tracks.ages,
+            self._size,
+            grey.shape[0],
+            grey.shape[1],
+            self._order,
+            self._corners,
+            self._first,
         )
         sweep_level(
-            grey, flow, self._min_flow, self._cells, self._order, self._corners, self._first,
-            self._columns, self._still, self._bins, self._shares, self._gone, self._gradient,
-            self._sums, self._stills,
+            grey,
+            flow,
+            self._min_flow,
+            self._cells,
+            self._order,
+            self._corners,
+            self._first,
+            self._columns,
+            self._still,
+            self._bins,
+            self._shares,
+            self._gone,
+            self._gradient,
+            self._sums,
+            self._stills,
         )
         add_normalised(
-            slots, tracks.ages, self._frames_per_cell, self._sums, self._stills, self._epsilon,
+            slots,
+            tracks.ages,
+            self._frames_per_cell,
+            self._sums,
+            self._stills,
+            self._epsilon,
             tracks.descriptors,
         )
 
@@ -229,26 +253,23 @@ def add_line(out, a, sign):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def add_eight(out, keep, columns):  # type: ignore[no-untyped-def]
-    """``out = keep * out`` plus the first eight columns of a flat array of them."""
+def add_eight(out, columns):  # type: ignore[no-untyped-def]
+    """Add the first eight columns of a flat array of them."""
     n = _COLUMN
     for x in range(out.size):
         first = columns[x] + columns[x + n] + columns[x + 2 * n] + columns[x + 3 * n]
-        second = (
-            columns[x + 4 * n] + columns[x + 5 * n] + columns[x + 6 * n] + columns[x + 7 * n]
-        )
-        out[x] = keep * out[x] + first + second
+        second = columns[x + 4 * n] + columns[x + 5 * n] + columns[x + 6 * n] + columns[x + 7 * n]
+        out[x] += first + second
 
 
 @_kernel
 def sum_columns(columns, first, count, out):  # type: ignore[no-untyped-def]
     """Sum of `count` columns' histograms in a flat array of them."""
-    done, keep = 0, np.float32(0)
+    done = 0
+    out[:] = 0
     while done + 8 <= count:
-        add_eight(out, keep, columns[_COLUMN * (first + done) :])
-        done, keep = done + 8, np.float32(1)
-    if done == 0:
-        out[:] = 0
+        add_eight(out, columns[_COLUMN * (first + done) :])
+        done += 8
     while done < count:
         x = _COLUMN * (first + done)
         add_line(out, columns[x : x + _COLUMN], np.float32(1))
@@ -257,8 +278,21 @@ def sum_columns(columns, first, count, out):  # type: ignore[no-untyped-def]
 
 @_kernel
 def sweep_level(  # type: ignore[no-untyped-def]
-    grey, flow, min_flow, cells, order, corners, first,
-    columns, still, bins, shares, gone, gradient, sums, stills,
+    grey,
+    flow,
+    min_flow,
+    cells,
+    order,
+    corners,
+    first,
+    columns,
+    still,
+    bins,
+    shares,
+    gone,
+    gradient,
+    sums,
+    stills,
 ):
     """Histogram of every cell of every region, ``sums[track, cell]`` and ``stills``.
 

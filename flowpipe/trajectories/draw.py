@@ -1,12 +1,13 @@
-"""Tracks over a frame: where they went, how old they are, and which the camera's motion explains."""
+"""Tracks over a frame: where they went, how old they are, which the camera's motion explains."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.trajectories.extract import Trajectories
 from flowpipe.trajectories.pyramid import Plane
 
 _HEAD = (0, 0, 255)
@@ -15,9 +16,11 @@ _SUBPIXEL = 4
 
 
 def draw_tracks(
-    frame: NDArray[np.uint8], tracks: list[Plane], warped_out: list[bool] | None = None
+    frame: NDArray[np.uint8],
+    tracks: Sequence[Plane],
+    warped_out: Sequence[bool] | NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
-    """A frame with tracks drawn over it.
+    """Draw tracks over a copy of a frame.
 
     Parameters
     ----------
@@ -46,12 +49,3 @@ def draw_tracks(
         if not out:
             cv2.circle(picture, places[-1], 1 << _SUBPIXEL, _HEAD, -1, cv2.LINE_AA, _SUBPIXEL)
     return picture
-
-
-class TrackPainter:
-    """Draws the tracks that end in each frame; for a video beside a table.
-
-    Give it each frame in order with the rows of :func:`flowpipe.trajectories.extract.extract` that
-    end in it, extracted with ``keep_points``.
-    """
-

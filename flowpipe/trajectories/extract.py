@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import ParameterError
+from flowpipe.errors import FormatError, ParameterError
 from flowpipe.trajectories.camera import CameraMotion, Homography, remove_motion, warp_back
 from flowpipe.trajectories.descriptors import Describer, descriptor_columns
 from flowpipe.trajectories.farneback import FarnebackFlow
@@ -22,6 +23,9 @@ from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.pyramid import Grey, Level, Plane, grey_pyramid, pyramid_levels
 from flowpipe.trajectories.sampling import Sampler
 from flowpipe.trajectories.tracking import TrackList, judge_tracks
+
+Watch = Callable[[NDArray[np.uint8], list[Plane], NDArray[np.bool_]], None]
+"""Is shown each frame with its live tracks and which of them only follow the camera."""
 
 FlowSource = Iterable[Plane] | Callable[[Grey, Grey], Plane]
 """Flow from elsewhere: (2, h, w) float32 pixels at full size, a pair at a time or on request."""
@@ -64,6 +68,7 @@ def extract(
     homographies: Mapping[int, Homography] | None = None,
     flows: FlowSource | None = None,
     length: int | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Trajectories]:
     """Follow a clip and yield the trajectories that end in each frame.
 
@@ -87,6 +92,9 @@ def extract(
     length
         Frames in the clip. Without it ``t_pos`` (last column of `info`) is left zero, to be set
         by :func:`set_times` once the clip has been read, which writing a table does by itself.
+    watch
+        Called with every frame used, the live tracks in it, (n, 2) float32 x, y in its pixels,
+        oldest point first, and which of them stand still but for the camera (none for DT).
 
     Yields
     ------
@@ -113,6 +121,8 @@ def extract(
             mask = box_mask(grey.shape, boxes.get(number))
         if extractor is None:
             extractor = Extractor(grey, parameters, mask, own_flow=flows is None)
+            if watch is not None:
+                watch(frame, *extractor.live())
             continue
         if grey.shape != extractor.shape:
             height, width = extractor.shape
@@ -133,6 +143,8 @@ def extract(
             if homography is None:
                 raise ParameterError(f"homographies has none for frame {number}")
         rows = extractor.step(number, grey, mask, homography, flow)
+        if watch is not None:
+            watch(frame, *extractor.live())
         if len(rows):
             if length is not None:
                 set_times(rows.info, parameters, length)
@@ -158,6 +170,36 @@ def to_grey(frame: NDArray[np.uint8]) -> Grey:
             f"a frame is {frame.dtype} {frame.shape}; it must be uint8 (height, width, 3), BGR"
         )
     return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8)
+
+
+def read_boxes(path: Path) -> dict[int, NDArray[np.float64]]:
+    """Human boxes of a clip, by frame number, from the released program's text format.
+
+    A line holds a frame's number, then ``x1 y1 x2 y2 score`` for each box. Frames are looked up by
+    that number, not by the line's as in the released program; the score is not used.
+
+    Raises
+    ------
+    FormatError
+        A line that does not have this form, or a frame that comes twice.
+    """
+    boxes: dict[int, NDArray[np.float64]] = {}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            frame, values = int(words[0]), np.array(words[1:], np.float64)
+            groups = values.reshape(-1, 5)
+        except ValueError as error:
+            raise FormatError(
+                f"{str(path)!r} line {number} is {line!r}; it must be a frame number and five "
+                "numbers for each box"
+            ) from error
+        if frame in boxes:
+            raise FormatError(f"{str(path)!r} line {number} is the second for frame {frame}")
+        boxes[frame] = groups[:, :4]
+    return boxes
 
 
 def box_mask(shape: tuple[int, ...], boxes: NDArray[np.floating] | None) -> NDArray[np.uint8]:
@@ -273,6 +315,20 @@ class Extractor:
         self.grey = grey
         return rows
 
+    def live(self) -> tuple[list[Plane], NDArray[np.bool_]]:
+        """Live tracks in pixels of the frame, and which of them only follow the camera."""
+        points, still = [], []
+        for level, tracks in zip(self.levels, self.tracks, strict=True):
+            for slot in tracks.slots.tolist():
+                age = int(tracks.ages[slot])
+                points.append(tracks.points[slot, : age + 1] * np.float32(level.scale))
+                steps = np.hypot(*tracks.steps[slot, :age].T) * level.scale
+                still.append(
+                    self.parameters.kind == "idt"
+                    and bool(np.all(steps <= self.parameters.min_camera_free))
+                )
+        return points, np.array(still, np.bool_)
+
     def _compensate(
         self, grey: Grey, mask: NDArray[np.uint8] | None, homography: Homography | None
     ) -> None:
@@ -294,7 +350,7 @@ class Extractor:
             tracks.add(sampler.sample(grey, tracks.heads()))
 
     def _collect(self, number: int, finished: list[NDArray[np.int64]]) -> Trajectories:
-        """The rows of the tracks that end in a frame, of those worth keeping."""
+        """Make rows of the tracks that end in a frame, of those worth keeping."""
         p = self.parameters
         height, width = self.shape
         info, shapes, described, points = [], [], [], []
@@ -320,7 +376,7 @@ class Extractor:
             rows[:, 0] = number
             rows[:, 1:6] = statistics[:count]
             rows[:, 6] = scale
-            rows[:, 7:9] = np.clip(rows[:, 1:3] / np.float32([width, height]), 0, 0.999)
+            rows[:, 7:9] = np.clip(rows[:, 1:3] / np.array([width, height], np.float32), 0, 0.999)
             info.append(rows)
             shapes.append(shape[:count])
             described.append(tracks.descriptors[kept])
@@ -339,7 +395,6 @@ class Extractor:
 
 def fit_flow(flow: Plane, levels: list[Level], out: list[Plane]) -> None:
     """Resize full-size flow to the scales, its vectors with it."""
-    height, width = flow.shape[1:]
     for level, target in zip(levels, out, strict=True):
         for channel in range(2):
             cv2.resize(
@@ -348,4 +403,4 @@ def fit_flow(flow: Plane, levels: list[Level], out: list[Plane]) -> None:
                 dst=target[channel],
                 interpolation=cv2.INTER_AREA,
             )
-            target[channel] *= (level.width / width, level.height / height)[channel]
+            target[channel] *= np.float32(1 / level.scale)

@@ -12,6 +12,8 @@ cache, and their blur, the 2x2 solution and the new flow follow a few rows behin
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numba import njit
@@ -19,7 +21,6 @@ from numpy.typing import NDArray
 
 from flowpipe.trajectories.parameters import SCALE_STRIDE, TrajectoryParameters
 from flowpipe.trajectories.pyramid import (
-    FASTMATH,
     Grey,
     Level,
     Plane,
@@ -62,13 +63,14 @@ class FarnebackFlow:
         self._line = np.empty(width, np.float32)
         self._smooth = [np.empty((v.height, v.width), np.float32) for v in levels]
         self._weights = [(border_weights(v.height), border_weights(v.width)) for v in levels]
-        self._expand_rows = [
+        self._expand_rows: list[Any] = [
             tuple(
-                np.empty(shape, np.float32) for shape in ((3, v.width + 2 * self._poly), (6, v.width))
+                np.empty(shape, np.float32)
+                for shape in ((3, v.width + 2 * self._poly), (6, v.width))
             )
             for v in levels
         ]
-        self._refine_rows = [
+        self._refine_rows: list[Any] = [
             tuple(
                 np.empty(shape, np.float32)
                 for shape in (
@@ -99,7 +101,10 @@ class FarnebackFlow:
             reduce_image(
                 grey, rows.first, rows.weights, columns.first, columns.weights, self._line, smooth
             )
-            expand_level(smooth, self._poly, self._poly_taps, self._poly_scale, *scratch, level)
+            moments, terms = scratch
+            expand_level(
+                smooth, self._poly, self._poly_taps, self._poly_scale, moments, terms, level
+            )
 
     def flow(self, first: Expansion, second: Expansion, out: list[Plane]) -> None:
         """Displacement from the first frame to the second at every scale, coarse to fine."""
@@ -112,6 +117,7 @@ class FarnebackFlow:
                     cv2.resize(out[k + 1][channel], (level.width, level.height), dst=raw[channel])
                 raw *= np.float32(SCALE_STRIDE)
             weights_y, weights_x = self._weights[k]
+            terms, ring, columns, lines, smooth = self._refine_rows[k]
             for _ in range(self._iterations):
                 refine_level(
                     first[k],
@@ -120,7 +126,11 @@ class FarnebackFlow:
                     weights_x,
                     self._radius,
                     self._blur_taps,
-                    *self._refine_rows[k],
+                    terms,
+                    ring,
+                    columns,
+                    lines,
+                    smooth,
                     raw,
                 )
             filter_flow(raw, out[k])
@@ -157,7 +167,7 @@ def poly_kernel(radius: int, sigma: float) -> tuple[Plane, Plane]:
 
 
 def window_kernel(window: int) -> Plane:
-    """Padded Gaussian taps at 0..radius of the window that the equations are averaged over."""
+    """Make padded Gaussian taps at 0..radius of the window that the equations are averaged over."""
     radius = window // 2
     sigma = radius * 0.3
     half = np.exp(-(np.arange(radius + 1) ** 2) / (2 * sigma**2))
@@ -188,13 +198,19 @@ _kernel = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_kernel
-def add_pairs(out, a, b, c, d, e, f, taps, sign):  # type: ignore[no-untyped-def]
-    """Add three pairs of taps; the second of each pair times `sign`."""
+def add_even(out, a, b, c, d, e, f, taps):  # type: ignore[no-untyped-def]
+    """Add three symmetric pairs of taps."""
     t0, t1, t2 = taps[0], taps[1], taps[2]
     for x in range(out.size):
-        out[x] += (
-            t0 * (a[x] + sign * b[x]) + t1 * (c[x] + sign * d[x]) + t2 * (e[x] + sign * f[x])
-        )
+        out[x] += t0 * (a[x] + b[x]) + t1 * (c[x] + d[x]) + t2 * (e[x] + f[x])
+
+
+@_kernel
+def add_odd(out, a, b, c, d, e, f, taps):  # type: ignore[no-untyped-def]
+    """Add three antisymmetric pairs of taps."""
+    t0, t1, t2 = taps[0], taps[1], taps[2]
+    for x in range(out.size):
+        out[x] += t0 * (a[x] - b[x]) + t1 * (c[x] - d[x]) + t2 * (e[x] - f[x])
 
 
 @_kernel
@@ -205,42 +221,35 @@ def multiply(out, a, factor):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def filter_rows(out, rows, index, radius, taps, sign):  # type: ignore[no-untyped-def]
-    """Filter across ``rows[index]``; even taps with sign 1, odd ones with -1."""
-    multiply(out, rows[index[radius]], taps[0])
+def filter_rows(out, rows, index, radius, taps, even):  # type: ignore[no-untyped-def]
+    """Filter across ``rows[index]`` with even or odd taps."""
+    r = radius
+    multiply(out, rows[index[r]], taps[0])
     for k in range(1, taps.size, 3):
-        k1, k2 = min(k + 1, radius), min(k + 2, radius)
-        add_pairs(
-            out,
-            rows[index[radius + k]],
-            rows[index[radius - k]],
-            rows[index[radius + k1]],
-            rows[index[radius - k1]],
-            rows[index[radius + k2]],
-            rows[index[radius - k2]],
-            taps[k:],
-            sign,
-        )
+        m, n = min(k + 1, r), min(k + 2, r)
+        a, b = rows[index[r + k]], rows[index[r - k]]
+        c, d = rows[index[r + m]], rows[index[r - m]]
+        e, f = rows[index[r + n]], rows[index[r - n]]
+        if even:
+            add_even(out, a, b, c, d, e, f, taps[k:])
+        else:
+            add_odd(out, a, b, c, d, e, f, taps[k:])
 
 
 @_kernel
-def filter_line(out, line, radius, taps, sign):  # type: ignore[no-untyped-def]
+def filter_line(out, line, radius, taps, even):  # type: ignore[no-untyped-def]
     """Filter along a line that is longer than `out` by the radius on both sides."""
-    n = out.size
-    multiply(out, line[radius : radius + n], taps[0])
+    r, w = radius, out.size
+    multiply(out, line[r : r + w], taps[0])
     for k in range(1, taps.size, 3):
-        k1, k2 = min(k + 1, radius), min(k + 2, radius)
-        add_pairs(
-            out,
-            line[radius + k : radius + k + n],
-            line[radius - k : radius - k + n],
-            line[radius + k1 : radius + k1 + n],
-            line[radius - k1 : radius - k1 + n],
-            line[radius + k2 : radius + k2 + n],
-            line[radius - k2 : radius - k2 + n],
-            taps[k:],
-            sign,
-        )
+        m, n = min(k + 1, r), min(k + 2, r)
+        a, b = line[r + k : r + k + w], line[r - k : r - k + w]
+        c, d = line[r + m : r + m + w], line[r - m : r - m + w]
+        e, f = line[r + n : r + n + w], line[r - n : r - n + w]
+        if even:
+            add_even(out, a, b, c, d, e, f, taps[k:])
+        else:
+            add_odd(out, a, b, c, d, e, f, taps[k:])
 
 
 @_kernel
@@ -256,7 +265,7 @@ def expand_level(image, radius, taps, scale, moments, terms, out):  # type: igno
     """Polynomial expansion of one smoothed level; `moments` and `terms` are scratch rows."""
     height, width = image.shape
     index = np.empty(2 * radius + 1, np.int64)
-    even, odd = _ONE, -_ONE
+    even, odd = True, False
     for y in range(height):
         window_rows(index, y, height)
         filter_rows(moments[0, radius : radius + width], image, index, radius, taps[0], even)
@@ -343,7 +352,7 @@ def two_products(out, a, b, c, d):  # type: ignore[no-untyped-def]
 
 @_kernel
 def normal_equations(terms, flow_x, flow_y, weight_x, weight_y, out):  # type: ignore[no-untyped-def]
-    """The five distinct numbers of A'A and A'b of each pixel of a row, one after the other."""
+    """Write the five distinct numbers of A'A and A'b of each pixel of a row, one by one."""
     width = flow_x.size
     gy, gx, yy, xx, xy = terms[0], terms[1], terms[2], terms[3], terms[4]
     weigh(yy, weight_x, weight_y)
@@ -392,13 +401,13 @@ def refine_level(  # type: ignore[no-untyped-def]
         window_rows(index, y, height)
         for k in range(size):
             index[k] %= size
-        filter_rows(columns, ring, index, radius, taps, _ONE)
+        filter_rows(columns, ring, index, radius, taps, True)
         for k in range(5):
             middle = columns[k * width : (k + 1) * width]
             lines[k * padded : k * padded + radius] = middle[0]
             lines[k * padded + radius : k * padded + radius + width] = middle
             lines[k * padded + radius + width : (k + 1) * padded] = middle[width - 1]
-        filter_line(smooth, lines, radius, taps, _ONE)
+        filter_line(smooth, lines, radius, taps, True)
         g11, g12 = smooth[:width], smooth[padded : padded + width]
         g22, h1 = smooth[2 * padded : 2 * padded + width], smooth[3 * padded : 3 * padded + width]
         h2 = smooth[4 * padded : 4 * padded + width]

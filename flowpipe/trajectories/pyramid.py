@@ -9,6 +9,7 @@ only to the rows and columns that a level keeps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -61,7 +62,7 @@ def pyramid_levels(height: int, width: int, patch_size: int, scale_num: int) -> 
 def grey_pyramid(grey: Grey, out: list[Grey]) -> None:
     """Fill `out` with a frame and its reductions, each resized from the one before."""
     out[0][...] = grey
-    for finer, coarser in zip(out, out[1:], strict=False):
+    for finer, coarser in pairwise(out):
         cv2.resize(finer, coarser.shape[::-1], dst=coarser, interpolation=cv2.INTER_LINEAR)
 
 

@@ -7,6 +7,8 @@ sample a cell anew once no live track is in it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numba import njit
@@ -36,7 +38,7 @@ class Sampler:
         self._points = np.empty((max(rows * columns, 1), 2), np.float32)
 
     def sample(self, grey: Grey, live: Plane) -> Plane:
-        """New points of a frame.
+        """Choose new points in a frame.
 
         Parameters
         ----------
@@ -80,7 +82,7 @@ def strongest_points(
     grey: Grey, mask: NDArray[np.uint8] | None, most: int, quality: float
 ) -> Plane:
     """Corners for estimating the camera's motion, at least 3 pixels apart; (n, 2) x, y."""
-    corners = cv2.goodFeaturesToTrack(grey, most, quality, 3, mask=mask, blockSize=3)
+    corners: Any = cv2.goodFeaturesToTrack(grey, most, quality, 3, mask=mask, blockSize=3)
     if corners is None:
         return np.empty((0, 2), np.float32)
     return np.asarray(corners, np.float32).reshape(-1, 2)

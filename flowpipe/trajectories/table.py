@@ -217,7 +217,8 @@ class Table:
         index = np.asarray(rows, np.int64)
         if index.size and not 0 <= index.min() <= index.max() < len(self):
             raise ParameterError(
-                f"rows reach from {index.min()} to {index.max()}; they must be in 0..{len(self) - 1}"
+                f"rows reach from {index.min()} to {index.max()}; they must be in "
+                f"0..{len(self) - 1}"
             )
         return {name: self._read_rows(name, index) for name in fields}
 
@@ -233,8 +234,7 @@ class Table:
         out = np.empty((len(index), data.shape[1]), np.float32)
         order = np.argsort(index, kind="stable")
         chunks = index[order] // _CHUNK
-        starts = np.flatnonzero(np.r_[True, chunks[1:] != chunks[:-1]]) if len(index) else []
-        for places in np.split(order, starts[1:]) if len(index) else []:
+        for places in np.split(order, np.flatnonzero(np.diff(chunks)) + 1) if len(index) else []:
             first = int(index[places].min())
             block = data[first : int(index[places].max()) + 1]
             out[places] = self._values(name, block[index[places] - first])

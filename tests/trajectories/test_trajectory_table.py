@@ -131,10 +131,10 @@ def printf(rows: Trajectories) -> bytes:
     """The lines that C's printf writes with the released programs' formats."""
     lines = []
     for i in range(len(rows)):
-        line = "%d\t" % rows.info[i, 0]
-        line += "".join("%f\t" % v for v in [*rows.info[i, 1:], *rows.trajectory[i]])
+        line = f"{rows.info[i, 0]:.0f}\t"
+        line += "".join(f"{v:.6f}\t" for v in [*rows.info[i, 1:], *rows.trajectory[i]])
         for name in FIELDS[2:]:
-            line += "".join("%.7f\t" % v for v in getattr(rows, name)[i])
+            line += "".join(f"{v:.7f}\t" for v in getattr(rows, name)[i])
         lines.append(line + "\n")
     return "".join(lines).encode()
 
