@@ -203,9 +203,10 @@ class ExtractFlow:
                 writer.add_flow(solver(first[None], second[None])[0])
                 advance(1)
             if writer.n_flows == 0:
+                left = " left, for it is truncated" if decoded.truncated else ""
                 raise TooShortError(
-                    f"{str(clip.path)!r} has {len(decoded.times)} frames; step {stage.step} "
-                    f"needs at least {abs(stage.step) + 1}"
+                    f"{str(clip.path)!r} has {len(decoded.times)} frames{left}; "
+                    f"step {stage.step} needs at least {abs(stage.step) + 1}"
                 )
             writer.commit(
                 width=first.shape[1],
