@@ -67,7 +67,7 @@ def test_everything_is_flushed_before_it_gets_its_name(tmp_path, monkeypatch):
     flush, replace = os.fsync, Path.replace
 
     def listening_flush(descriptor):
-        events.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        events.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
         flush(descriptor)
 
     def listening_replace(path, target):

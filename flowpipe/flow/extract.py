@@ -201,9 +201,10 @@ class ExtractFlow:
                 writer.add_flow(flow)
                 advance(1)
             if writer.n_flows == 0:
+                left = " left, for it is truncated" if footage.truncated else ""
                 raise TooShortError(
-                    f"{str(clip.path)!r} has {len(footage.times)} frames; step {stage.step} "
-                    f"needs at least {abs(stage.step) + 1}"
+                    f"{str(clip.path)!r} has {len(footage.times)} frames{left}; "
+                    f"step {stage.step} needs at least {abs(stage.step) + 1}"
                 )
             writer.commit(
                 width=width,
