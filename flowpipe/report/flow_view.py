@@ -7,14 +7,11 @@ saturation the speed. One scale holds for a whole clip, so that a still frame is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from flowpipe import video
@@ -22,12 +19,12 @@ from flowpipe.artifacts import discard, place, temporary_file
 from flowpipe.errors import FlowpipeError
 from flowpipe.flow.store import FlowReader, StoredClip
 from flowpipe.footage import resized
+from flowpipe.report.film import Film
 
 Image = NDArray[np.uint8]
 
 _SAMPLED = 32
 _BAR = 22
-_DEFAULT_FPS = 25
 
 
 def colour(flow: NDArray[np.float32], largest: float) -> Image:
@@ -109,25 +106,14 @@ def write_video(clip: StoredClip, path: Path, root: Path) -> None:
     """
     temporary = temporary_file(root)
     try:
-        with FlowReader(clip) as reader, av.open(str(temporary), "w", format="mp4") as container:
+        with FlowReader(clip) as reader, Film(temporary, reader.meta.fps) as film:
             largest = typical_speed(reader)
-            rate = Fraction(reader.meta.fps or _DEFAULT_FPS).limit_denominator(1001)
-            codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-            stream = container.add_stream(codec, rate=rate)
-            assert isinstance(stream, VideoStream)
-            stream.pix_fmt = "yuv420p"
             frames = chain(_frames_at(reader, range(len(reader))), _endless_none())
             for index, frame in zip(range(len(reader)), frames, strict=False):
                 flow = colour(reader.flow(index), largest)
                 if index == 0:
                     beside = frame is not None
-                picture = np.hstack([_or_blank(frame, flow), flow]) if beside else flow
-                picture = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
-                if index == 0:
-                    stream.height, stream.width = picture.shape[:2]
-                coded = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")
-                container.mux(stream.encode(coded))
-            container.mux(stream.encode(None))
+                film.add(np.hstack([_or_blank(frame, flow), flow]) if beside else flow)
         place(temporary, path)
     finally:
         discard(temporary)

@@ -1,8 +1,4 @@
-"""Boxes of people, in the released iDT program's text: a line a frame, ``frame x1 y1 x2 y2 score``.
-
-A line may hold any number of boxes after its frame number. The released program goes by the number
-of the line instead; here the frame number counts, so lines may be missing or in any order.
-"""
+"""Boxes of people: their motion must not pass for the camera's (iDT)."""
 
 from __future__ import annotations
 
@@ -13,43 +9,46 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import FormatError
 
-_PER_BOX = 5
-_LARGEST = 1 << 26  # bytes; a box file of hours of video is far smaller
 
+def read_boxes(path: Path) -> dict[int, NDArray[np.float64]]:
+    """Human boxes of a clip, by frame number, from the released program's text format.
 
-def read_boxes(path: Path) -> dict[int, NDArray[np.float32]]:
-    """Read a box file.
-
-    Returns
-    -------
-    dict
-        By frame number from 0: (n, 5) float32 x1, y1, x2, y2, score, in pixels.
+    A line holds a frame's number, then ``x1 y1 x2 y2 score`` for each box. Frames are looked up by
+    that number, not by the line's as in the released program; the score is not used.
 
     Raises
     ------
     FormatError
-        The file cannot be read, or a line is not of that form; file and line are named.
+        The file cannot be read, a line does not have this form, or a frame comes twice.
     """
     try:
-        if path.stat().st_size > _LARGEST:
-            raise FormatError(f"{str(path)!r} has {path.stat().st_size} bytes; no box file does")
-        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise FormatError(f"{str(path)!r} cannot be read: {error.strerror}") from None
-    boxes: dict[int, NDArray[np.float32]] = {}
-    for number, line in enumerate(lines, start=1):
+    boxes: dict[int, NDArray[np.float64]] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
         words = line.split()
         if not words:
             continue
         try:
-            frame = int(words[0])
-            values = np.array([float(word) for word in words[1:]], np.float32)
-        except ValueError:
-            frame, values = -1, np.empty(0, np.float32)
-        if frame < 0 or len(values) % _PER_BOX or not np.isfinite(values).all():
+            frame, values = int(words[0]), np.array(words[1:], np.float64)
+            groups = values.reshape(-1, 5)
+        except ValueError as error:
             raise FormatError(
-                f"{str(path)!r} line {number}: {line[:80]!r} is not a frame number followed by "
-                "x1 y1 x2 y2 score for each box"
-            )
-        boxes[frame] = values.reshape(-1, _PER_BOX)
+                f"{str(path)!r} line {number} is {line[:80]!r}; it must be a frame number and five "
+                "numbers for each box"
+            ) from error
+        if frame in boxes:
+            raise FormatError(f"{str(path)!r} line {number} is the second for frame {frame}")
+        boxes[frame] = groups[:, :4]
     return boxes
+
+
+def box_mask(shape: tuple[int, ...], boxes: NDArray[np.floating] | None) -> NDArray[np.uint8]:
+    """1 outside the boxes, 0 inside; boxes reach over the whole pixels they contain."""
+    mask = np.ones(shape, np.uint8)
+    for x1, y1, x2, y2 in [] if boxes is None else np.asarray(boxes)[:, :4]:
+        left, top = max(int(np.ceil(x1)), 0), max(int(np.ceil(y1)), 0)
+        right, bottom = max(int(np.floor(x2)) + 1, 0), max(int(np.floor(y2)) + 1, 0)
+        mask[top:bottom, left:right] = 0
+    return mask

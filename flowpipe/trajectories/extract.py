@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import FormatError, ParameterError
+from flowpipe.errors import ParameterError
+from flowpipe.trajectories.boxes import box_mask
 from flowpipe.trajectories.camera import CameraMotion, Homography, remove_motion, warp_back
 from flowpipe.trajectories.descriptors import Describer, descriptor_columns
 from flowpipe.trajectories.farneback import FarnebackFlow
@@ -170,46 +170,6 @@ def to_grey(frame: NDArray[np.uint8]) -> Grey:
             f"a frame is {frame.dtype} {frame.shape}; it must be uint8 (height, width, 3), BGR"
         )
     return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8)
-
-
-def read_boxes(path: Path) -> dict[int, NDArray[np.float64]]:
-    """Human boxes of a clip, by frame number, from the released program's text format.
-
-    A line holds a frame's number, then ``x1 y1 x2 y2 score`` for each box. Frames are looked up by
-    that number, not by the line's as in the released program; the score is not used.
-
-    Raises
-    ------
-    FormatError
-        A line that does not have this form, or a frame that comes twice.
-    """
-    boxes: dict[int, NDArray[np.float64]] = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        words = line.split()
-        if not words:
-            continue
-        try:
-            frame, values = int(words[0]), np.array(words[1:], np.float64)
-            groups = values.reshape(-1, 5)
-        except ValueError as error:
-            raise FormatError(
-                f"{str(path)!r} line {number} is {line!r}; it must be a frame number and five "
-                "numbers for each box"
-            ) from error
-        if frame in boxes:
-            raise FormatError(f"{str(path)!r} line {number} is the second for frame {frame}")
-        boxes[frame] = groups[:, :4]
-    return boxes
-
-
-def box_mask(shape: tuple[int, ...], boxes: NDArray[np.floating] | None) -> NDArray[np.uint8]:
-    """1 outside the boxes, 0 inside; boxes reach over the whole pixels they contain."""
-    mask = np.ones(shape, np.uint8)
-    for x1, y1, x2, y2 in [] if boxes is None else np.asarray(boxes)[:, :4]:
-        left, top = max(int(np.ceil(x1)), 0), max(int(np.ceil(y1)), 0)
-        right, bottom = max(int(np.floor(x2)) + 1, 0), max(int(np.floor(y2)) + 1, 0)
-        mask[top:bottom, left:right] = 0
-    return mask
 
 
 class Extractor:

@@ -8,6 +8,9 @@ from typing import Literal
 from flowpipe.errors import ParameterError
 from flowpipe.flow.parameters import check_range
 
+Storage = Literal["int16", "float32"]
+"""Number type of the descriptors in a table: fixed point, or without loss."""
+
 SCALE_STRIDE = 2.0**0.5
 """Ratio of one spatial scale to the next (Wang et al. 2011)."""
 

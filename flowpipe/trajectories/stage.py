@@ -6,9 +6,8 @@ One clip is one pass; what is held is a block of rows, the live tracks and two f
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -17,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe import artifacts
+from flowpipe import artifacts, video
 from flowpipe.clips import Clip
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.execution import Advance, Done
@@ -26,13 +25,13 @@ from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.solvers import Backend, Solver
 from flowpipe.flow.store import FlowReader, stored_clips
 from flowpipe.footage import TRUNCATED, Footage, Size, check_size, standing
+from flowpipe.report.film import Film
 from flowpipe.trajectories.boxes import read_boxes
-from flowpipe.trajectories.extract import FlowSource, extract
-from flowpipe.trajectories.parameters import TrajectoryParameters
+from flowpipe.trajectories.draw import draw_tracks
+from flowpipe.trajectories.extract import FlowSource, Watch, extract
+from flowpipe.trajectories.parameters import Storage, TrajectoryParameters
 from flowpipe.trajectories.table import Table, TableWriter
 from flowpipe.trajectories.text import TextWriter
-
-Storage = Literal["int16", "float32"]
 
 TABLE_SUFFIX = ".h5"
 
@@ -173,9 +172,16 @@ class ExtractTrajectories:
                 if self.text:
                     file: IO[bytes] = stack.enter_context((temporary / "text").open("w+b"))
                     text = TextWriter(file, stage.parameters)
-                flows = stack.enter_context(self._flows(clip))
+                watch = None
+                if self.film:
+                    fps = video.probe(clip.path).fps
+                    watch = _painter(stack.enter_context(Film(temporary / "film", fps)))
                 for rows in extract(
-                    frames(), stage.parameters, boxes=self._boxes(clip), flows=flows
+                    frames(),
+                    stage.parameters,
+                    boxes=self._boxes(clip),
+                    flows=stack.enter_context(self._flows(clip)),
+                    watch=watch,
                 ):
                     table.append(rows)
                     if text:
@@ -192,12 +198,14 @@ class ExtractTrajectories:
                     text.finish(len(footage.times))
             if self.text:
                 artifacts.place(temporary / "text", self._path(clip, ".txt"))
+            if self.film:
+                artifacts.place(temporary / "film", self._path(clip, ".mp4"))
             artifacts.place(temporary / "table", self._path(clip, TABLE_SUFFIX))
         finally:
             artifacts.discard(temporary)
         return Done(warning=TRUNCATED if footage.truncated else None)
 
-    def _boxes(self, clip: Clip) -> dict[int, NDArray[np.float32]] | None:
+    def _boxes(self, clip: Clip) -> dict[int, NDArray[np.float64]] | None:
         boxes = self.stage.boxes
         if boxes is None:
             return None
@@ -227,4 +235,16 @@ class ExtractTrajectories:
         size = (first.shape[0], first.shape[1])
         if size not in self._solvers:
             self._solvers = {size: solvers.create(self.stage.tvl1, self.stage.backend, *size)}
-        return self._solvers[size](first[None], second[None])[0]
+        flow: NDArray[np.float32] = self._solvers[size](first[None], second[None])[0]
+        return flow
+
+
+def _painter(film: Film) -> Watch:
+    def paint(
+        frame: NDArray[np.uint8],
+        tracks: Sequence[NDArray[np.float32]],
+        camera_only: NDArray[np.bool_],
+    ) -> None:
+        film.add(draw_tracks(frame, tracks, camera_only))
+
+    return paint

@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Self
 
 import h5py
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.trajectories.extract import Trajectories, set_times
-from flowpipe.trajectories.parameters import TrajectoryParameters
+from flowpipe.trajectories.parameters import Storage, TrajectoryParameters
 from flowpipe.trajectories.pyramid import Plane
 
 FIELDS = ("info", "trajectory", "hog", "hof", "mbhx", "mbhy")
@@ -58,7 +58,7 @@ class TableWriter:
         self,
         target: Path | str | IO[bytes],
         parameters: TrajectoryParameters,
-        storage: Literal["int16", "float32"] = "int16",
+        storage: Storage = "int16",
         attributes: dict[str, str | int | float] | None = None,
     ) -> None:
         if storage not in ("int16", "float32"):
@@ -103,10 +103,22 @@ class TableWriter:
         if len(self) - self._rows >= _BLOCK:
             self._write()
 
-    def finish(self, length: int, width: int, height: int) -> None:
-        """Write what is left, the clip's size, and ``t_pos`` from its length in frames."""
+    def finish(
+        self, length: int, width: int, height: int, **attributes: str | int | float
+    ) -> None:
+        """Write what is left, and what is known at the end only.
+
+        Parameters
+        ----------
+        length
+            Frames in the clip, for ``t_pos`` too.
+        width, height
+            Of the frames, in pixels.
+        **attributes
+            More to keep in the file.
+        """
         self._write()
-        self._file.attrs.update({"length": length, "width": width, "height": height})
+        self._file.attrs.update({**attributes, "length": length, "width": width, "height": height})
         info = self._file["info"]
         for first in range(0, self._rows, _BLOCK):
             block = info[first : first + _BLOCK]

@@ -1,0 +1,61 @@
+"""An mp4 written picture by picture."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import numpy as np
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+_DEFAULT_FPS = 25
+
+
+class Film:
+    """Writes pictures of one size as H.264, or as MPEG-4 where FFmpeg lacks the encoder.
+
+    A context manager. Nothing is atomic here: give it a path that is put in place afterwards.
+
+    Parameters
+    ----------
+    path
+        The file.
+    fps
+        Pictures a second; 0 takes 25.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._container = av.open(str(path), "w", format="mp4")
+        rate = Fraction(fps or _DEFAULT_FPS).limit_denominator(1001)
+        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        stream = self._container.add_stream(codec, rate=rate)
+        assert isinstance(stream, VideoStream)
+        stream.pix_fmt = "yuv420p"
+        self._stream = stream
+        self._pictures = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None and self._pictures:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+    def add(self, picture: NDArray[np.uint8]) -> None:
+        """Append a (H, W, 3) uint8 BGR picture; an odd last row or column is left out."""
+        even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
+        if not self._pictures:
+            self._stream.height, self._stream.width = even.shape[:2]
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="bgr24")
+        self._container.mux(self._stream.encode(frame))
+        self._pictures += 1
