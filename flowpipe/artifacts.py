@@ -100,6 +100,16 @@ def temporary_folder(root: Path) -> Path:
     return _make_temporary(root, folder=True)
 
 
+def flush(path: Path) -> None:
+    """Have a file, or a folder with all it holds, reach the disk."""
+    for parent, _, names in os.walk(path):
+        for name in names:
+            _flush(Path(parent, name))
+        _flush(Path(parent))
+    if path.is_file():
+        _flush(path)
+
+
 def place(temporary: Path, destination: Path) -> None:
     """Flush a finished file or folder and rename it to its destination, replacing what is there.
 
@@ -110,12 +120,7 @@ def place(temporary: Path, destination: Path) -> None:
     destination
         Its parents are made as needed.
     """
-    for parent, _, names in os.walk(temporary):
-        for name in names:
-            _flush(Path(parent, name))
-        _flush(Path(parent))
-    if temporary.is_file():
-        _flush(temporary)
+    flush(temporary)
     destination.parent.mkdir(parents=True, exist_ok=True)
     old = temporary.with_name(f"{temporary.name}.old")
     while True:

@@ -7,7 +7,6 @@ solver give the same bytes.
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import zipfile
 from pathlib import Path
@@ -18,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.artifacts import discard, place, temporary_file, temporary_folder, to_json
+from flowpipe.artifacts import discard, flush, place, temporary_file, temporary_folder, to_json
 from flowpipe.errors import FormatError
 from flowpipe.flow import quantize
 from flowpipe.flow.store import codecs
@@ -215,6 +214,9 @@ class _FolderSink:
             (self._temporary / META).write_bytes(meta)
             place(self._temporary, self._folders[0][1])
             return
+        mark = self._temporary / META
+        mark.write_bytes(meta)
+        flush(self._temporary)  # before what is there is touched
         self._claim.parent.mkdir(parents=True, exist_ok=True)
         self._claim.touch()
         self._mark.unlink(missing_ok=True)
@@ -223,8 +225,6 @@ class _FolderSink:
                 place(self._temporary / prefix, folder)
             else:
                 discard(folder)
-        mark = self._temporary / META
-        mark.write_bytes(meta)
         place(mark, self._mark)
         self._claim.unlink(missing_ok=True)
 
@@ -265,6 +265,7 @@ class _NpySink:
         self._file.close()
         mark = self._temporary / META
         mark.write_bytes(meta)
+        flush(self._temporary)  # before what is there is touched
         self._destination.unlink(missing_ok=True)
         place(mark, self._mark)
         place(self._temporary / "array", self._destination)
@@ -288,37 +289,72 @@ class _H5Sink:
         self._destination = kind.mark(out, clip)
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._temporary = temporary_file(out)
-        self._file = h5py.File(self._temporary, "w")
+        self._bytes = _Unfailing(self._temporary)
+        self._file = h5py.File(self._bytes, "w")
         self._count = 0
         self.crc32 = 0
 
     def add(self, names: tuple[str, ...], parts: list[NDArray[np.floating]]) -> None:
         flow = np.ascontiguousarray(parts[0], self._dtype)
-        try:
-            for name, plane in zip(names, flow, strict=True):
-                self._file.create_dataset(name, data=plane, chunks=plane.shape, fletcher32=True)
-        except OSError as error:
-            raise _with_errno(error) from error
+        for name, plane in zip(names, flow, strict=True):
+            self._file.create_dataset(name, data=plane, chunks=plane.shape, fletcher32=True)
+        self._bytes.check()
         self.crc32 = summed(self.crc32, str(self._count), flow.tobytes())
         self._count += 1
 
     def finish(self, meta: bytes) -> None:
-        try:
-            self._file.create_dataset(META, data=np.bytes_(meta))
-            self._file.close()
-        except (OSError, RuntimeError) as error:
-            raise _with_errno(error) from error
+        self._file.create_dataset(META, data=np.bytes_(meta))
+        self._file.close()
+        self._bytes.close()
+        self._bytes.check()
         place(self._temporary, self._destination)
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError, RuntimeError):  # a full disk, reported already
-            self._file.close()
+        self._file.close()
+        self._bytes.close()
         discard(self._temporary)
 
 
-def _with_errno(error: Exception) -> OSError:
-    """HDF5 reports a full disk in words only."""
-    text = str(error)
-    if f"errno = {errno.ENOSPC}" in text or "No space left" in text:
-        return OSError(errno.ENOSPC, "No space left on device")
-    return error if isinstance(error, OSError) else OSError(text)
+class _Unfailing(io.RawIOBase):
+    """A file that keeps its errors to itself until it is asked.
+
+    HDF5 brings the process down when it closes a file whose last writes found the disk full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b", buffering=0)
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the first error that was met."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        while left and self._error is None:
+            try:
+                left = left[self._file.write(left) :]
+            except OSError as error:
+                self._error = error
+        return memoryview(data).nbytes
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self._file.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def readinto(self, buffer: Any) -> int:
+        return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
