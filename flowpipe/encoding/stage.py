@@ -19,7 +19,7 @@ from flowpipe.encoding.fisher import FisherEncoder
 from flowpipe.encoding.gmm import DiagonalGmm
 from flowpipe.encoding.pca import Projection
 from flowpipe.encoding.pyramid import encode_cells, n_cells
-from flowpipe.encoding.storage import load_arrays, save_arrays, take
+from flowpipe.arrays import load_arrays, save_arrays, take
 from flowpipe.encoding.words import BagOfWords
 from flowpipe.errors import FormatError, ParameterError
 

@@ -35,7 +35,7 @@ def save_arrays(
     path
         The npz.
     kind
-        What the file is, such as ``flowpipe encoders 1``; asked for again by :func:`load_arrays`.
+        What the file is, such as ``flowpipe encoders 1``, which :func:`load_arrays` compares.
     description
         JSON.
     arrays
