@@ -98,7 +98,7 @@ def bench_fisher(path: Path | None, repeats: int) -> None:
     mixture.precisions_cholesky_ = 1 / np.sqrt(fitted.variances)
     gmm = from_sklearn(mixture)
     wide = rows.astype(np.float64)
-    calls = {
+    calls: dict[str, Callable[[], Any]] = {
         "scikit-image, float32 rows": lambda: fisher_vector(rows, mixture),
         "scikit-image, float64 rows": lambda: fisher_vector(wide, mixture),
         "flowpipe, float32 rows": lambda: fisher_gradients(sums(rows, gmm), gmm),

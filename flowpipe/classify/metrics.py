@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.metrics import accuracy_score, average_precision_score, confusion_matrix, recall_score
+from sklearn.metrics import accuracy_score, average_precision_score, recall_score
 
 from flowpipe.artifacts import Json
 from flowpipe.classify.scores import Scores
@@ -140,7 +140,7 @@ def evaluate(scores: Scores) -> Metrics:
             )
         )
         precisions.append(precision)
-        confusion += confusion_matrix(truth, predicted, labels=classes)
+        np.add.at(confusion, (truth, predicted), 1)
     tested_ever = confusion.sum(axis=1)
     seen = tested_ever > 0
     class_accuracy = np.full(len(classes), np.nan)

@@ -14,12 +14,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.arrays import load_arrays, save_arrays, take
 from flowpipe.artifacts import Json
 from flowpipe.encoding.fisher import FisherEncoder
 from flowpipe.encoding.gmm import DiagonalGmm
 from flowpipe.encoding.pca import Projection
 from flowpipe.encoding.pyramid import encode_cells, n_cells
-from flowpipe.arrays import load_arrays, save_arrays, take
 from flowpipe.encoding.words import BagOfWords
 from flowpipe.errors import FormatError, ParameterError
 

@@ -212,9 +212,9 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> byte
     numbered = count <= _NUMBERED_CLASSES
     side = min(max(3.2, 0.62 * count), 9.0) if numbered else min(max(9.0, 0.13 * count), 16.0)
     size = max(3.5, min(9.0, 72 * side / count * 0.62))
-    options = {"svg.fonttype": "path", "svg.hashsalt": "flowpipe", "font.family": "sans-serif"}
     buffer = io.BytesIO()
-    with matplotlib.rc_context(options), warnings.catch_warnings():
+    options = matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "flowpipe"})
+    with options, warnings.catch_warnings():
         # A character that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message=".*Glyph.*")
         figure = Figure(figsize=(side + 1.6, side + 1.2), layout="constrained")
@@ -227,7 +227,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> byte
             label.set_parse_math(False)
         if count <= 8:
             for label in axes.get_xticklabels():
-                label.set_ha("right")
+                label.set_horizontalalignment("right")
                 label.set_rotation_mode("anchor")
         axes.set_xlabel("predicted", fontsize=9)
         axes.set_ylabel("true", fontsize=9)
