@@ -8,14 +8,12 @@ the matrix.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.svm import SVC
 
-from flowpipe.artifacts import Json
+from flowpipe.classify.parameters import Svm
 from flowpipe.errors import ParameterError
 
 Gram = NDArray[np.floating]
@@ -23,26 +21,6 @@ Indices = NDArray[np.integer]
 Scores = NDArray[np.float32]
 
 _CACHE_MB = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Svm:
-    """Parameters of the classifier."""
-
-    c: float = 100.0
-    """Weight of the errors."""
-    tol: float = 1e-3
-    """Stop when the optimality conditions hold to this."""
-
-    def __post_init__(self) -> None:
-        for name in ("c", "tol"):
-            value = getattr(self, name)
-            if not 0 < value < np.inf:
-                raise ParameterError(f"{name} is {value!r}; it must be more than 0, and finite")
-
-    def description(self) -> Json:
-        """Everything that determines the scores, besides the vectors and the split."""
-        return {"stage": "classify", **asdict(self)}
 
 
 def one_vs_rest(

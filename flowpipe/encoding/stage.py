@@ -7,9 +7,9 @@ these vectors side by side. Nothing of a test clip may reach :func:`fit_encoders
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,83 +18,31 @@ from flowpipe.arrays import load_arrays, save_arrays, take
 from flowpipe.artifacts import Json
 from flowpipe.encoding.fisher import FisherEncoder
 from flowpipe.encoding.gmm import DiagonalGmm
+from flowpipe.encoding.parameters import Encoding
 from flowpipe.encoding.pca import Projection
-from flowpipe.encoding.pyramid import encode_cells, n_cells
+from flowpipe.encoding.pyramid import encode_cells
 from flowpipe.encoding.words import BagOfWords
 from flowpipe.errors import FormatError, ParameterError
 
 Rows = NDArray[np.floating]
 Encoders = dict[str, FisherEncoder] | dict[str, BagOfWords]
-Descriptor = Literal["trajectory", "hog", "hof", "mbhx", "mbhy"]
-
-DESCRIPTORS: tuple[Descriptor, ...] = ("trajectory", "hog", "hof", "mbhx", "mbhy")
 
 _ENCODERS = "flowpipe encoders 1"
 _VECTORS = "flowpipe vectors 1"
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """How the descriptors of a clip become vectors."""
-
-    encoding: Literal["fisher", "words"] = "fisher"
-    """Fisher vectors, or histograms of words."""
-    descriptors: tuple[Descriptor, ...] = DESCRIPTORS
-    """Each has an encoder and a vector of its own."""
-    gaussians: int = 256
-    """Components of the mixture of Fisher vectors."""
-    pca: float = 0.5
-    """Part of the dimensions that is kept before the mixture; 1 keeps and decorrelates all."""
-    whiten: bool = False
-    """Scale the principal components to unit variance."""
-    words: int = 4000
-    """Words of a histogram."""
-    rows: int = 256_000
-    """Rows of the training clips to fit to, balanced over the clips."""
-    pyramid: tuple[str, ...] = ("1",)
-    """Grids of the clip, each cell with a vector of its own: 1 (the whole), h3, t2, h3t2."""
-    seed: int = 0
-    """Of the sample of rows, k-means and the mixture."""
-
-    def __post_init__(self) -> None:
-        if self.encoding not in ("fisher", "words"):
-            raise ParameterError(f"encoding is {self.encoding!r}; it must be 'fisher' or 'words'")
-        unknown = set(self.descriptors) - set(DESCRIPTORS)
-        if unknown or not self.descriptors or len(set(self.descriptors)) < len(self.descriptors):
-            raise ParameterError(
-                f"descriptors are {', '.join(self.descriptors) or 'none'}; they must be one or "
-                f"more of {', '.join(DESCRIPTORS)}, each once"
-            )
-        for name in ("gaussians", "words", "rows"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.seed < 0:
-            raise ParameterError(f"seed is {self.seed}; it must be 0 or more")
-        if not 0 < self.pca <= 1:
-            raise ParameterError(f"pca is {self.pca}; it must be more than 0 and at most 1")
-        if not self.pyramid:
-            raise ParameterError("pyramid has no grid; 1 is the whole clip")
-        n_cells(self.pyramid)
-
-    def description(self) -> Json:
-        """Everything that determines the vectors, besides the trajectories and the split."""
-        shared = ("encoding", "descriptors", "rows", "pyramid", "seed")
-        own = {"fisher": ("gaussians", "pca", "whiten"), "words": ("words",)}[self.encoding]
-        values = asdict(self)
-        return {"stage": "encode", **{name: values[name] for name in (*shared, *own)}}
-
-    def encoder(self, device: str = "cpu") -> FisherEncoder | BagOfWords:
-        """An encoder for one descriptor, to be fitted."""
-        if self.encoding == "words":
-            return BagOfWords(self.words, n_rows=self.rows, random_state=self.seed)
-        return FisherEncoder(
-            self.gaussians,
-            pca=self.pca,
-            whiten=self.whiten,
-            n_rows=self.rows,
-            device=device,
-            random_state=self.seed,
-        )
+def make_encoder(encoding: Encoding, device: str = "cpu") -> FisherEncoder | BagOfWords:
+    """An encoder for one descriptor, to be fitted."""
+    if encoding.encoding == "words":
+        return BagOfWords(encoding.words, n_rows=encoding.rows, random_state=encoding.seed)
+    return FisherEncoder(
+        encoding.gaussians,
+        pca=encoding.pca,
+        whiten=encoding.whiten,
+        n_rows=encoding.rows,
+        device=device,
+        random_state=encoding.seed,
+    )
 
 
 def fit_encoders(rows: Mapping[str, Rows], encoding: Encoding, device: str = "cpu") -> Encoders:
@@ -120,7 +68,7 @@ def fit_encoders(rows: Mapping[str, Rows], encoding: Encoding, device: str = "cp
         if name not in rows:
             raise ParameterError(f"there are no rows of the descriptor {name!r}")
         try:
-            encoders[name] = encoding.encoder(device).fit(rows[name])
+            encoders[name] = make_encoder(encoding, device).fit([rows[name]])
         except ValueError as error:
             raise ParameterError(f"descriptor {name!r}: {error}") from error
     return encoders
@@ -184,7 +132,7 @@ def load_encoders(path: Path, device: str = "cpu") -> tuple[Encoders, Encoding]:
         encoding = Encoding(**values)
         encoders: dict[str, Any] = {}
         for name in encoding.descriptors:
-            encoder = encoding.encoder(device)
+            encoder = make_encoder(encoding, device)
             if isinstance(encoder, BagOfWords):
                 words = take(path, arrays, f"{name}.words", (encoding.words, None))
                 encoder.words_, encoder.n_features_in_ = words, words.shape[1]

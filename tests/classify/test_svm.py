@@ -6,7 +6,8 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 
 from flowpipe.classify.kernels import linear_gram
-from flowpipe.classify.svm import Svm, one_vs_rest
+from flowpipe.classify.parameters import Svm
+from flowpipe.classify.svm import one_vs_rest
 from flowpipe.errors import ParameterError
 
 

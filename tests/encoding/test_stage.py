@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from flowpipe.arrays import load_arrays
+from flowpipe.encoding.parameters import Encoding
 from flowpipe.encoding.stage import (
-    Encoding,
     encode_clip,
     fit_encoders,
     load_encoders,
