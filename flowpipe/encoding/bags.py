@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
+from flowpipe.encoding.rows import table_of
 from flowpipe.encoding.sampling import balanced_counts
 from flowpipe.errors import ParameterError
 
@@ -61,28 +62,6 @@ def bags(estimator: Any, X: Any, *, reset: bool) -> Iterator[Rows]:
                 f"{estimator.n_features_in_} are expected"
             )
         yield rows
-
-
-def table_of(item: Any, name: str = "the clip") -> Rows:
-    """A clip's rows as finite float32 or float64.
-
-    Raises
-    ------
-    ParameterError
-        The rows are not a 2-D table of finite numbers.
-    """
-    rows = np.asarray(item)
-    if rows.ndim != 2 or rows.dtype.kind not in "fiub":
-        raise ParameterError(
-            f"{name} is {rows.dtype} {rows.shape}; it must be a table of numbers, (rows, columns)"
-        )
-    if rows.dtype != np.float64:
-        rows = rows.astype(np.float32, copy=False)
-    # A sum is finite where all terms are, unless it overflows.
-    if not np.isfinite(rows.sum(dtype=np.float64)) and not np.isfinite(rows).all():
-        bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-        raise ParameterError(f"{name} contains NaN or infinity in row {bad}; rows must be finite")
-    return rows
 
 
 def sampled(clips: Sequence[Rows], total: int, rng: np.random.Generator) -> Rows:

@@ -22,9 +22,10 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from flowpipe.encoding.bags import Rows, bags, sampled, table_of
+from flowpipe.encoding.bags import Rows, bags, sampled
 from flowpipe.encoding.gmm import DiagonalGmm, Sums, fit_gmm, sums
 from flowpipe.encoding.pca import fit_pca
+from flowpipe.encoding.rows import table_of
 from flowpipe.errors import ParameterError
 
 _LEAST_WEIGHT = 1e-6

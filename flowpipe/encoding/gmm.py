@@ -106,7 +106,7 @@ def sums(rows: Rows, gmm: DiagonalGmm, device: str = "cpu") -> Sums:
     Raises
     ------
     ParameterError
-        The width of the rows is not that of the mixture.
+        The width of the rows is not that of the mixture, or rows too large to be squared.
     """
     width = gmm.means.shape[1]
     if rows.ndim != 2 or rows.shape[1] != width:
@@ -117,6 +117,12 @@ def sums(rows: Rows, gmm: DiagonalGmm, device: str = "cpu") -> Sums:
         totals, likelihood = torch_totals(rows, gmm.theta, device)
     else:
         totals, likelihood = _totals(rows, gmm.theta)
+    if not np.isfinite(likelihood):
+        largest = float(np.abs(rows).max())
+        raise ParameterError(
+            f"rows reach {largest:g} and have no finite likelihood; they must be finite, and small "
+            "enough to be squared"
+        )
     return Sums(
         len(rows), likelihood, totals[:, -1], totals[:, :width], totals[:, width : 2 * width]
     )

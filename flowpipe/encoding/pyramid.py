@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.encoding.rows import table_of
 from flowpipe.errors import ParameterError
 
 Rows = NDArray[np.floating]
@@ -79,7 +80,13 @@ def encode_cells(
     -------
     (cells times the encoder's length,) float32
         Cells in the order of the grids, then x, y, t with t fastest.
+
+    Raises
+    ------
+    ParameterError
+        Rows that are not finite, positions that are missing or of another length.
     """
+    rows = table_of(rows)
     shapes = [parse_grid(grid) for grid in grids]
     if all(shape == (1, 1, 1) for shape in shapes):
         vector = encoder.vector(encoder.totals(rows))

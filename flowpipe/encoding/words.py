@@ -18,7 +18,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
-from flowpipe.encoding.bags import Rows, bags, sampled, table_of
+from flowpipe.encoding.bags import Rows, bags, sampled
+from flowpipe.encoding.rows import table_of
 from flowpipe.errors import ParameterError
 
 _BLOCK = 2048

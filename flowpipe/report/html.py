@@ -12,8 +12,8 @@ import io
 import math
 import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from flowpipe.artifacts import write_atomic
 from flowpipe.classify.metrics import Interval, Metrics
+from flowpipe.classify.scores import Scores
 from flowpipe.errors import ParameterError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -105,6 +106,32 @@ class Results:
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def wrong_clips(
+    scores: Scores, picture: Callable[[str], bytes | None] = lambda name: None
+) -> list[WrongClip]:
+    """The clips that were taken for another class, the surest mistake first.
+
+    Parameters
+    ----------
+    scores
+        Of all splits.
+    picture
+        From a clip's name to a PNG or None; asked only for clips that a report shows.
+    """
+    found = []
+    for part in scores.splits:
+        for name, true, predicted, row in zip(
+            part.names, part.labels, part.predictions, part.scores, strict=True
+        ):
+            if true != predicted:
+                classes = scores.classes[true], scores.classes[predicted]
+                margin = float(row[predicted] - row[true])
+                found.append(WrongClip(name, part.split, *classes, margin))
+    found.sort(key=lambda clip: -clip.margin)
+    shown = [replace(clip, picture=picture(clip.name)) for clip in found[:_WRONG_SHOWN]]
+    return shown + found[_WRONG_SHOWN:]
 
 
 def write_report(path: Path, results: Results, root: Path) -> None:

@@ -79,6 +79,13 @@ def test_rows_far_from_every_component_stay_finite():
     assert found.zeroth.sum() == pytest.approx(3)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+@pytest.mark.filterwarnings("ignore:.*encountered in")
+def test_rows_that_cannot_be_squared(value):
+    with pytest.raises(ParameterError, match="have no finite likelihood"):
+        sums(np.full((3, 6), value, np.float32), made_up_mixture())
+
+
 def test_no_rows_give_zeros():
     found = sums(np.empty((0, 6), np.float32), made_up_mixture())
     assert found.rows == 0

@@ -63,3 +63,11 @@ def test_positions_are_needed_for_strips_alone():
     for positions in (None, POSITIONS[:5]):
         with pytest.raises(ParameterError, match=r"the pyramid h3 needs \(400, 3\)"):
             encode_cells(encoder, ROWS, positions, ("h3",))
+
+
+def test_rows_that_are_not_finite():
+    encoder = BagOfWords(4).fit([ROWS])
+    rows = ROWS.copy()
+    rows[7, 2] = np.nan
+    with pytest.raises(ParameterError, match="the clip contains NaN or infinity in row 7"):
+        encode_cells(encoder, rows)

@@ -22,6 +22,7 @@ from flowpipe.report.html import (
     plain,
     render,
     write_report,
+    wrong_clips,
 )
 
 HOSTILE = [
@@ -185,6 +186,22 @@ def test_the_surest_mistakes_come_first_and_not_all_are_shown():
     assert text.index("clip299<") < text.index("clip250<")
     assert "clip50<" not in text
     assert "300 of 18, the surest mistake first; the first 200 are shown" in Page(text).text
+
+
+def test_wrong_clips_of_scores():
+    table = np.array([[0, 1], [0, 3], [2, 0]], np.float32)
+    part = SplitScores("s", ("x", "y", "z"), np.array([0, 0, 0]), table)
+    asked = []
+
+    def picture(name):
+        asked.append(name)
+        return PNG if name == "y" else None
+
+    assert wrong_clips(Scores(("a", "b"), (part,)), picture) == [
+        WrongClip("y", "s", "a", "b", 3.0, PNG),
+        WrongClip("x", "s", "a", "b", 1.0),
+    ]
+    assert asked == ["y", "x"]
 
 
 def test_a_picture_must_be_a_png():
