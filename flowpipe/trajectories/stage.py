@@ -25,6 +25,7 @@ from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.solvers import Backend, Solver
 from flowpipe.flow.store import FlowReader, stored_clips
 from flowpipe.footage import TRUNCATED, Footage, Size, check_size, standing
+from flowpipe.hdf5 import Unfailing
 from flowpipe.report.film import Film
 from flowpipe.trajectories.boxes import read_boxes
 from flowpipe.trajectories.draw import draw_tracks
@@ -165,9 +166,8 @@ class ExtractTrajectories:
 
         try:
             with contextlib.ExitStack() as stack:
-                table = stack.enter_context(
-                    TableWriter(temporary / "table", stage.parameters, stage.storage)
-                )
+                stored = stack.enter_context(Unfailing(temporary / "table"))
+                table = stack.enter_context(TableWriter(stored, stage.parameters, stage.storage))
                 text = None
                 if self.text:
                     file: IO[bytes] = stack.enter_context((temporary / "text").open("w+b"))
@@ -184,6 +184,7 @@ class ExtractTrajectories:
                     watch=watch,
                 ):
                     table.append(rows)
+                    stored.check()
                     if text:
                         text.append(rows)
                 table.finish(
@@ -196,6 +197,7 @@ class ExtractTrajectories:
                 )
                 if text:
                     text.finish(len(footage.times))
+            stored.check()
             if self.text:
                 artifacts.place(temporary / "text", self._path(clip, ".txt"))
             if self.film:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from io import RawIOBase
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -56,7 +57,7 @@ class TableWriter:
 
     def __init__(
         self,
-        target: Path | str | IO[bytes],
+        target: Path | str | IO[bytes] | RawIOBase,
         parameters: TrajectoryParameters,
         storage: Storage = "int16",
         attributes: dict[str, str | int | float] | None = None,

@@ -24,6 +24,7 @@ from flowpipe.flow.store import codecs
 from flowpipe.flow.store.layouts import META, Layout
 from flowpipe.flow.store.meta import FloatType, FlowMeta, summed
 from flowpipe.flow.store.ownership import foreign_path
+from flowpipe.hdf5 import Unfailing
 
 _DOS_EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -289,7 +290,7 @@ class _H5Sink:
         self._destination = kind.mark(out, clip)
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._temporary = temporary_file(out)
-        self._bytes = _Unfailing(self._temporary)
+        self._bytes = Unfailing(self._temporary)
         self._file = h5py.File(self._bytes, "w")
         self._count = 0
         self.crc32 = 0
@@ -313,48 +314,3 @@ class _H5Sink:
         self._file.close()
         self._bytes.close()
         discard(self._temporary)
-
-
-class _Unfailing(io.RawIOBase):
-    """A file that keeps its errors to itself until it is asked.
-
-    HDF5 brings the process down when it closes a file whose last writes found the disk full.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w+b", buffering=0)
-        self._error: OSError | None = None
-
-    def check(self) -> None:
-        """Raise the first error that was met."""
-        if self._error is not None:
-            raise self._error
-
-    def write(self, data: Any) -> int:
-        left = memoryview(data).cast("B")
-        while left and self._error is None:
-            try:
-                left = left[self._file.write(left) :]
-            except OSError as error:
-                self._error = error
-        return memoryview(data).nbytes
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return self._file.truncate(size)
-        except OSError as error:
-            self._error = self._error or error
-            return size or 0
-
-    def readinto(self, buffer: Any) -> int:
-        return self._file.readinto(buffer)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()

@@ -1,0 +1,133 @@
+"""Arrays and what describes them in one npz: nothing that is read can run code.
+
+A file holds plain arrays and, as ``description``, JSON. The bytes of a file are a function of what
+is in it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.artifacts import Json, write_atomic
+from flowpipe.errors import FormatError
+
+Arrays = dict[str, NDArray[Any]]
+
+_DESCRIPTION = "description"
+
+
+def save_arrays(
+    path: Path, kind: str, description: Json, arrays: Mapping[str, NDArray[Any]], root: Path
+) -> None:
+    """Write a file atomically.
+
+    Parameters
+    ----------
+    path
+        The npz.
+    kind
+        What the file is, such as ``flowpipe encoders 1``, which :func:`load_arrays` compares.
+    description
+        JSON.
+    arrays
+        Of numbers or of text, by name; not ``description``.
+    root
+        Output folder, for the atomic write.
+    """
+    text = json.dumps({"format": kind, **description}, ensure_ascii=True)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **{_DESCRIPTION: np.array(text)}, **arrays)
+    write_atomic(path, buffer.getvalue(), root)
+
+
+def load_arrays(path: Path, kind: str) -> tuple[Json, Arrays]:
+    """Read a file of :func:`save_arrays`.
+
+    Raises
+    ------
+    FormatError
+        It is not one, not of this kind, or damaged.
+    FileNotFoundError
+        It is not there.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise FormatError(f"{str(path)!r} is not an npz file")
+            arrays = {name: file[name] for name in file.files}
+        text = arrays.pop(_DESCRIPTION)
+        description = json.loads(text.item()) if text.dtype.kind == "U" else None
+    except FileNotFoundError:
+        raise
+    except FormatError:
+        raise
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise FormatError(f"{str(path)!r} is not a file of {kind!r}: {told}") from None
+    found = description.get("format") if isinstance(description, dict) else None
+    if found != kind or not isinstance(description, dict):
+        raise FormatError(f"{str(path)!r} has format {found!r}; it must be {kind!r}")
+    return description, arrays
+
+
+def take(
+    path: Path, arrays: Arrays, name: str, shape: tuple[int | None, ...], kinds: str = "f"
+) -> NDArray[Any]:
+    """One array of a file, checked.
+
+    Parameters
+    ----------
+    path
+        Named in errors.
+    arrays
+        As read.
+    name
+        Of the array.
+    shape
+        Expected, None where any length is right.
+    kinds
+        Expected numpy kinds: ``f`` for floating point, ``i`` integers, ``U`` text.
+
+    Raises
+    ------
+    FormatError
+        It is missing, of another shape or type, or not finite.
+    """
+    found = arrays.get(name)
+    wanted = "(" + ", ".join("any" if length is None else str(length) for length in shape) + ")"
+    if found is None:
+        raise FormatError(f"{str(path)!r} has no array {name!r}")
+    fits = found.ndim == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, found.shape, strict=True)
+    )
+    if not fits or found.dtype.kind not in kinds:
+        raise FormatError(
+            f"array {name!r} of {str(path)!r} is {found.dtype} {found.shape}; "
+            f"{wanted} of kind {kinds!r} is expected"
+        )
+    if found.dtype.kind == "f" and not np.isfinite(found).all():
+        raise FormatError(f"array {name!r} of {str(path)!r} has numbers that are not finite")
+    return found

@@ -1,0 +1,1 @@
+"""From vectors to scores: kernels, support vector machines, protocols and metrics."""

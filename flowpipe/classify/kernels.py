@@ -1,0 +1,135 @@
+"""Gram matrices between clips: linear, and chi-squared over several channels.
+
+A linear machine needs no more of its vectors than their products. UCF101's 13 320 clips have
+109 000 numbers each, 5.8 GB, but their Gram matrix is 0.7 GB, and the Grams of the descriptors add
+up to that of all of them side by side, so every combination comes from the same few matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics.pairwise import additive_chi2_kernel
+
+from flowpipe.errors import ParameterError
+
+Vectors = NDArray[np.floating]
+Gram = NDArray[np.float32]
+
+_BLOCK = 1024
+_COLUMNS = 16384
+"""Products are float32 within so many columns, and float64 from there on."""
+
+
+def linear_gram(vectors: Vectors) -> Gram:
+    """Products of all pairs of vectors.
+
+    Parameters
+    ----------
+    vectors
+        (n, D); a memory map or an HDF5 data set is read in blocks of 1024 rows.
+
+    Returns
+    -------
+    (n, n) float32
+        Symmetric.
+    """
+    count, width = vectors.shape
+    gram = np.empty((count, count), np.float32)
+    for top in range(0, count, _BLOCK):
+        upper = np.asarray(vectors[top : top + _BLOCK], np.float32)
+        for left in range(top, count, _BLOCK):
+            lower = np.asarray(vectors[left : left + _BLOCK], np.float32) if left > top else upper
+            products = np.zeros((len(upper), len(lower)))
+            for first in range(0, width, _COLUMNS):
+                part = slice(first, first + _COLUMNS)
+                products += upper[:, part] @ lower[:, part].T
+            gram[top : top + _BLOCK, left : left + _BLOCK] = products
+            gram[left : left + _BLOCK, top : top + _BLOCK] = products.T
+    return gram
+
+
+def mean_gram(grams: Sequence[Gram]) -> Gram:
+    """The Gram matrix of vectors side by side, brought back to norm 1 where each had norm 1.
+
+    Raises
+    ------
+    ParameterError
+        There is none, or their shapes differ.
+    """
+    shapes = {gram.shape for gram in grams}
+    if len(shapes) != 1:
+        raise ParameterError(f"Gram matrices of one shape are needed, not of {sorted(shapes)}")
+    total = grams[0].copy()
+    for gram in grams[1:]:
+        total += gram
+    total /= len(grams)
+    return total
+
+
+def chi2_distances(histograms: Vectors) -> Gram:
+    """``1/2 sum (a - b)^2 / (a + b)`` of all pairs of histograms.
+
+    Parameters
+    ----------
+    histograms
+        (n, K), none negative; those of L1 norm 1 are 0 to 1 apart.
+
+    Returns
+    -------
+    (n, n) float32
+
+    Raises
+    ------
+    ParameterError
+        A number is negative.
+    """
+    table = np.ascontiguousarray(histograms)
+    if table.size and table.min() < 0:
+        raise ParameterError(
+            f"a histogram holds {table.min():g}; the chi-squared distance needs 0 or more"
+        )
+    count = len(table)
+    distances = np.empty((count, count), np.float32)
+    for top in range(0, count, _BLOCK):
+        block = additive_chi2_kernel(table[top : top + _BLOCK], table[top:])
+        distances[top : top + _BLOCK, top:] = block * -0.5
+        distances[top:, top : top + _BLOCK] = distances[top : top + _BLOCK, top:].T
+    return distances
+
+
+def multichannel_gram(
+    channels: Mapping[str, Gram] | Sequence[Gram], train: NDArray[np.integer]
+) -> Gram:
+    """``exp(-sum_c D_c / A_c)``, the chi-squared kernel of several channels.
+
+    J. Zhang, M. Marszałek, S. Lazebnik and C. Schmid, "Local features and kernels for
+    classification of texture and object categories", IJCV 2007: A_c is the mean distance in channel
+    c between training clips, here over pairs of two different ones.
+
+    Parameters
+    ----------
+    channels
+        (n, n) distances of each channel.
+    train
+        Indices of the training clips, the only ones that A_c is taken of.
+
+    Returns
+    -------
+    (n, n) float32
+    """
+    matrices = list(channels.values()) if isinstance(channels, Mapping) else list(channels)
+    if not matrices:
+        raise ParameterError("a kernel needs at least one channel")
+    pairs = len(train) * (len(train) - 1)
+    total = np.zeros_like(matrices[0])
+    for distances in matrices:
+        among = distances[np.ix_(train, train)]
+        between = among.sum(dtype=np.float64) - np.trace(among, dtype=np.float64)
+        mean = between / pairs if pairs else 0.0
+        # A channel in which all training clips agree says nothing.
+        if mean > 0:
+            total += distances / np.float32(mean)
+    return np.asarray(np.exp(-total))

@@ -1,0 +1,244 @@
+"""Which clips train and which are tested: official splits, groups left out, folds, a given list.
+
+What a protocol cannot use - clips without a label, clips of a list that are not there - it leaves
+out and says so in its notes, and so it says of a class that cannot be learnt in a fold.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
+
+from flowpipe.artifacts import read_json
+from flowpipe.clips import Clip, Dataset, Split
+from flowpipe.errors import FormatError, ParameterError
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a set is evaluated.
+
+    Attributes
+    ----------
+    name
+        ``official``, ``leave-one-group-out``, ``5-fold`` or the name of a list.
+    classes
+        Class names; the position is the class index.
+    splits
+        Of labelled clips that are there.
+    notes
+        What the user should know.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    splits: tuple[Split, ...]
+    notes: tuple[str, ...] = ()
+
+
+def official(dataset: Dataset) -> Protocol:
+    """The set's own splits.
+
+    Raises
+    ------
+    ParameterError
+        It has none, or one of their halves has no clip.
+    """
+    if not dataset.splits:
+        raise ParameterError(
+            f"{dataset.name!r} has no official splits; use leave-one-group-out, k-fold or a list"
+        )
+    return given(dataset, dataset.splits, "official")
+
+
+def leave_one_group_out(dataset: Dataset) -> Protocol:
+    """Each group is tested once, by what is learnt from all others.
+
+    A clip without a group is a group of its own, so that without any groups this is leaving one
+    clip out.
+
+    Raises
+    ------
+    ParameterError
+        There are fewer than two groups, or no labelled clips.
+    """
+    clips, notes = _labelled(dataset)
+    groups = _groups(clips)
+    if len(set(groups)) < 2:
+        raise ParameterError(
+            f"{dataset.name!r} has the one group {groups[0]!r}; leaving one out needs two or more"
+        )
+    splits = []
+    for train, test in LeaveOneGroupOut().split(clips, groups=groups):
+        splits.append(_split(clips, f"without {groups[test[0]]}", train, test))
+    # In the order of the clips rather than of the groups as text, where 10 comes before 2.
+    first = {f"without {group}": i for i, group in reversed(list(enumerate(groups)))}
+    splits.sort(key=lambda split: first[split.name])
+    return _protocol("leave-one-group-out", dataset, splits, notes)
+
+
+def k_fold(dataset: Dataset, k: int, seed: int = 0) -> Protocol:
+    """Folds of whole groups, k of them, classes spread over them as evenly as the groups allow.
+
+    Raises
+    ------
+    ParameterError
+        k is below 2 or above the number of groups, or no clip is labelled.
+    """
+    clips, notes = _labelled(dataset)
+    groups = _groups(clips)
+    if not 2 <= k <= len(set(groups)):
+        raise ParameterError(
+            f"k is {k}; it must be 2 to {len(set(groups))}, the number of groups of "
+            f"{dataset.name!r}"
+        )
+    labels = [clip.label for clip in clips]
+    rare = [label for label, count in Counter(labels).items() if count < k]
+    if len(rare) == len(set(labels)):
+        # Nothing to spread evenly: deal out the groups.
+        order = np.random.default_rng(seed).permutation(sorted(set(groups)))
+        fold_of = {group: i % k for i, group in enumerate(order.tolist())}
+        member = np.array([fold_of[group] for group in groups])
+        parts = [(np.flatnonzero(member != i), np.flatnonzero(member == i)) for i in range(k)]
+    else:
+        splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            # Of classes with fewer clips than folds, which the notes speak of where it matters.
+            warnings.simplefilter("ignore", UserWarning)
+            parts = list(splitter.split(clips, labels, groups))
+    splits = [
+        _split(clips, f"fold {i}", train, test)
+        for i, (train, test) in enumerate(parts, 1)
+        if len(test)
+    ]
+    if len(splits) < k:
+        notes.append(f"{len(splits)} folds instead of {k}: the groups are too unlike in size")
+    return _protocol(f"{k}-fold", dataset, splits, notes)
+
+
+def given(dataset: Dataset, splits: Sequence[Split], name: str = "given") -> Protocol:
+    """Splits that are given by clip name.
+
+    Raises
+    ------
+    ParameterError
+        A name occurs twice in one half, two splits share a name, or a half has no usable clip.
+    """
+    clips, notes = _labelled(dataset)
+    usable = {clip.name for clip in clips}
+    present = {clip.name for clip in dataset.clips}
+    twice = [label for label, count in Counter(split.name for split in splits).items() if count > 1]
+    if twice:
+        raise ParameterError(f"two splits of {name!r} are called {twice[0]!r}")
+    kept, absent = [], set()
+    for split in splits:
+        halves = []
+        for half, names in (("training", split.train), ("test", split.test)):
+            repeated = [each for each, count in Counter(names).items() if count > 1]
+            if repeated:
+                raise ParameterError(
+                    f"split {split.name!r} has {_some(repeated)} more than once in its {half} half"
+                )
+            absent.update(set(names) - present)
+            halves.append(tuple(each for each in names if each in usable))
+            if not halves[-1]:
+                raise ParameterError(
+                    f"split {split.name!r} has no {half} clip that is there and labelled"
+                )
+        kept.append(Split(split.name, *halves))
+    if not kept:
+        raise ParameterError(f"{name!r} has no splits")
+    if absent:
+        notes.append(f"{_count(absent, 'clip')} of the splits not there: {_some(sorted(absent))}")
+    return _protocol(name, dataset, kept, notes)
+
+
+def read_splits(path: Path) -> tuple[Split, ...]:
+    """Splits from a JSON file.
+
+    Parameters
+    ----------
+    path
+        ``{"splits": [{"name": "1", "train": ["class/clip", ...], "test": [...]}, ...]}``
+
+    Raises
+    ------
+    FormatError
+        The file is not such a list.
+    ParameterError
+        A clip is in both halves of a split.
+    """
+    content = read_json(path).get("splits")
+    if not isinstance(content, list) or not content:
+        raise FormatError(f"{str(path)!r} has no list 'splits'")
+    return tuple(_parsed(path, number, entry) for number, entry in enumerate(content, 1))
+
+
+def _parsed(path: Path, number: int, entry: Any) -> Split:
+    if not isinstance(entry, dict):
+        raise FormatError(f"split {number} of {str(path)!r} is not an object")
+    name = entry.get("name", str(number))
+    halves = entry.get("train"), entry.get("test")
+    fits = isinstance(name, str) and all(
+        isinstance(half, list) and all(isinstance(each, str) for each in half) for half in halves
+    )
+    if not fits:
+        raise FormatError(
+            f"split {number} of {str(path)!r} must have 'train' and 'test', lists of clip names"
+        )
+    return Split(name, tuple(entry["train"]), tuple(entry["test"]))
+
+
+def _labelled(dataset: Dataset) -> tuple[list[Clip], list[str]]:
+    clips = [clip for clip in dataset.clips if clip.label is not None]
+    if not clips:
+        raise ParameterError(f"{dataset.name!r} has no labelled clips; there is nothing to learn")
+    without = [clip.name for clip in dataset.clips if clip.label is None]
+    if not without:
+        return clips, []
+    return clips, [f"{_count(without, 'clip')} without a label left out: {_some(without)}"]
+
+
+def _groups(clips: Sequence[Clip]) -> list[str]:
+    return [clip.name if clip.group is None else clip.group for clip in clips]
+
+
+def _split(clips: Sequence[Clip], name: str, train: Any, test: Any) -> Split:
+    return Split(name, tuple(clips[i].name for i in train), tuple(clips[i].name for i in test))
+
+
+def _protocol(name: str, dataset: Dataset, splits: Sequence[Split], notes: list[str]) -> Protocol:
+    label_of = {clip.name: str(clip.label) for clip in dataset.clips}
+    for split in splits:
+        learnt = {label_of[each] for each in split.train}
+        lost = Counter(label_of[each] for each in split.test if label_of[each] not in learnt)
+        for label, count in sorted(lost.items()):
+            notes.append(
+                f"{split.name}: class {label!r} has no training clip, so its "
+                f"{_count(range(count), 'test clip')} cannot be recognised and "
+                f"count{'s' * (count == 1)} as wrong"
+            )
+        if len(learnt) < 2:
+            raise ParameterError(
+                f"{split.name} of {name} trains on the one class {min(learnt)!r}; "
+                "at least two are needed"
+            )
+    return Protocol(name, dataset.classes, tuple(splits), tuple(notes))
+
+
+def _count(items: Any, noun: str) -> str:
+    return f"{len(items)} {noun}{'s' * (len(items) != 1)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:_SHOWN])
+    return shown + (", ..." if len(names) > _SHOWN else "")

@@ -1,0 +1,133 @@
+"""Scores of the tested clips of every split, and the npz that keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.arrays import load_arrays, save_arrays, take
+from flowpipe.clips import Dataset
+from flowpipe.errors import FormatError, ParameterError
+
+_FORMAT = "flowpipe scores 1"
+
+
+@dataclass(frozen=True, eq=False)
+class SplitScores:
+    """Scores of the test clips of one split.
+
+    Attributes
+    ----------
+    split
+        Its name.
+    names
+        Of the clips, n.
+    labels
+        (n,) int64 true class indices.
+    scores
+        (n, classes) float32; larger is surer.
+    """
+
+    split: str
+    names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        if self.labels.shape != (count,) or self.scores.shape[:1] != (count,):
+            raise ParameterError(
+                f"split {self.split!r} has {count} names, labels {self.labels.shape} and scores "
+                f"{self.scores.shape}; their lengths must agree"
+            )
+        if not count:
+            raise ParameterError(f"split {self.split!r} has no scores")
+        if not np.isfinite(self.scores).all():
+            raise ParameterError(f"split {self.split!r} has scores that are not finite")
+        classes = self.scores.shape[1]
+        if not 0 <= self.labels.min() <= self.labels.max() < classes:
+            raise ParameterError(
+                f"split {self.split!r} has labels from {self.labels.min()} to "
+                f"{self.labels.max()}; they must be 0 to {classes - 1}"
+            )
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """(n,) the class of the largest score, the first among equals."""
+        return np.asarray(self.scores.argmax(axis=1), np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of all splits of a protocol."""
+
+    classes: tuple[str, ...]
+    splits: tuple[SplitScores, ...]
+
+    def __post_init__(self) -> None:
+        for split in self.splits:
+            if split.scores.shape[1] != len(self.classes):
+                raise ParameterError(
+                    f"split {split.split!r} has scores for {split.scores.shape[1]} classes; "
+                    f"there are {len(self.classes)}"
+                )
+        if not self.splits:
+            raise ParameterError("there are no scores")
+
+
+def label_indices(dataset: Dataset) -> dict[str, int]:
+    """Class index of every labelled clip, by name."""
+    index = {label: i for i, label in enumerate(dataset.classes)}
+    return {clip.name: index[clip.label] for clip in dataset.clips if clip.label is not None}
+
+
+def save_scores(path: Path, scores: Scores, root: Path) -> None:
+    """Write scores as an npz without pickles.
+
+    ``names``, ``labels``, ``scores`` and ``split`` (an index into ``splits``) have a row for each
+    tested clip; ``classes`` names the columns of ``scores``.
+    """
+    parts = scores.splits
+    arrays: Mapping[str, NDArray[np.generic]] = {
+        "names": np.array([name for part in parts for name in part.names]),
+        "labels": np.concatenate([part.labels for part in parts]),
+        "scores": np.concatenate([part.scores for part in parts]),
+        "split": np.repeat(np.arange(len(parts)), [len(part.names) for part in parts]),
+        "splits": np.array([part.split for part in parts]),
+        "classes": np.array(scores.classes),
+    }
+    save_arrays(path, _FORMAT, {}, arrays, root)
+
+
+def load_scores(path: Path) -> Scores:
+    """Read what :func:`save_scores` wrote.
+
+    Raises
+    ------
+    FormatError
+        The file does not hold scores, or they do not fit together.
+    """
+    _, arrays = load_arrays(path, _FORMAT)
+    classes = take(path, arrays, "classes", (None,), "U")
+    splits = take(path, arrays, "splits", (None,), "U")
+    names = take(path, arrays, "names", (None,), "U")
+    labels = take(path, arrays, "labels", (len(names),), "i")
+    member = take(path, arrays, "split", (len(names),), "i")
+    scores = take(path, arrays, "scores", (len(names), len(classes)))
+    try:
+        parts = tuple(
+            SplitScores(
+                str(split),
+                tuple(names[member == i].tolist()),
+                labels[member == i].astype(np.int64),
+                scores[member == i].astype(np.float32),
+            )
+            for i, split in enumerate(splits)
+        )
+        return Scores(tuple(classes.tolist()), parts)
+    except ParameterError as error:
+        raise FormatError(f"{str(path)!r}: {error}") from None

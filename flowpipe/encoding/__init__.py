@@ -1,0 +1,1 @@
+"""From the descriptors of a clip to one vector: Fisher vectors, or histograms of words."""

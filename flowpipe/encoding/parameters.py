@@ -1,0 +1,65 @@
+"""How descriptors become vectors: the parameters of the stage."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from flowpipe.artifacts import Json
+from flowpipe.encoding.pyramid import n_cells
+from flowpipe.errors import ParameterError
+
+Descriptor = Literal["trajectory", "hog", "hof", "mbhx", "mbhy"]
+
+DESCRIPTORS: tuple[Descriptor, ...] = ("trajectory", "hog", "hof", "mbhx", "mbhy")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How the descriptors of a clip become vectors."""
+
+    encoding: Literal["fisher", "words"] = "fisher"
+    """Fisher vectors, or histograms of words."""
+    descriptors: tuple[Descriptor, ...] = DESCRIPTORS
+    """Each has an encoder and a vector of its own."""
+    gaussians: int = 256
+    """Components of the mixture of Fisher vectors."""
+    pca: float = 0.5
+    """Part of the dimensions that is kept before the mixture; 1 keeps and decorrelates all."""
+    whiten: bool = False
+    """Scale the principal components to unit variance."""
+    words: int = 4000
+    """Words of a histogram."""
+    rows: int = 256_000
+    """Rows of the training clips to fit to, balanced over the clips."""
+    pyramid: tuple[str, ...] = ("1",)
+    """Grids of the clip, each cell with a vector of its own: 1 (the whole), h3, t2, h3t2."""
+    seed: int = 0
+    """Of the sample of rows, k-means and the mixture."""
+
+    def __post_init__(self) -> None:
+        if self.encoding not in ("fisher", "words"):
+            raise ParameterError(f"encoding is {self.encoding!r}; it must be 'fisher' or 'words'")
+        unknown = set(self.descriptors) - set(DESCRIPTORS)
+        if unknown or not self.descriptors or len(set(self.descriptors)) < len(self.descriptors):
+            raise ParameterError(
+                f"descriptors are {', '.join(self.descriptors) or 'none'}; they must be one or "
+                f"more of {', '.join(DESCRIPTORS)}, each once"
+            )
+        for name in ("gaussians", "words", "rows"):
+            if getattr(self, name) < 1:
+                raise ParameterError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.seed < 0:
+            raise ParameterError(f"seed is {self.seed}; it must be 0 or more")
+        if not 0 < self.pca <= 1:
+            raise ParameterError(f"pca is {self.pca}; it must be more than 0 and at most 1")
+        if not self.pyramid:
+            raise ParameterError("pyramid has no grid; 1 is the whole clip")
+        n_cells(self.pyramid)
+
+    def description(self) -> Json:
+        """Everything that determines the vectors, besides the trajectories and the split."""
+        shared = ("encoding", "descriptors", "rows", "pyramid", "seed")
+        own = {"fisher": ("gaussians", "pca", "whiten"), "words": ("words",)}[self.encoding]
+        values = asdict(self)
+        return {"stage": "encode", **{name: values[name] for name in (*shared, *own)}}

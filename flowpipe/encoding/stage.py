@@ -1,0 +1,185 @@
+"""The stage: encoders fitted to the training clips of a split, and the vectors of its clips.
+
+Every descriptor has an encoder of its own, and a clip has a vector for each; what is classified are
+these vectors side by side. Nothing of a test clip may reach :func:`fit_encoders`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.arrays import load_arrays, save_arrays, take
+from flowpipe.artifacts import Json
+from flowpipe.encoding.fisher import FisherEncoder
+from flowpipe.encoding.gmm import DiagonalGmm
+from flowpipe.encoding.parameters import Encoding
+from flowpipe.encoding.pca import Projection
+from flowpipe.encoding.pyramid import encode_cells
+from flowpipe.encoding.words import BagOfWords
+from flowpipe.errors import FormatError, ParameterError
+
+Rows = NDArray[np.floating]
+Encoders = dict[str, FisherEncoder] | dict[str, BagOfWords]
+
+_ENCODERS = "flowpipe encoders 1"
+_VECTORS = "flowpipe vectors 1"
+
+
+def make_encoder(encoding: Encoding, device: str = "cpu") -> FisherEncoder | BagOfWords:
+    """An encoder for one descriptor, to be fitted."""
+    if encoding.encoding == "words":
+        return BagOfWords(encoding.words, n_rows=encoding.rows, random_state=encoding.seed)
+    return FisherEncoder(
+        encoding.gaussians,
+        pca=encoding.pca,
+        whiten=encoding.whiten,
+        n_rows=encoding.rows,
+        device=device,
+        random_state=encoding.seed,
+    )
+
+
+def fit_encoders(rows: Mapping[str, Rows], encoding: Encoding, device: str = "cpu") -> Encoders:
+    """Fit an encoder for each descriptor.
+
+    Parameters
+    ----------
+    rows
+        (n, D) for each descriptor: rows of the training clips alone, sampled as
+        :func:`flowpipe.encoding.sampling.sample_rows` does.
+    encoding
+        What to fit.
+    device
+        Where Fisher vectors are computed.
+
+    Raises
+    ------
+    ParameterError
+        Too few rows, or a descriptor without any; the descriptor is named.
+    """
+    encoders: dict[str, Any] = {}
+    for name in encoding.descriptors:
+        if name not in rows:
+            raise ParameterError(f"there are no rows of the descriptor {name!r}")
+        try:
+            encoders[name] = make_encoder(encoding, device).fit([rows[name]])
+        except ValueError as error:
+            raise ParameterError(f"descriptor {name!r}: {error}") from error
+    return encoders
+
+
+def encode_clip(
+    encoders: Encoders,
+    rows: Mapping[str, Rows],
+    positions: Rows | None = None,
+    pyramid: Sequence[str] = ("1",),
+) -> dict[str, NDArray[np.float32]]:
+    """The vectors of a clip, one for each descriptor.
+
+    Parameters
+    ----------
+    encoders
+        Fitted.
+    rows
+        (n, D) for each descriptor, with the same n; n may be 0, which gives zeros.
+    positions
+        (n, 3) mean x, y and t, as parts of width, height and duration; for pyramids.
+    pyramid
+        Grids; see :mod:`flowpipe.encoding.pyramid`.
+    """
+    return {
+        name: encode_cells(encoder, rows[name], positions, pyramid)
+        for name, encoder in encoders.items()
+    }
+
+
+def save_encoders(path: Path, encoders: Encoders, encoding: Encoding, root: Path) -> None:
+    """Write fitted encoders: arrays and JSON, no pickle."""
+    arrays = {}
+    for name, encoder in encoders.items():
+        if isinstance(encoder, BagOfWords):
+            arrays[f"{name}.words"] = encoder.words_
+            continue
+        if encoder.projection_ is None:
+            raise ParameterError(f"the encoder of {name!r} has no PCA; pca must not be None")
+        arrays[f"{name}.pca.mean"] = encoder.projection_.mean
+        arrays[f"{name}.pca.matrix"] = encoder.projection_.matrix
+        arrays[f"{name}.gmm.weights"] = encoder.gmm_.weights
+        arrays[f"{name}.gmm.means"] = encoder.gmm_.means
+        arrays[f"{name}.gmm.variances"] = encoder.gmm_.variances
+    save_arrays(path, _ENCODERS, {"encoding": asdict(encoding)}, arrays, root)
+
+
+def load_encoders(path: Path, device: str = "cpu") -> tuple[Encoders, Encoding]:
+    """Read what :func:`save_encoders` wrote.
+
+    Raises
+    ------
+    FormatError
+        The file does not hold encoders, or their shapes do not fit together.
+    """
+    description, arrays = load_arrays(path, _ENCODERS)
+    try:
+        values = dict(description["encoding"])
+        for name in ("descriptors", "pyramid"):
+            values[name] = tuple(values[name])
+        encoding = Encoding(**values)
+        encoders: dict[str, Any] = {}
+        for name in encoding.descriptors:
+            encoder = make_encoder(encoding, device)
+            if isinstance(encoder, BagOfWords):
+                words = take(path, arrays, f"{name}.words", (encoding.words, None))
+                encoder.words_, encoder.n_features_in_ = words, words.shape[1]
+            else:
+                _load_fisher(path, arrays, name, encoder)
+            encoders[name] = encoder
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{str(path)!r} has unknown encoders: {error}") from None
+    return encoders, encoding
+
+
+def _load_fisher(
+    path: Path, arrays: dict[str, NDArray[Any]], name: str, encoder: FisherEncoder
+) -> None:
+    mean = take(path, arrays, f"{name}.pca.mean", (None,))
+    matrix = take(path, arrays, f"{name}.pca.matrix", (len(mean), None))
+    shape = encoder.n_components, matrix.shape[1]
+    encoder.projection_ = Projection(mean, matrix)
+    encoder.gmm_ = DiagonalGmm(
+        take(path, arrays, f"{name}.gmm.weights", shape[:1]),
+        take(path, arrays, f"{name}.gmm.means", shape),
+        take(path, arrays, f"{name}.gmm.variances", shape),
+    )
+    encoder.n_features_in_ = len(mean)
+
+
+def save_vectors(
+    path: Path, vectors: Mapping[str, NDArray[np.floating]], description: Json, root: Path
+) -> None:
+    """Write the vectors of one clip, or of many in the order of names in the description."""
+    save_arrays(path, _VECTORS, {"vectors": description}, dict(vectors), root)
+
+
+def load_vectors(
+    path: Path, descriptors: Sequence[str]
+) -> tuple[dict[str, NDArray[np.float32]], Json]:
+    """Read what :func:`save_vectors` wrote, for some descriptors.
+
+    Raises
+    ------
+    FormatError
+        The file does not hold them.
+    """
+    description, arrays = load_arrays(path, _VECTORS)
+    vectors = {}
+    for name in descriptors:
+        shape: tuple[None, ...] = (None,) * max(1, np.ndim(arrays.get(name, 0)))
+        vectors[name] = take(path, arrays, name, shape).astype(np.float32, copy=False)
+    found = description.get("vectors")
+    return vectors, found if isinstance(found, dict) else {}

@@ -1,0 +1,160 @@
+"""Bags of words: how often each of K typical descriptors occurs in a clip.
+
+The recipe of H. Wang, A. Kläser, C. Schmid and C.-L. Liu, "Action Recognition by Dense
+Trajectories", CVPR 2011: k-means with K = 4000 words for each descriptor, each row counted to its
+nearest word, histograms of L1 norm 1, compared by the chi-squared distance. The words are
+scikit-learn's ``MiniBatchKMeans``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
+
+from flowpipe.encoding.bags import Rows, bags, sampled
+from flowpipe.encoding.rows import table_of
+from flowpipe.errors import ParameterError
+
+_BLOCK = 2048
+_BATCH = 8192
+
+
+class BagOfWords(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Clips, each a table of descriptors, to histograms of visual words.
+
+    Takes what :class:`flowpipe.encoding.fisher.FisherEncoder` takes.
+
+    Parameters
+    ----------
+    n_words
+        K.
+    n_rows
+        Rows to fit to, balanced over the clips.
+    max_iter
+        Passes of k-means over those rows, at most.
+    random_state
+        Seed, ``RandomState`` or None.
+
+    Attributes
+    ----------
+    words_
+        (K, D) float64.
+    n_iter_
+        Passes of k-means taken.
+    n_features_in_
+        D.
+    """
+
+    def __init__(
+        self,
+        n_words: int = 4000,
+        *,
+        n_rows: int = 100_000,
+        max_iter: int = 30,
+        random_state: Any = 0,
+    ) -> None:
+        self.n_words = n_words
+        self.n_rows = n_rows
+        self.max_iter = max_iter
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Find the words.
+
+        Parameters
+        ----------
+        X
+            List of (n_i, D) arrays, or (n, D).
+        y
+            Ignored.
+
+        Raises
+        ------
+        ParameterError
+            Fewer rows than words, rows that are not finite.
+        """
+        state = check_random_state(self.random_state).randint(2**31)
+        rows = sampled(list(bags(self, X, reset=True)), self.n_rows, np.random.default_rng(state))
+        if not 1 <= self.n_words <= len(rows):
+            raise ParameterError(
+                f"n_samples={len(rows)} rows cannot give n_words={self.n_words} words; "
+                "there must be at least as many rows, and at least one word"
+            )
+        means = MiniBatchKMeans(
+            self.n_words,
+            batch_size=min(_BATCH, len(rows)),
+            max_iter=self.max_iter,
+            n_init=1,
+            random_state=state,
+        )
+        # Threads would add up in another order from run to run.
+        with threadpool_limits(1):
+            means.fit(rows)
+        self.words_ = np.asarray(means.cluster_centers_, np.float64)
+        self.n_iter_ = int(means.n_iter_)
+        return self
+
+    def transform(self, X: Any) -> Rows:
+        """Histograms of clips.
+
+        Returns
+        -------
+        (clips, K), float32, or float64 where all clips are
+            Each sums to 1; a clip without rows gives zeros.
+        """
+        check_is_fitted(self)
+        histograms = []
+        kinds = set()
+        for rows in bags(self, X, reset=False):
+            kinds.add(rows.dtype)
+            histograms.append(self.vector(self.totals(rows)))
+        kind = np.float64 if kinds == {np.dtype(np.float64)} else np.float32
+        return np.stack(histograms).astype(kind)
+
+    def encode(self, rows: Any) -> Rows:
+        """The histogram of one clip, (n, D) to (K,) of the rows' type."""
+        table = table_of(rows)
+        return self.vector(self.totals(table)).astype(table.dtype, copy=False)
+
+    def totals(self, rows: Rows) -> NDArray[np.float64]:
+        """How many rows are nearest to each word, (K,); counts of parts of a clip add up."""
+        check_is_fitted(self)
+        if rows.shape[1] != self.n_features_in_:
+            raise ParameterError(
+                f"rows are {rows.shape}; these words take {self.n_features_in_} columns"
+            )
+        words = self.words_.astype(rows.dtype)
+        half_norms = 0.5 * (words**2).sum(axis=1)
+        counts = np.zeros(len(words))
+        for first in range(0, len(rows), _BLOCK):
+            # The nearest word has the largest product with the row, less half its own square.
+            closeness = rows[first : first + _BLOCK] @ words.T - half_norms
+            counts += np.bincount(closeness.argmax(axis=1), minlength=len(words))
+        return counts
+
+    def vector(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The histogram of L1 norm 1 of :meth:`totals`; zeros stay zeros."""
+        total = totals.sum()
+        return np.asarray(totals / total if total > 0 else totals)
+
+    @property
+    def n_outputs(self) -> int:
+        """Length of a histogram, K."""
+        check_is_fitted(self)
+        return len(self.words_)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_outputs
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

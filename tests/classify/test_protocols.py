@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given as property_of
+from hypothesis import strategies as st
+
+from flowpipe.classify.protocols import (
+    given,
+    k_fold,
+    leave_one_group_out,
+    official,
+    read_splits,
+)
+from flowpipe.clips import Clip, Dataset, Split
+from flowpipe.datasets.ucf101 import ucf101
+from flowpipe.datasets.ut_interaction import ut_interaction
+from flowpipe.errors import FormatError, ParameterError
+
+
+def dataset(*clips: tuple[str, str | None, str | None], splits=()) -> Dataset:
+    made = tuple(Clip(Path(f"{name}.avi"), name, label, group) for name, label, group in clips)
+    classes = tuple(sorted({label for _, label, _ in clips if label is not None}))
+    return Dataset("made-up", made, classes, tuple(splits))
+
+
+def grid(groups: int = 4, classes: str = "ab") -> Dataset:
+    return dataset(*((f"{c}{g}", c, str(g)) for g in range(1, groups + 1) for c in classes))
+
+
+def test_each_group_is_left_out_once_in_the_order_of_the_clips():
+    protocol = leave_one_group_out(grid(11))
+    assert [split.name for split in protocol.splits][:2] == ["without 1", "without 2"]
+    assert protocol.splits[9].name == "without 10"
+    assert protocol.splits[0].test == ("a1", "b1")
+    assert len(protocol.splits[0].train) == 20
+    assert protocol.notes == ()
+
+
+def test_clips_without_a_group_are_their_own():
+    found = leave_one_group_out(dataset(*((f"{c}{i}", c, None) for c in "ab" for i in range(3))))
+    assert [split.test for split in found.splits] == [(f"{c}{i}",) for c in "ab" for i in range(3)]
+
+
+def test_clips_without_a_label_are_left_out_and_named():
+    found = leave_one_group_out(
+        dataset(*((c.name, c.label, c.group) for c in grid().clips), ("x", None, "1"))
+    )
+    assert all("x" not in split.train + split.test for split in found.splits)
+    assert found.notes == ("1 clip without a label left out: 'x'",)
+
+
+def test_a_class_with_one_clip_is_lost_where_that_clip_is_tested():
+    clips = [(c.name, c.label, c.group) for c in grid().clips]
+    found = leave_one_group_out(dataset(*clips, ("z1", "z", "2")))
+    (note,) = found.notes
+    assert note.startswith("without 2: class 'z' has no training clip, so its 1 test clip cannot")
+    assert found.classes == ("a", "b", "z")
+
+
+@pytest.mark.parametrize(
+    ("clips", "message"),
+    [
+        ([("a", "a", "1"), ("b", "b", "1")], "has the one group '1'"),
+        ([("a", None, "1"), ("b", None, "2")], "no labelled clips"),
+        ([("a", "a", "1"), ("b", "b", "2")], "trains on the one class 'b'"),
+    ],
+)
+def test_sets_that_cannot_leave_a_group_out(clips, message):
+    with pytest.raises(ParameterError, match=message):
+        leave_one_group_out(dataset(*clips))
+
+
+@property_of(st.integers(2, 6), st.integers(6, 12), st.integers(0, 3))
+def test_folds_part_the_set_by_groups(k, groups, seed):
+    clips = grid(groups, "abc")
+    protocol = k_fold(clips, k, seed)
+    group_of = {clip.name: clip.group for clip in clips.clips}
+    tested = [name for split in protocol.splits for name in split.test]
+    assert sorted(tested) == sorted(group_of)
+    for split in protocol.splits:
+        assert len(split.train) + len(split.test) == len(group_of)
+        assert not {group_of[n] for n in split.train} & {group_of[n] for n in split.test}
+
+
+def test_folds_depend_on_the_seed_alone():
+    assert k_fold(grid(8), 3, 1) == k_fold(grid(8), 3, 1)
+    assert k_fold(grid(8), 3, 1) != k_fold(grid(8), 3, 2)
+
+
+@pytest.mark.filterwarnings("error")
+def test_folds_of_classes_with_fewer_clips_than_folds():
+    found = k_fold(dataset(*((f"c{i}", "abc"[i % 3], None) for i in range(9))), 4)
+    assert len(found.splits) == 4
+    assert sorted(n for split in found.splits for n in split.test) == [f"c{i}" for i in range(9)]
+    clips = [(c.name, c.label, c.group) for c in grid(6).clips]
+    assert (
+        "class 'rare' has no training clip"
+        in k_fold(dataset(*clips, ("r", "rare", None)), 3).notes[0]
+    )
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_number_of_folds_out_of_range(k):
+    with pytest.raises(ParameterError, match=f"k is {k}; it must be 2 to 4"):
+        k_fold(grid(4), k)
+
+
+def test_official_splits_without_what_is_missing():
+    split = Split("1", ("a1", "b1", "gone"), ("a2", "b2"))
+    clips = [(c.name, c.label, c.group) for c in grid(2).clips]
+    found = official(dataset(*clips, splits=[split]))
+    assert found.splits == (Split("1", ("a1", "b1"), ("a2", "b2")),)
+    assert found.notes == ("1 clip of the splits not there: 'gone'",)
+    with pytest.raises(ParameterError, match="has no official splits"):
+        official(grid())
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ([Split("1", ("a1", "a1", "b1"), ("a2",))], "has 'a1' more than once in its training half"),
+        ([Split("1", ("a1", "b1"), ("gone",))], "'1' has no test clip that is there"),
+        ([Split("1", ("a1", "b1"), ("a2",))] * 2, "two splits of 'given' are called '1'"),
+        ([Split("1", ("a1", "a3"), ("a2",))], "trains on the one class 'a'"),
+        ([], "has no splits"),
+    ],
+)
+def test_splits_that_cannot_be_used(splits, message):
+    with pytest.raises(ParameterError, match=message):
+        given(grid(), splits)
+
+
+def test_a_list_of_splits(tmp_path):
+    path = tmp_path / "splits.json"
+    entry = {"train": ["a1", "b1"], "test": ["a2"]}
+    path.write_text(json.dumps({"splits": [{"name": "first", **entry}, entry]}))
+    assert read_splits(path) == (
+        Split("first", ("a1", "b1"), ("a2",)),
+        Split("2", ("a1", "b1"), ("a2",)),
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"splits": []}', '{"splits": [1]}', '{"splits": [{"train": ["a"]}]}',
+     '{"splits": [{"train": ["a"], "test": [1]}]}',
+     '{"splits": [{"name": 3, "train": ["a"], "test": ["b"]}]}'],
+)  # fmt: skip
+def test_what_is_no_list_of_splits(tmp_path, content):
+    path = tmp_path / "splits.json"
+    path.write_text(content)
+    with pytest.raises(FormatError, match=r"splits\.json"):
+        read_splits(path)
+
+
+def real(*parts: str) -> Path:
+    folder = os.environ.get("FLOWPIPE_TEST_DATA")
+    if not folder:
+        pytest.skip("FLOWPIPE_TEST_DATA is not set")
+    return Path(folder, "data", *parts)
+
+
+def test_ut_interaction_leaves_out_ten_sequences():
+    protocol = leave_one_group_out(ut_interaction(real("ut-interaction", "set1")))
+    assert [len(split.test) for split in protocol.splits] == [6, 6, 6, 6, 6, 5, 6, 7, 6, 6]
+    assert protocol.notes == ()
+
+
+def test_ucf101_says_what_is_missing():
+    protocol = official(ucf101(real("ucf101")))
+    assert [split.name for split in protocol.splits] == ["split1", "split2", "split3"]
+    assert protocol.notes[0].startswith("13294 clips of the splits not there: ")

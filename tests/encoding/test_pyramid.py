@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flowpipe.encoding.fisher import FisherEncoder
+from flowpipe.encoding.pyramid import encode_cells, n_cells, parse_grid
+from flowpipe.encoding.words import BagOfWords
+from flowpipe.errors import ParameterError
+
+from .test_gmm import clusters
+
+ROWS = clusters(400)
+POSITIONS = np.random.default_rng(0).uniform(0, 1, (400, 3))
+
+
+@pytest.mark.parametrize(
+    ("grid", "cells"),
+    [("1", (1, 1, 1)), ("h3", (1, 3, 1)), ("t2", (1, 1, 2)), ("v2h3t2", (2, 3, 2))],
+)
+def test_grids(grid, cells):
+    assert parse_grid(grid) == cells
+
+
+@pytest.mark.parametrize("grid", ["", "h", "h0", "x3", "h3h2", "11", "h12", "1h3"])
+def test_what_is_no_grid(grid):
+    with pytest.raises(ParameterError, match="it must be 1, or strips"):
+        parse_grid(grid)
+
+
+@pytest.mark.parametrize("encoder", [FisherEncoder(3), BagOfWords(5)])
+def test_a_cell_is_the_vector_of_its_rows(encoder):
+    encoder.fit([ROWS])
+    grids = ("1", "h3", "t2", "h3t2")
+    found = encode_cells(encoder, ROWS, POSITIONS, grids)
+    assert len(found) == n_cells(grids) * encoder.n_outputs == 12 * encoder.n_outputs
+    vectors = found.reshape(12, -1)
+    strip = np.floor(POSITIONS[:, 1] * 3)
+    half = np.floor(POSITIONS[:, 2] * 2)
+    members = [np.full(400, True)]
+    members += [strip == i for i in range(3)]
+    members += [half == i for i in range(2)]
+    members += [(strip == i) & (half == j) for i in range(3) for j in range(2)]
+    for vector, member in zip(vectors, members, strict=True):
+        assert vector == pytest.approx(encoder.encode(ROWS[member]), abs=1e-5)
+
+
+def test_empty_cells_are_zero_and_the_border_is_inside():
+    encoder = BagOfWords(4).fit([ROWS])
+    positions = np.full((400, 3), 1.0)
+    vectors = encode_cells(encoder, ROWS, positions, ("h3",)).reshape(3, -1)
+    assert vectors.sum(axis=1) == pytest.approx([0, 0, 1])
+
+
+def test_a_clip_without_rows():
+    encoder = FisherEncoder(3).fit([ROWS])
+    assert not encode_cells(encoder, ROWS[:0], POSITIONS[:0], ("1", "t2")).any()
+
+
+def test_positions_are_needed_for_strips_alone():
+    encoder = BagOfWords(4).fit([ROWS])
+    assert encode_cells(encoder, ROWS).sum() == pytest.approx(1)
+    for positions in (None, POSITIONS[:5]):
+        with pytest.raises(ParameterError, match=r"the pyramid h3 needs \(400, 3\)"):
+            encode_cells(encoder, ROWS, positions, ("h3",))
+
+
+def test_rows_that_are_not_finite():
+    encoder = BagOfWords(4).fit([ROWS])
+    rows = ROWS.copy()
+    rows[7, 2] = np.nan
+    with pytest.raises(ParameterError, match="the clip contains NaN or infinity in row 7"):
+        encode_cells(encoder, rows)
