@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from clips_for_tests import contents
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +28,7 @@ from flowpipe.artifacts import (
     write_atomic,
 )
 from flowpipe.errors import FormatError
+from tests.clips_for_tests import contents
 
 
 def folder_of(root: Path, **files: str) -> Path:

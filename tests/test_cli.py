@@ -8,17 +8,17 @@ import subprocess
 import sys
 
 import pytest
-from clips_for_tests import (
+
+from flowpipe import __version__
+from flowpipe.cli import COMMANDS, main
+from flowpipe.flow.store import FlowReader, stored_clips
+from tests.clips_for_tests import (
     contents,
     environment,
     flowpipe,
     no_flushing,  # noqa: F401
     write_video,
 )
-
-from flowpipe import __version__
-from flowpipe.cli import COMMANDS, main
-from flowpipe.flow.store import FlowReader, stored_clips
 
 
 @pytest.fixture

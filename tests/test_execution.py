@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import work_for_tests
-from clips_for_tests import environment
 from work_for_tests import ByName, Named
 
 from flowpipe.errors import ParameterError
 from flowpipe.execution import ATTEMPTS, RunStoppedError, default_jobs, over_clips
+from tests.clips_for_tests import environment
 
 
 def outcomes(folder, *names, jobs, advance=lambda count: None):

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips_for_tests import command, contents, environment, flowpipe, write_video
 
 from flowpipe.cli import main
 from flowpipe.flow.store import LAYOUTS, stored_clips, verify
+from tests.clips_for_tests import command, contents, environment, flowpipe, write_video
 
 QUICK = ("--native", "--method", "farneback")
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from clips_for_tests import contents
 from hypothesis import given
 from hypothesis import strategies as st
 from work_for_tests import ByName, Named
@@ -13,6 +12,7 @@ from flowpipe import runs
 from flowpipe.errors import ParameterError
 from flowpipe.execution import Outcome, RunStoppedError
 from flowpipe.runs import FailureLog, Shard, Summary
+from tests.clips_for_tests import contents
 
 
 def run(folder, *names, **options):

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import cv2
-import media
 import numpy as np
 import pytest
 
 from flowpipe import video
+from tests import media
 
 # One or two of each kind: H.264 in mp4 (with and without sound) and mkv, Xvid with packed
 # B-frames and MPEG-4 in avi.

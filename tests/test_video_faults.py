@@ -7,11 +7,11 @@ import pickle
 from pathlib import Path
 
 import av
-import media
 import numpy as np
 import pytest
 
 from flowpipe import video
+from tests import media
 
 
 def _images(path: Path) -> list[media.Image]:

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 import cv2
 import numpy as np
 import pytest
-from clips_for_tests import contents, no_flushing, shared_data, write_video  # noqa: F401
 
 from flowpipe import artifacts, video
 from flowpipe.clips import Clip
@@ -24,6 +23,7 @@ from flowpipe.flow.extract import (
 )
 from flowpipe.flow.parameters import Dis, Farneback
 from flowpipe.flow.store import FlowReader, StoredClip, layout, verify
+from tests.clips_for_tests import contents, no_flushing, shared_data, write_video  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import cv2
-import media
 import numpy as np
 import pytest
 
 from flowpipe.errors import BackendUnavailableError, ParameterError
 from flowpipe.flow.opencv import OpencvSolver, why_unavailable
 from flowpipe.flow.parameters import Brox, Dis, Farneback, Tvl1
+from tests import media
 
 METHODS = [Tvl1(), Farneback(), Dis()]
 NAMES = [parameters.method for parameters in METHODS]

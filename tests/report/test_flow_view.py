@@ -4,12 +4,12 @@ import colorsys
 from pathlib import Path
 
 import av
-import media
 import numpy as np
 import pytest
 
 from flowpipe.flow.store import FlowReader, FlowWriter, StoredClip, layout
 from flowpipe.report import flow_view
+from tests import media
 
 HEIGHT, WIDTH, N_FLOWS = 48, 64, 6
 

@@ -13,10 +13,10 @@ import cv2
 import h5py
 import numpy as np
 import pytest
-from clips_for_tests import contents, frames, no_flushing, smooth_flow, store_clip  # noqa: F401
 
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.store import LAYOUTS, FlowReader, FlowWriter, layout, stored_clips
+from tests.clips_for_tests import contents, frames, no_flushing, smooth_flow, store_clip  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

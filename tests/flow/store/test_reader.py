@@ -9,13 +9,6 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-from clips_for_tests import (  # noqa: F401
-    frames,
-    no_flushing,
-    shared_data,
-    smooth_flow,
-    store_clip,
-)
 
 from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.flow.store import (
@@ -26,6 +19,13 @@ from flowpipe.flow.store import (
     convert,
     stored_clips,
     verify,
+)
+from tests.clips_for_tests import (  # noqa: F401
+    frames,
+    no_flushing,
+    shared_data,
+    smooth_flow,
+    store_clip,
 )
 
 pytestmark = pytest.mark.usefixtures("no_flushing")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from clips_for_tests import contents, frames, no_flushing, smooth_flow, store_clip  # noqa: F401
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from flowpipe.flow.store import (
     verify,
 )
 from flowpipe.flow.store import writer as writer_module
+from tests.clips_for_tests import contents, frames, no_flushing, smooth_flow, store_clip  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips_for_tests import contents, frames, no_flushing, smooth_flow, store_clip  # noqa: F401
 
 from flowpipe import artifacts
 from flowpipe.errors import FlowpipeError
 from flowpipe.flow.store import LAYOUTS, FlowReader, StoredClip, codecs, layout, remove, verify
+from tests.clips_for_tests import contents, frames, no_flushing, smooth_flow, store_clip  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 
