@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-import work_for_tests
-from work_for_tests import ByName, Named
 
 from flowpipe.errors import ParameterError
 from flowpipe.execution import ATTEMPTS, RunStoppedError, default_jobs, over_clips
+from tests import work_for_tests
 from tests.clips_for_tests import environment
+from tests.work_for_tests import ByName, Named
 
 
 def outcomes(folder, *names, jobs, advance=lambda count: None):

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from work_for_tests import ByName, Named
 
 from flowpipe import runs
 from flowpipe.errors import ParameterError
 from flowpipe.execution import Outcome, RunStoppedError
 from flowpipe.runs import FailureLog, Shard, Summary
 from tests.clips_for_tests import contents
+from tests.work_for_tests import ByName, Named
 
 
 def run(folder, *names, **options):

@@ -40,7 +40,7 @@ def to_uint8(flow: NDArray[np.floating], bound: float = 20.0) -> NDArray[np.uint
         The bound is not a positive number.
     """
     _check_bound(bound)
-    levels: NDArray[np.float64] = np.add(flow, bound, dtype=np.float64)
+    levels = np.asarray(np.add(flow, bound, dtype=np.float64))
     levels *= 255.0
     levels /= 2.0 * bound
     np.rint(levels, out=levels)

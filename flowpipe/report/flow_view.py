@@ -127,8 +127,8 @@ def _frames_at(reader: FlowReader, indices: list[int] | range) -> Iterator[Image
         for index in indices:
             yield reader.image(min(index + offset, reader.meta.n_images - 1))
         return
-    source = reader.clip.root / str(reader.meta.source.get("path", ""))
-    if not source.is_file():
+    source = reader.video
+    if source is None or not source.is_file():
         return
     wanted = set(indices)
     offset = 0 if reader.meta.step > 0 else -reader.meta.step

@@ -13,16 +13,14 @@ from flowpipe.clips import Clip
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow import extract, quantize, solvers
 from flowpipe.flow.extract import (
-    ChangedVideoError,
     ExtractFlow,
     FlowStage,
-    OtherVideoError,
     TooShortError,
     paired,
-    resized,
 )
 from flowpipe.flow.parameters import Dis, Farneback
 from flowpipe.flow.store import FlowReader, StoredClip, layout, verify
+from flowpipe.footage import ChangedVideoError, NameTakenError, resized
 from tests.clips_for_tests import contents, no_flushing, shared_data, write_video  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
@@ -228,7 +226,7 @@ def no_decoding(monkeypatch):
     def frames(*args, **kwargs):
         raise AssertionError("a video was decoded")
 
-    monkeypatch.setattr(extract.video, "frames", frames)
+    monkeypatch.setattr(video, "frames", frames)
 
 
 @pytest.mark.parametrize("name", ["zip", "frames", "tsfusion", "npy", "h5"])
@@ -266,9 +264,9 @@ def test_another_video_does_not_take_a_clips_place(clip, tmp_path, out):
     done(ZIP, clip, out)
     other = Clip(write_video(tmp_path / "others/a.avi", 5, seed=2), "c/a")
     before = contents(out)
-    with pytest.raises(OtherVideoError) as error:
+    with pytest.raises(NameTakenError) as error:
         done(ZIP, other, out)
-    assert "flow of '../videos/a.avi', not of '../others/a.avi'" in str(error.value)
+    assert "made from '../videos/a.avi', not from '../others/a.avi'" in str(error.value)
     assert contents(out) == before
     done(ZIP, other, out, overwrite=True)
     with reader(out, ZIP) as flow:

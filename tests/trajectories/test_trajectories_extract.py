@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from flowpipe.errors import FormatError, ParameterError
+from flowpipe.trajectories.boxes import box_mask, read_boxes
 from flowpipe.trajectories.draw import draw_tracks
 from flowpipe.trajectories.extract import (
     Trajectories,
-    box_mask,
     extract,
-    read_boxes,
     set_times,
 )
 from flowpipe.trajectories.parameters import TrajectoryParameters

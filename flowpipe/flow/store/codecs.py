@@ -83,7 +83,7 @@ def encode_kitti(flow: NDArray[np.float32]) -> bytes:
         raise ParameterError(
             f"flow reaches {largest:g} px; a KITTI PNG holds up to {KITTI_BOUND:g} px"
         )
-    coded = np.rint(flow * _KITTI_SCALE + _KITTI_ZERO).astype(np.uint16)
+    coded = (np.rint(flow * _KITTI_SCALE) + _KITTI_ZERO).astype(np.uint16)
     # OpenCV writes BGR: the file's red is x, its green y, its blue the validity.
     return _encode(".png", np.dstack([np.ones_like(coded[0]), coded[1], coded[0]]), [])
 
