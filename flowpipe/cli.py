@@ -171,7 +171,7 @@ class ExtractTrajectories:
     short_side: Annotated[int | None, arg(metavar="N")] = None
     """Scale to this short side in pixels, keeping the aspect ratio, instead of --size."""
     storage: Storage = "int16"
-    """Number type of the table: int16 takes 892 bytes a row, float32 keeps every bit."""
+    """Number type of the table: int16 takes 952 bytes a row, float32 keeps every bit."""
     text: bool = False
     """Also write the released programs' text, <clip>.txt, 436 columns."""
     visualize: bool = False
