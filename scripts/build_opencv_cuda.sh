@@ -34,7 +34,7 @@ It takes from minutes to hours: about an hour per architecture on one core.
                          "86 90" (default: those of the GPUs that nvidia-smi
                          lists; without it, "$default_arch")
   --jobs N               compilers to run at once (default: number of cores,
-                         here $(nproc)); each takes up to 2 GB of memory
+                         here $(nproc)); each takes about 1 GB of memory
   --out DIR              folder for the wheel (default: dist)
   --python PROGRAM       interpreter to build with (default: python3); the
                          wheel itself fits every later version of Python too
