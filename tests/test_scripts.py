@@ -1,0 +1,42 @@
+"""The shell scripts parse, explain themselves and reject bad arguments before doing anything."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+BUILD_OPENCV_CUDA = Path(__file__).parent.parent / "scripts" / "build_opencv_cuda.sh"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_build_opencv_cuda_parses():
+    result = run("-n", str(BUILD_OPENCV_CUDA))
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_build_opencv_cuda_help_names_every_flag():
+    result = run(str(BUILD_OPENCV_CUDA), "--help")
+    assert result.returncode == 0
+    for flag in ("arch", "jobs", "out", "python", "opencv-version", "work", "keep"):
+        assert f"  --{flag} " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--arch", "sm90"], "--arch: 'sm90' is no compute capability"),
+        (["--jobs=0"], "--jobs: '0'"),
+        (["--opencv-version", "5.0.0.93"], "--opencv-version: '5.0.0.93'"),
+        (["--out"], "--out needs a value"),
+        (["--fast"], "unknown argument '--fast'"),
+    ],
+)
+def test_build_opencv_cuda_rejects_bad_arguments(arguments, message):
+    result = run(str(BUILD_OPENCV_CUDA), *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
