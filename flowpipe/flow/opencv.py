@@ -61,7 +61,11 @@ def why_unavailable(runtime: Runtime, method: str) -> str | None:
     if runtime == "cuda":
         if not hasattr(getattr(cv2, "cuda", None), _CUDA_FACTORIES[method]):
             return _CUDA
-        if cv2.cuda.getCudaEnabledDeviceCount() < 1:  # -1: no driver at all
+        try:
+            devices = cv2.cuda.getCudaEnabledDeviceCount()  # -1: no driver at all
+        except cv2.error as error:
+            return f"CUDA does not start ({error.err}); check the driver with: nvidia-smi"
+        if devices < 1:
             return "cv2 is built with CUDA and sees no device; check the driver with: nvidia-smi"
         return None
     if method == "tvl1" and not hasattr(cv2, "optflow"):

@@ -343,6 +343,17 @@ def test_cuda_without_a_device(cuda, devices):
         OpencvSolver(Tvl1(), "cuda", 64, 80)
 
 
+def test_cuda_that_does_not_start(cuda, monkeypatch):
+    def fail():
+        error = cv2.error()
+        error.err = "initialization error"
+        raise error
+
+    monkeypatch.setattr(cuda, "getCudaEnabledDeviceCount", fail)
+    with pytest.raises(BackendUnavailableError, match=r"does not start \(initialization error\)"):
+        OpencvSolver(Tvl1(), "cuda", 64, 80)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("parameters", [Tvl1(), Farneback(), Brox()], ids=lambda one: one.method)
 def test_known_motion_on_cuda(parameters):
