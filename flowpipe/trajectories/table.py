@@ -104,9 +104,7 @@ class TableWriter:
         if len(self) - self._rows >= _BLOCK:
             self._write()
 
-    def finish(
-        self, length: int, width: int, height: int, **attributes: str | int | float
-    ) -> None:
+    def finish(self, length: int, width: int, height: int, **attributes: str | int | float) -> None:
         """Write what is left, and what is known at the end only.
 
         Parameters
