@@ -7,6 +7,7 @@ import numpy as np
 from rich.console import Console
 
 from flowpipe import __version__, doctor
+from flowpipe.flow import solvers
 
 
 def _printed() -> str:
@@ -17,8 +18,9 @@ def _printed() -> str:
 
 def test_every_solver_is_found_once():
     found = [(finding.backend, finding.method) for finding in doctor.findings()]
-    assert len(set(found)) == len(found) == 9
+    assert len(set(found)) == len(found) == 12
     assert ("opencv-cuda", "brox") in found
+    assert [backend for backend, method in found if method == "tvl1"] == list(solvers.BACKENDS)
     assert ("opencv-cpu", "brox") not in found
 
 
@@ -45,9 +47,16 @@ def test_the_report_says_what_is_missing_and_how_to_get_it(monkeypatch):
     monkeypatch.delattr(cv2, "optflow", raising=False)
     monkeypatch.setattr(cv2.ocl, "haveOpenCL", lambda: False)
     monkeypatch.setattr(cv2, "cuda", None)
+    monkeypatch.setattr(solvers, "_why_no_cuda", lambda: "no NVIDIA driver")
     words = " ".join(_printed().split())
-    assert "tvl1: nothing here computes it" in words
+    assert "brox: nothing here computes it" in words
+    assert "tvl1: --backend auto takes cpu" in words
     assert "farneback: --backend auto takes opencv-cpu" in words
     # Long reasons are folded within their column, so the ways out are looked for in pieces.
-    for piece in ("scripts/build_opencv_cuda.sh", "opencv-contrib-python", "ocl-icd-libopencl1"):
+    for piece in (
+        "scripts/build_opencv_cuda.sh",
+        "opencv-contrib-python",
+        "ocl-icd-libopencl1",
+        "no NVIDIA driver",
+    ):
         assert piece in words

@@ -366,7 +366,8 @@ def test_known_motion_on_cuda(parameters):
 
 _OPENCL = """
 import sys
-import cv2, media, numpy as np
+import cv2, numpy as np
+from tests import media
 from flowpipe.errors import ParameterError
 from flowpipe.flow.opencv import OpencvSolver, why_unavailable
 from flowpipe.flow.parameters import Dis, Farneback, Tvl1

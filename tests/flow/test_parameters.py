@@ -53,7 +53,7 @@ def test_every_number_with_a_bound_is_checked(method):
     for field in dataclasses.fields(method):
         if field.type != "bool" and "bool" not in str(field.type):
             with pytest.raises(ParameterError, match=f"{field.name.rstrip('_')} is "):
-                method(**{field.name: -1})
+                method(**{field.name: -2})
 
 
 def test_values_at_the_ends_of_their_ranges():
@@ -75,6 +75,7 @@ def test_defaults_of_tvl1_are_those_of_the_cuda_solver():
         "iterations": 300,
         "median": 1,
         "gamma": 0.0,
+        "cubic": -0.5,
     }
 
 

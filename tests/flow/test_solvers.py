@@ -1,49 +1,80 @@
 from __future__ import annotations
 
 import cv2
+import numpy as np
 import pytest
 
 from flowpipe.errors import BackendUnavailableError
 from flowpipe.flow import solvers
-from flowpipe.flow.parameters import Farneback
+from flowpipe.flow.parameters import Farneback, Tvl1
 
 
-def _only(monkeypatch, **present: set[str]) -> None:
+def _only(monkeypatch, *, own_cuda: bool = False, **present: set[str]) -> None:
+    """Let a machine have these methods of OpenCV's runtimes, and a GPU of its own or not."""
+
     def why_unavailable(runtime, method):
         return None if method in present.get(runtime, ()) else f"{runtime} is not here"
 
     monkeypatch.setattr(solvers.opencv, "why_unavailable", why_unavailable)
+    monkeypatch.setattr(solvers, "_why_no_cuda", lambda: None if own_cuda else "no driver")
 
 
-def test_auto_prefers_cuda_then_the_cpu(monkeypatch):
-    _only(monkeypatch, cuda={"tvl1"}, cpu={"tvl1", "dis"}, opencl={"tvl1"})
+def test_auto_takes_our_own_on_a_gpu_then_opencvs_then_our_own_on_the_cpu(monkeypatch):
+    everything = {"cuda": {"tvl1", "brox"}, "cpu": {"tvl1", "dis"}, "opencl": {"tvl1"}}
+    _only(monkeypatch, own_cuda=True, **everything)
+    assert solvers.choose("auto", "tvl1") == "cuda"
+    _only(monkeypatch, **everything)
     assert solvers.choose("auto", "tvl1") == "opencv-cuda"
     assert solvers.choose("auto", "dis") == "opencv-cpu"
+    assert solvers.choose("auto", "brox") == "opencv-cuda"
+    _only(monkeypatch, cpu={"tvl1"}, opencl={"tvl1"})
+    assert solvers.choose("auto", "tvl1") == "cpu"
 
 
-def test_opencl_is_taken_on_request_only(monkeypatch):
-    _only(monkeypatch, opencl={"tvl1"})
-    assert solvers.choose("opencv-opencl", "tvl1") == "opencv-opencl"
+def test_opencl_and_torch_are_taken_on_request_only(monkeypatch):
+    _only(monkeypatch, opencl={"dis"})
+    assert solvers.choose("opencv-opencl", "dis") == "opencv-opencl"
     with pytest.raises(BackendUnavailableError) as caught:
-        solvers.choose("auto", "tvl1")
-    assert str(caught.value) == (
-        "no solver for tvl1 here: opencv-cuda: cuda is not here; opencv-cpu: cpu is not here"
-    )
+        solvers.choose("auto", "dis")
+    assert str(caught.value) == "no solver for dis here: opencv-cpu: cpu is not here"
+    assert solvers.choose("torch", "tvl1") == "torch"
 
 
 def test_a_backend_that_was_asked_for_is_not_replaced(monkeypatch):
     _only(monkeypatch, cpu={"tvl1"})
     with pytest.raises(BackendUnavailableError, match=r"opencv-cuda: cuda is not here$"):
         solvers.choose("opencv-cuda", "tvl1")
+    with pytest.raises(BackendUnavailableError, match=r"cuda: no driver$"):
+        solvers.choose("cuda", "tvl1")
 
 
-def test_methods_of_the_backends():
+def test_our_own_solver_is_for_tvl1():
+    for backend in ("cpu", "cuda", "torch"):
+        assert solvers.methods(backend) == ("tvl1",)
+        with pytest.raises(BackendUnavailableError, match="for tvl1 only"):
+            solvers.choose(backend, "farneback")
+        with pytest.raises(BackendUnavailableError, match="for tvl1 only"):
+            solvers.create(Farneback(), backend, 48, 64)
+
+
+def test_methods_of_opencv():
     assert solvers.methods("opencv-cpu") == ("tvl1", "farneback", "dis")
     assert solvers.methods("opencv-cuda") == ("tvl1", "farneback", "brox")
-    assert set(solvers.BACKENDS) == {"opencv-cuda", "opencv-cpu", "opencv-opencl"}
+
+
+def test_gpus_are_given_batches():
+    sizes = {backend: solvers.batch_size(backend) for backend in solvers.BACKENDS}
+    assert sizes["cuda"] > 1 < sizes["torch"]
+    assert {sizes[one] for one in ("cpu", "opencv-cpu", "opencv-cuda", "opencv-opencl")} == {1}
 
 
 def test_create():
     solver = solvers.create(Farneback(), "opencv-cpu", 48, 64)
     assert solver.name == "opencv-cpu"
     assert solver.version == solvers.version("opencv-cpu") == cv2.__version__
+
+
+def test_create_our_own():
+    solver = solvers.create(Tvl1(iterations=2), "cpu", 48, 64)
+    frames = np.zeros((3, 48, 64), np.uint8)
+    assert solver(frames, frames).shape == (3, 2, 48, 64)
