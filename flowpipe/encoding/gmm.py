@@ -2,11 +2,11 @@
 
 A diagonal mixture is linear in the features ``phi(x) = (x, x^2, 1)``: the log of weight times
 density is ``phi(x) @ theta``, and what both EM and the Fisher vector need of a set of rows are the
-sums of ``phi`` weighted by the posteriors. So one function, :func:`sums`, serves both: a matrix
-product for each block of rows and a sparse accumulation in float64, in memory that does not grow
-with the rows. EM (Dempster, Laird and Rubin, 1977) follows scikit-learn's ``GaussianMixture``
-(k-means start, stop when the mean log-likelihood gains less than `tol`), whose E step holds every
-posterior of every row at once. Variances have a floor relative to the mean variance of the data.
+sums of ``phi`` weighted by the posteriors. So one function, :func:`sums`, serves both: two matrix
+products for each block of rows, added up in float64, in memory that does not grow with the rows.
+EM (Dempster, Laird and Rubin, 1977) follows scikit-learn's ``GaussianMixture`` (k-means start, stop
+when the mean log-likelihood gains less than `tol`), whose E step holds every posterior of every row
+at once. Variances have a floor relative to the mean variance of the data.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ def _totals(rows: Rows, theta: Array) -> tuple[Array, float]:
         phi[:, :width] = block
         np.multiply(phi[:, :width], phi[:, :width], out=phi[:, width:-1])
         np.matmul(phi, coefficients, out=log)
-        likelihood += kernels.accumulate(log, phi, totals)
+        likelihood += kernels.to_posteriors(log)
+        totals += log.T @ phi
     return totals, likelihood
 
 

@@ -1,8 +1,8 @@
-"""The loop behind the sums of a mixture: posteriors of a row, and what it adds to each component.
+"""From logits of a mixture to posteriors, in one pass and in place.
 
-Far above a few dimensions nearly all posteriors of a row are nought: of 256 components some six
-are within exp(-30) of the best one, and only these are exponentiated and added up, in float64.
-It also keeps denormal numbers, which are slow, out of the sums.
+Far above a few dimensions most posteriors of a row are nought: only components within exp(-30) of
+the row's best one are exponentiated, and the rest are set to zero. That spares most of the
+exponentials, and it keeps denormal numbers, which would slow the products that follow, out of them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,13 @@ CUT = 30.0
 
 
 @numba.njit(cache=True, nogil=True)
-def accumulate(
-    logits: NDArray[np.floating], features: NDArray[np.floating], sums: NDArray[np.float64]
-) -> float:
-    """Add the posterior-weighted features of rows to the sums of each component.
+def to_posteriors(logits: NDArray[np.floating]) -> float:
+    """Turn logits into posteriors.
 
     Parameters
     ----------
     logits
-        (n, K) log of weight times density.
-    features
-        (n, F), of the same type.
-    sums
-        (K, F) float64, added to.
+        (n, K) log of weight times density; replaced by posteriors, whose rows sum to 1.
 
     Returns
     -------
@@ -36,25 +30,25 @@ def accumulate(
         Sum over rows of the log-likelihood.
     """
     rows, components = logits.shape
-    width = features.shape[1]
     near = np.empty(components, np.int64)
     posterior = np.empty(components, np.float64)
     likelihood = 0.0
     for row in range(rows):
-        largest = logits[row].max()
+        values = logits[row]
+        largest = values[0]
+        for k in range(1, components):
+            largest = max(largest, values[k])
         least = largest - CUT
         count = 0
         for k in range(components):
             near[count] = k
-            count += logits[row, k] > least
+            count += values[k] > least
         total = 0.0
         for i in range(count):
-            posterior[i] = np.exp(np.float64(logits[row, near[i]]) - largest)
+            posterior[i] = np.exp(np.float64(values[near[i]] - largest))
             total += posterior[i]
         likelihood += largest + np.log(total)
+        values[:] = 0
         for i in range(count):
-            weight = posterior[i] / total
-            target = sums[near[i]]
-            for column in range(width):
-                target[column] += weight * features[row, column]
+            values[near[i]] = posterior[i] / total
     return likelihood

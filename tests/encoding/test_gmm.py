@@ -52,7 +52,7 @@ def test_float32_rows_give_the_same_to_float32():
     rows, gmm = clusters(), made_up_mixture()
     wide, narrow = sums(rows, gmm), sums(rows.astype(np.float32), gmm)
     assert narrow.first == pytest.approx(wide.first, rel=1e-4, abs=1e-2)
-    assert narrow.zeroth.sum() == pytest.approx(len(rows), abs=1e-6)
+    assert narrow.zeroth.sum() == pytest.approx(len(rows), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
