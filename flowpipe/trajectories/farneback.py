@@ -16,10 +16,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from flowpipe.trajectories.farneback_loops import NUMBERS, TERMS, padded, refinement
+from flowpipe.trajectories.farneback_loops import (
+    NUMBERS,
+    TERMS,
+    expansion,
+    padded,
+    refinement,
+)
 from flowpipe.trajectories.parameters import SCALE_STRIDE, TrajectoryParameters
 from flowpipe.trajectories.pyramid import (
     Grey,
@@ -33,8 +38,6 @@ Expansion = list[Plane]
 """Per level (height, width, 5): y and x gradient, then the terms of yy, xx and xy."""
 
 _BORDER = np.array([0.14, 0.14, 0.4472, 0.4472, 0.4472], np.float32)
-_REGULARISATION = np.float32(1e-3)
-_HALF, _QUARTER, _ONE = np.float32(0.5), np.float32(0.25), np.float32(1)
 
 
 class FarnebackFlow:
@@ -52,7 +55,8 @@ class FarnebackFlow:
         height, width = levels[0].height, levels[0].width
         self.levels = levels
         self._iterations = parameters.flow_iterations
-        self._poly = parameters.poly_n
+        poly = parameters.poly_n
+        self._expand = expansion(poly)
         self._poly_taps, self._poly_scale = poly_kernel(parameters.poly_n, parameters.poly_sigma)
         radius = parameters.flow_window // 2
         self._refine = refinement(radius)
@@ -65,9 +69,10 @@ class FarnebackFlow:
         self._smooth = [np.empty((v.height, v.width), np.float32) for v in levels]
         self._weights = [(border_weights(v.height), border_weights(v.width)) for v in levels]
         self._expand_rows: list[Any] = [
-            tuple(
-                np.empty(shape, np.float32)
-                for shape in ((3, v.width + 2 * self._poly), (6, v.width))
+            (
+                np.zeros((3, v.width + 2 * poly), np.float32),
+                np.zeros((5, v.width), np.float32),
+                np.zeros((TERMS, padded(v.width)), np.float32),
             )
             for v in levels
         ]
@@ -107,10 +112,7 @@ class FarnebackFlow:
             reduce_image(
                 grey, rows.first, rows.weights, columns.first, columns.weights, self._line, smooth
             )
-            moments, terms = scratch
-            expand_level(
-                smooth, self._poly, self._poly_taps, self._poly_scale, moments, terms, level
-            )
+            self._expand(smooth, self._poly_taps, self._poly_scale, *scratch, level)
 
     def flow(self, first: Expansion, second: Expansion, out: list[Plane]) -> None:
         """Displacement from the first frame to the second at every scale, coarse to fine."""
@@ -163,7 +165,7 @@ def poly_kernel(radius: int, sigma: float) -> tuple[Plane, Plane]:
     scale = [inverse[1, 1], inverse[0, 3], inverse[3, 3], inverse[5, 5]]
     half = offsets[radius:]
     taps = weights[radius:] * np.stack([np.ones_like(half), half, half * half])
-    return pad_taps(taps), np.array(scale, np.float32)
+    return taps.astype(np.float32), np.array(scale, np.float32)
 
 
 def window_kernel(window: int) -> Plane:
@@ -171,13 +173,7 @@ def window_kernel(window: int) -> Plane:
     radius = window // 2
     sigma = radius * 0.3
     half = np.exp(-(np.arange(radius + 1) ** 2) / (2 * sigma**2))
-    return pad_taps(half / (half[0] + 2 * half[1:].sum()))
-
-
-def pad_taps(taps: NDArray[np.float64]) -> Plane:
-    """Append zeros until three pairs at a time use up all taps but the middle one."""
-    missing = -(taps.shape[-1] - 1) % 3
-    return np.pad(taps, [(0, 0)] * (taps.ndim - 1) + [(0, missing)]).astype(np.float32)
+    return np.asarray(half / (half[0] + 2 * half[1:].sum()), np.float32)
 
 
 def border_weights(size: int) -> Plane:
@@ -186,106 +182,3 @@ def border_weights(size: int) -> Plane:
     weights[:5] *= _BORDER[:size]
     weights[-5:] *= _BORDER[:size][::-1]
     return weights
-
-
-# no fastmath: sums in the written order, so that rows do not depend on the processor; numpy errors,
-# as a check for division by zero keeps LLVM from vectorising
-_kernel = njit(cache=True, nogil=True, error_model="numpy")
-
-
-# The loops below run over a few arrays at a time on purpose: LLVM vectorises a loop only while it
-# needs no more than a handful of overlap checks.
-
-
-@_kernel
-def add_even(out, a, b, c, d, e, f, taps):  # type: ignore[no-untyped-def]
-    """Add three symmetric pairs of taps."""
-    t0, t1, t2 = taps[0], taps[1], taps[2]
-    for x in range(out.size):
-        out[x] += t0 * (a[x] + b[x]) + t1 * (c[x] + d[x]) + t2 * (e[x] + f[x])
-
-
-@_kernel
-def add_odd(out, a, b, c, d, e, f, taps):  # type: ignore[no-untyped-def]
-    """Add three antisymmetric pairs of taps."""
-    t0, t1, t2 = taps[0], taps[1], taps[2]
-    for x in range(out.size):
-        out[x] += t0 * (a[x] - b[x]) + t1 * (c[x] - d[x]) + t2 * (e[x] - f[x])
-
-
-@_kernel
-def multiply(out, a, factor):  # type: ignore[no-untyped-def]
-    """``out = factor * a``."""
-    for x in range(out.size):
-        out[x] = factor * a[x]
-
-
-@_kernel
-def filter_rows(out, rows, index, radius, taps, even):  # type: ignore[no-untyped-def]
-    """Filter across ``rows[index]`` with even or odd taps."""
-    r = radius
-    multiply(out, rows[index[r]], taps[0])
-    for k in range(1, taps.size, 3):
-        m, n = min(k + 1, r), min(k + 2, r)
-        a, b = rows[index[r + k]], rows[index[r - k]]
-        c, d = rows[index[r + m]], rows[index[r - m]]
-        e, f = rows[index[r + n]], rows[index[r - n]]
-        if even:
-            add_even(out, a, b, c, d, e, f, taps[k:])
-        else:
-            add_odd(out, a, b, c, d, e, f, taps[k:])
-
-
-@_kernel
-def filter_line(out, line, radius, taps, even):  # type: ignore[no-untyped-def]
-    """Filter along a line that is longer than `out` by the radius on both sides."""
-    r, w = radius, out.size
-    multiply(out, line[r : r + w], taps[0])
-    for k in range(1, taps.size, 3):
-        m, n = min(k + 1, r), min(k + 2, r)
-        a, b = line[r + k : r + k + w], line[r - k : r - k + w]
-        c, d = line[r + m : r + m + w], line[r - m : r - m + w]
-        e, f = line[r + n : r + n + w], line[r - n : r - n + w]
-        if even:
-            add_even(out, a, b, c, d, e, f, taps[k:])
-        else:
-            add_odd(out, a, b, c, d, e, f, taps[k:])
-
-
-@_kernel
-def window_rows(index, y, height):  # type: ignore[no-untyped-def]
-    """Rows of a window around y, the first and last repeated beyond the border."""
-    radius = index.size // 2
-    for k in range(index.size):
-        index[k] = min(max(y + k - radius, 0), height - 1)
-
-
-@_kernel
-def expand_level(image, radius, taps, scale, moments, terms, out):  # type: ignore[no-untyped-def]
-    """Polynomial expansion of one smoothed level; `moments` and `terms` are scratch rows."""
-    height, width = image.shape
-    index = np.empty(2 * radius + 1, np.int64)
-    even, odd = True, False
-    for y in range(height):
-        window_rows(index, y, height)
-        filter_rows(moments[0, radius : radius + width], image, index, radius, taps[0], even)
-        filter_rows(moments[1, radius : radius + width], image, index, radius, taps[1], odd)
-        filter_rows(moments[2, radius : radius + width], image, index, radius, taps[2], even)
-        for k in range(3):
-            moments[k, :radius] = moments[k, radius]
-            moments[k, radius + width :] = moments[k, radius + width - 1]
-        filter_line(terms[0], moments[0], radius, taps[0], even)
-        filter_line(terms[1], moments[0], radius, taps[1], odd)
-        filter_line(terms[2], moments[0], radius, taps[2], even)
-        filter_line(terms[3], moments[1], radius, taps[0], even)
-        filter_line(terms[4], moments[1], radius, taps[1], odd)
-        filter_line(terms[5], moments[2], radius, taps[0], even)
-        gradient, constant, square, mixed = scale[0], scale[1], scale[2], scale[3]
-        for x in range(width):
-            out[y, x, 0] = terms[3, x] * gradient
-            out[y, x, 1] = terms[1, x] * gradient
-            out[y, x, 2] = terms[0, x] * constant + terms[5, x] * square
-            out[y, x, 3] = terms[0, x] * constant + terms[2, x] * square
-            out[y, x, 4] = terms[4, x] * mixed
-
-

@@ -296,3 +296,112 @@ def refinement(radius: int) -> Callable[..., Any]:
             )
 
     return refine_level
+
+
+@cache
+def expansion(radius: int) -> Callable[..., Any]:
+    """Compile the polynomial expansion for a neighbourhood of that radius."""
+
+    @_kernel
+    def moment_rows(image, rows, taps, width, one, y1, y2):  # type: ignore[no-untyped-def]
+        """Sums across rows of the image, weighted with 1, the offset and its square."""
+        for x in range(width):
+            middle = image[rows[radius], x]
+            even, odd, square = taps[0, 0] * middle, taps[1, 0] * middle, taps[2, 0] * middle
+            for k in range(1, radius + 1, 3):
+                e, o, s = np.float32(0), np.float32(0), np.float32(0)
+                for j in range(k, min(k + 3, radius + 1)):
+                    after, before = image[rows[radius + j], x], image[rows[radius - j], x]
+                    both, change = after + before, after - before
+                    e += taps[0, j] * both
+                    o += taps[1, j] * change
+                    s += taps[2, j] * both
+                even += e
+                odd += o
+                square += s
+            one[x], y1[x], y2[x] = even, odd, square
+
+    @_kernel
+    def three_sums(line, taps, one, x1, x2):  # type: ignore[no-untyped-def]
+        """Sums along a line, weighted with 1, the offset and its square."""
+        for x in range(one.size):
+            middle = line[x + radius]
+            even, odd, square = taps[0, 0] * middle, taps[1, 0] * middle, taps[2, 0] * middle
+            for k in range(1, radius + 1, 3):
+                e, o, s = np.float32(0), np.float32(0), np.float32(0)
+                for j in range(k, min(k + 3, radius + 1)):
+                    after, before = line[x + radius + j], line[x + radius - j]
+                    both, change = after + before, after - before
+                    e += taps[0, j] * both
+                    o += taps[1, j] * change
+                    s += taps[2, j] * both
+                even += e
+                odd += o
+                square += s
+            one[x], x1[x], x2[x] = even, odd, square
+
+    @_kernel
+    def two_sums(line, taps, one, x1):  # type: ignore[no-untyped-def]
+        """Sums along a line, weighted with 1 and the offset."""
+        for x in range(one.size):
+            middle = line[x + radius]
+            even, odd = taps[0, 0] * middle, taps[1, 0] * middle
+            for k in range(1, radius + 1, 3):
+                e, o = np.float32(0), np.float32(0)
+                for j in range(k, min(k + 3, radius + 1)):
+                    after, before = line[x + radius + j], line[x + radius - j]
+                    e += taps[0, j] * (after + before)
+                    o += taps[1, j] * (after - before)
+                even += e
+                odd += o
+            one[x], x1[x] = even, odd
+
+    @_kernel
+    def solve_row(one, x1, x2, y1, y1x1, line, taps, scale, terms):  # type: ignore[no-untyped-def]
+        """Gradient and second-order terms from the sums; those of y squared are made here."""
+        gradient, constant, square, mixed = scale[0], scale[1], scale[2], scale[3]
+        out0, out1, out2, out3, out4 = terms[0], terms[1], terms[2], terms[3], terms[4]
+        for x in range(one.size):
+            y2 = taps[0, 0] * line[x + radius]
+            for k in range(1, radius + 1, 3):
+                e = np.float32(0)
+                for j in range(k, min(k + 3, radius + 1)):
+                    e += taps[0, j] * (line[x + radius + j] + line[x + radius - j])
+                y2 += e
+            out0[x] = y1[x] * gradient
+            out1[x] = x1[x] * gradient
+            out2[x] = one[x] * constant + y2 * square
+            out3[x] = one[x] * constant + x2[x] * square
+            out4[x] = y1x1[x] * mixed
+
+    @_kernel
+    def weave(terms, pitch, out, begin):  # type: ignore[no-untyped-def]
+        """Lay the terms of each pixel of a row side by side."""
+        for x in range(0, pitch, LANES):
+            _weave_eight(terms, pitch, x, out, begin + NUMBERS * x)
+
+    @_kernel
+    def expand_level(image, taps, scale, moments, sums, terms, out):  # type: ignore[no-untyped-def]
+        """Polynomial expansion of one smoothed level; from `moments` to `terms` scratch rows."""
+        height, width = image.shape
+        size = terms.shape[1]
+        rows = np.empty(2 * radius + 1, np.uint64)
+        flat_terms, flat = terms.reshape(terms.size), out.reshape(out.size)
+        for y in range(height):
+            for k in range(2 * radius + 1):
+                rows[k] = min(max(y + k - radius, 0), height - 1)
+            moment_rows(
+                image, rows, taps, width,
+                moments[0, radius:], moments[1, radius:], moments[2, radius:],
+            )  # fmt: skip
+            for k in range(3):
+                moments[k, :radius] = moments[k, radius]
+                moments[k, radius + width :] = moments[k, radius + width - 1]
+            three_sums(moments[0], taps, sums[0], sums[1], sums[2])
+            two_sums(moments[1], taps, sums[3], sums[4])
+            solve_row(
+                sums[0], sums[1], sums[2], sums[3], sums[4], moments[2], taps, scale, terms
+            )
+            weave(flat_terms, size, flat, size * NUMBERS * y)
+
+    return expand_level
