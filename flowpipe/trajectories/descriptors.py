@@ -12,12 +12,16 @@ memory in place of four integral images, and has none of their rounding.
 
 from __future__ import annotations
 
+import numba
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from flowpipe.trajectories.farneback_loops import DistinctArrays
 from flowpipe.trajectories.parameters import GRADIENT_BINS, TrajectoryParameters
-from flowpipe.trajectories.pyramid import FASTMATH, Grey, Level, Plane
+from flowpipe.trajectories.pyramid import Grey, Level, Plane
 from flowpipe.trajectories.tracking import TrackList
 
 _BINS = GRADIENT_BINS
@@ -134,7 +138,13 @@ def descriptor_columns(parameters: TrajectoryParameters) -> dict[str, NDArray[np
     return {name: index.ravel() for name, index in columns.items()}
 
 
-_kernel = njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
+_kernel = numba.njit(
+    cache=True,
+    nogil=True,
+    fastmath={"contract", "reassoc", "nsz", "arcp"},
+    error_model="numpy",
+    pipeline_class=DistinctArrays,
+)
 
 
 @_kernel
@@ -177,12 +187,12 @@ def gradient_row(image, y, out):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def polar(dx, dy, angle, magnitude):  # type: ignore[no-untyped-def]
-    """Angle as a position among the bins (0..8) and magnitude."""
+def split_row(dx, dy, bins, lower, upper):  # type: ignore[no-untyped-def]
+    """Lower bin of each vector, and the shares of its length in that bin and in the next."""
     to_bin = np.float32(_BINS / 360) * _DEGREES
     p1, p3, p5, p7 = _ATAN[0] * to_bin, _ATAN[1] * to_bin, _ATAN[2] * to_bin, _ATAN[3] * to_bin
     quarter, half, full = np.float32(_BINS / 4), np.float32(_BINS / 2), np.float32(_BINS)
-    for x in range(dx.size):
+    for x in range(bins.size):
         u, v = dx[x], dy[x]
         au, av = abs(u), abs(v)
         ratio = min(au, av) / (max(au, av) + np.float32(2.2e-16))
@@ -190,46 +200,37 @@ def polar(dx, dy, angle, magnitude):  # type: ignore[no-untyped-def]
         a = (((p7 * square + p5) * square + p3) * square + p1) * ratio
         a = quarter - a if av > au else a
         a = half - a if u < 0 else a
-        angle[x] = full - a if v < 0 else a
-        magnitude[x] = np.sqrt(u * u + v * v)
+        a = full - a if v < 0 else a
+        whole = np.floor(a)
+        length = np.sqrt(u * u + v * v)
+        bins[x] = np.int32(np.int32(whole) & np.int32(_BINS - 1))
+        upper[x] = length * (a - whole)
+        lower[x] = length - upper[x]
 
 
 @_kernel
-def split_bins(angle, magnitude, bins):  # type: ignore[no-untyped-def]
-    """Lower bin of each pixel; the upper bin's share replaces the angle, the lower's the rest."""
-    for x in range(angle.size):
-        bins[x] = np.int32(angle[x])
-    for x in range(angle.size):
-        angle[x] = magnitude[x] * (angle[x] - np.floor(angle[x]))
-    for x in range(angle.size):
-        magnitude[x] -= angle[x]
-    for x in range(angle.size):
-        bins[x] &= _BINS - 1
-
-
-@_kernel
-def set_still(magnitude, angle, min_flow, still):  # type: ignore[no-untyped-def]
+def set_still(lower, upper, dx, dy, min_flow, still):  # type: ignore[no-untyped-def]
     """Mark pixels that hardly move; they count in the zero bin, and in no other."""
     for x in range(still.size):
-        still[x] = np.float32(1) if magnitude[x] <= min_flow else np.float32(0)
-    for x in range(still.size):
-        magnitude[x] = np.float32(0) if magnitude[x] <= min_flow else magnitude[x]
+        length = np.sqrt(dx[x] * dx[x] + dy[x] * dy[x])
+        moves = length > min_flow
+        still[x] = np.float32(0) if moves else np.float32(1)
+        lower[x] = lower[x] if moves else np.float32(0)
+        upper[x] = upper[x] if moves else np.float32(0)
 
 
 @_kernel
 def histogram_row(grey, flow, y, min_flow, gradient, bins, shares, still):  # type: ignore[no-untyped-def]
     """Bins and shares of a row's pixels for the four histograms."""
-    for k in range(4):
-        if k == 0:
-            gradient_row(grey, y, gradient)
-            polar(gradient[0], gradient[1], shares[1], shares[0])
-        elif k == 1:
-            polar(flow[0, y], flow[1, y], shares[3], shares[2])
-            set_still(shares[2], shares[3], min_flow, still)
-        else:
-            gradient_row(flow[k - 2], y, gradient)
-            polar(gradient[0], gradient[1], shares[2 * k + 1], shares[2 * k])
-        split_bins(shares[2 * k + 1], shares[2 * k], bins[k])
+    dx, dy = gradient[0], gradient[1]
+    gradient_row(grey, y, gradient)
+    split_row(dx, dy, bins[0], shares[0], shares[1])
+    split_row(flow[0, y], flow[1, y], bins[1], shares[2], shares[3])
+    set_still(shares[2], shares[3], flow[0, y], flow[1, y], min_flow, still)
+    gradient_row(flow[0], y, gradient)
+    split_row(dx, dy, bins[2], shares[4], shares[5])
+    gradient_row(flow[1], y, gradient)
+    split_row(dx, dy, bins[3], shares[6], shares[7])
 
 
 @_kernel
@@ -252,28 +253,41 @@ def add_line(out, a, sign):  # type: ignore[no-untyped-def]
         out[x] += sign * a[x]
 
 
-@_kernel
-def add_eight(out, columns):  # type: ignore[no-untyped-def]
-    """Add the first eight columns of a flat array of them."""
-    n = _COLUMN
-    for x in range(out.size):
-        first = columns[x] + columns[x + n] + columns[x + 2 * n] + columns[x + 3 * n]
-        second = columns[x + 4 * n] + columns[x + 5 * n] + columns[x + 6 * n] + columns[x + 7 * n]
-        out[x] += first + second
+@intrinsic
+def _sum_columns(typing, columns, first, count, out, place):
+    """Write the sum of `count` columns' histograms from `first` on to `place` of `out`, both flat.
 
+    From loops over arrays the compiler would keep the sum in memory, not in registers.
+    """
+    index = numba.int64
+    signature = numba.void(columns, index, index, out, index)
 
-@_kernel
-def sum_columns(columns, first, count, out):  # type: ignore[no-untyped-def]
-    """Sum of `count` columns' histograms in a flat array of them."""
-    done = 0
-    out[:] = 0
-    while done + 8 <= count:
-        add_eight(out, columns[_COLUMN * (first + done) :])
-        done += 8
-    while done < count:
-        x = _COLUMN * (first + done)
-        add_line(out, columns[x : x + _COLUMN], np.float32(1))
-        done += 1
+    def generate(context, builder, signature, arguments):
+        _, first, count, _, place = arguments
+        source, target = (
+            context.make_array(signature.args[i])(context, builder, arguments[i]).data
+            for i in (0, 3)
+        )
+        kind = ir.VectorType(ir.FloatType(), _BINS)
+        word = ir.IntType(64)
+        parts = range(_COLUMN // _BINS)
+        totals = [cgutils.alloca_once_value(builder, ir.Constant(kind, [0.0] * _BINS)) for _ in parts]
+
+        def vector(data, at, part):
+            at = builder.add(at, word(_BINS * part))
+            return builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
+
+        with cgutils.for_range(builder, count) as loop:
+            at = builder.mul(builder.add(first, loop.index), word(_COLUMN))
+            for part in parts:
+                values = builder.load(vector(source, at, part))
+                values.align = 4
+                builder.store(builder.fadd(builder.load(totals[part]), values), totals[part])
+        for part in parts:
+            builder.store(builder.load(totals[part]), vector(target, place, part)).align = 4
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 @_kernel
@@ -300,7 +314,7 @@ def sweep_level(  # type: ignore[no-untyped-def]
     `shares` and `gone` what those rows have put there, to take it off when they leave.
     """
     side = bins.shape[0]
-    flat = columns.reshape(columns.size)
+    flat, flat_sums = columns.reshape(columns.size), sums.reshape(sums.size)
     columns[:] = 0
     still[:] = 0
     for y in range(grey.shape[0]):
@@ -318,25 +332,12 @@ def sweep_level(  # type: ignore[no-untyped-def]
             for j in range(first[top], first[top + 1]):
                 i = order[j]
                 for cx in range(cells):
-                    left = corners[i, 0] + cx * side
-                    sum_columns(flat, left, side, sums[i, cx * cells + cy])
-                    stills[i, cx * cells + cy] = still[left : left + side].sum()
-
-
-@_kernel
-def raise_bins(values, epsilon, totals):  # type: ignore[no-untyped-def]
-    """Add epsilon to what is not below 0 but for rounding, and add it all to the totals."""
-    for x in range(values.size):
-        values[x] = max(values[x], np.float32(0)) + epsilon
-    for x in range(values.size):
-        totals[x] += values[x]
-
-
-@_kernel
-def add_roots(out, values, scale):  # type: ignore[no-untyped-def]
-    """``out += sqrt(scale * values)``."""
-    for x in range(out.size):
-        out[x] += np.sqrt(scale[x] * values[x])
+                    left, cell = corners[i, 0] + cx * side, cx * cells + cy
+                    _sum_columns(flat, left, side, flat_sums, (i * cells**2 + cell) * _COLUMN)
+                    zero = np.float32(0)
+                    for x in range(left, left + side):
+                        zero += still[np.uint64(x)]
+                    stills[i, cell] = zero
 
 
 @_kernel
@@ -349,15 +350,31 @@ def add_normalised(slots, ages, frames_per_cell, sums, stills, epsilon, out):  #
         t = ages[slots[i]] // frames_per_cell
         if t >= nt:
             continue
-        target = out[slots[i], t]
-        scale[:] = 0
-        for c in range(cells):
-            raise_bins(sums[i, c], epsilon, scale)
-        for k in range(4):
-            total = scale[_BINS * k : _BINS * (k + 1)].sum()
-            if k == 1:
-                total += stills[i].sum() + cells * epsilon
-            scale[_BINS * k : _BINS * (k + 1)] = share * share / total
-        for c in range(cells):
-            add_roots(target[_COLUMN * c : _COLUMN * (c + 1)], sums[i, c], scale)
-            target[_COLUMN * cells + c] += np.sqrt((stills[i, c] + epsilon) * scale[_BINS])
+        add_track(sums[i], stills[i], epsilon, share * share, scale, out[slots[i], t])
+
+
+@_kernel
+def add_track(sums, stills, epsilon, share, scale, out):  # type: ignore[no-untyped-def]
+    """Do so for one track; what is below 0 is so but for rounding."""
+    cells = sums.shape[0]
+    zero = np.float32(0)
+    for x in range(_COLUMN):
+        scale[x] = zero
+    for c in range(cells):
+        for x in range(_COLUMN):
+            scale[x] += max(sums[c, x], zero) + epsilon
+    for k in range(4):
+        total = zero
+        if k == 1:
+            for c in range(cells):
+                total += stills[c] + epsilon
+        for x in range(_BINS):
+            total += scale[np.uint64(_BINS * k + x)]
+        total = share / total
+        for x in range(_BINS):
+            scale[np.uint64(_BINS * k + x)] = total
+    for c in range(cells):
+        for x in range(_COLUMN):
+            at = np.uint64(_COLUMN * c + x)
+            out[at] += np.sqrt(scale[x] * (max(sums[c, x], zero) + epsilon))
+        out[_COLUMN * cells + c] += np.sqrt((stills[c] + epsilon) * scale[_BINS])

@@ -31,7 +31,7 @@ _ONE, _HALF = np.float32(1), np.float32(0.5)
 _REGULARISATION = np.float32(1e-3)
 
 
-class _DistinctArrays(CompilerBase):
+class DistinctArrays(CompilerBase):
     """Compile on the promise that no two array arguments overlap, or nothing is vectorised."""
 
     def define_pipelines(self):
@@ -46,7 +46,7 @@ _kernel = numba.njit(
     error_model="numpy",
     cache=True,
     fastmath={"nsz"},
-    pipeline_class=_DistinctArrays,
+    pipeline_class=DistinctArrays,
 )
 
 
