@@ -16,7 +16,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from flowpipe.trajectories.farneback_loops import (
     NUMBERS,
@@ -26,13 +25,7 @@ from flowpipe.trajectories.farneback_loops import (
     refinement,
 )
 from flowpipe.trajectories.parameters import SCALE_STRIDE, TrajectoryParameters
-from flowpipe.trajectories.pyramid import (
-    Grey,
-    Level,
-    Plane,
-    reduce_image,
-    reducing_band,
-)
+from flowpipe.trajectories.pyramid import Grey, Level, Plane, Reducer
 
 Expansion = list[Plane]
 """Per level (height, width, 5): y and x gradient, then the terms of yy, xx and xy."""
@@ -54,19 +47,13 @@ class FarnebackFlow:
     def __init__(self, levels: list[Level], parameters: TrajectoryParameters) -> None:
         height, width = levels[0].height, levels[0].width
         self.levels = levels
-        self._iterations = parameters.flow_iterations
         poly = parameters.poly_n
         self._expand = expansion(poly)
         self._poly_taps, self._poly_scale = poly_kernel(parameters.poly_n, parameters.poly_sigma)
         radius = parameters.flow_window // 2
         self._refine = refinement(radius)
         self._blur_taps = window_kernel(parameters.flow_window)
-        self._bands = [
-            (reducing_band(height, v.height, v.scale), reducing_band(width, v.width, v.scale))
-            for v in levels
-        ]
-        self._line = np.empty(width, np.float32)
-        self._smooth = [np.empty((v.height, v.width), np.float32) for v in levels]
+        self._reducers = [Reducer(height, width, level) for level in levels]
         self._weights = [(border_weights(v.height), border_weights(v.width)) for v in levels]
         self._expand_rows: list[Any] = [
             (
@@ -85,7 +72,7 @@ class FarnebackFlow:
                         (4, size),
                         size,
                         (TERMS, size),
-                        (2 * radius + 1, TERMS, size),
+                        (parameters.flow_iterations, 2 * radius + 1, TERMS, size),
                         (TERMS, size + 2 * radius),
                     )
                 ),
@@ -96,9 +83,7 @@ class FarnebackFlow:
 
     def new_expansion(self) -> Expansion:
         """Buffers for :meth:`expand`."""
-        return [
-            np.zeros((v.height, padded(v.width), NUMBERS), np.float32) for v in self.levels
-        ]
+        return [np.zeros((v.height, padded(v.width), NUMBERS), np.float32) for v in self.levels]
 
     def new_flow(self) -> list[Plane]:
         """Buffers for :meth:`flow`: per level (2, height, width), x then y, in its pixels."""
@@ -106,12 +91,8 @@ class FarnebackFlow:
 
     def expand(self, grey: Grey, out: Expansion) -> None:
         """Polynomial expansion of a frame at every scale."""
-        for (rows, columns), smooth, scratch, level in zip(
-            self._bands, self._smooth, self._expand_rows, out, strict=True
-        ):
-            reduce_image(
-                grey, rows.first, rows.weights, columns.first, columns.weights, self._line, smooth
-            )
+        for reducer, scratch, level in zip(self._reducers, self._expand_rows, out, strict=True):
+            smooth = reducer.reduce(grey)
             self._expand(smooth, self._poly_taps, self._poly_scale, *scratch, level)
 
     def flow(self, first: Expansion, second: Expansion, out: list[Plane]) -> None:
@@ -125,16 +106,15 @@ class FarnebackFlow:
                     cv2.resize(out[k + 1][channel], (level.width, level.height), dst=raw[channel])
                 raw *= np.float32(SCALE_STRIDE)
             weights_y, weights_x = self._weights[k]
-            for _ in range(self._iterations):
-                self._refine(
-                    first[k],
-                    second[k],
-                    weights_y,
-                    weights_x,
-                    self._blur_taps,
-                    *self._refine_rows[k],
-                    raw,
-                )
+            self._refine(
+                first[k],
+                second[k],
+                weights_y,
+                weights_x,
+                self._blur_taps,
+                *self._refine_rows[k],
+                raw,
+            )
             filter_flow(raw, out[k])
 
 

@@ -35,6 +35,7 @@ class DistinctArrays(CompilerBase):
     """Compile on the promise that no two array arguments overlap, or nothing is vectorised."""
 
     def define_pipelines(self):
+        """Numba's own pipeline, with the promise given."""
         self.state.flags.noalias = True
         return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
 
@@ -103,9 +104,7 @@ def _mix_eight(typing, first, begin, second, below, places, weights, terms, pitc
     `below` floats further. `pitch` is the distance of the four rows of `weights` and of `terms`.
     """
     index = numba.int64
-    signature = numba.void(
-        first, index, second, index, places, weights, terms, index, index
-    )
+    signature = numba.void(first, index, second, index, places, weights, terms, index, index)
 
     def generate(context, builder, signature, arguments):
         kinds = signature.args
@@ -192,7 +191,7 @@ def find_places(flow_x, flow_y, y, height, width, pitch, places, weights, share)
 def mix_row(first, begin, second, pitch, places, weights, terms, size):  # type: ignore[no-untyped-def]
     """Mix a row of the first expansion with the second, see `_mix_eight`."""
     for x in range(0, size, LANES):
-        _mix_eight(first, begin, second, pitch, places, weights, terms, size, x)
+        _mix_eight(first, begin, second, pitch, places, weights, terms, size, x)  # type: ignore[call-arg]
 
 
 @_kernel
@@ -255,45 +254,48 @@ def refinement(radius: int) -> Callable[..., Any]:
     def refine_level(  # type: ignore[no-untyped-def]
         first, second, weights_y, weights_x, taps, places, weights, share, terms, ring, lines, flow
     ):
-        """One iteration of the flow of a level, in place.
+        """All iterations of the flow of a level, in place and in one sweep over the rows.
 
         A row's equations are formed from the old flow `radius` rows before the new flow is
-        written. From `places` to `lines` are scratch rows; `ring` holds the equations of the rows
-        in the window, `lines` those of a row blurred along y, with repeated ends.
+        written; each iteration works as many rows behind the one before, whose rows it finds in
+        the cache. From `places` to `lines` are scratch rows; `ring` holds the equations of the
+        rows in each iteration's window, `lines` those of a row blurred along y, with repeated ends.
         """
         height, width = flow.shape[1:]
-        size = terms.shape[1]
-        window = 2 * radius + 1
+        iterations, window, _, size = ring.shape
         pitch = size * NUMBERS
         offsets = np.empty(window, np.uint64)
         flat_first, flat_second = first.reshape(first.size), second.reshape(second.size)
         flat_weights, flat_terms = weights.reshape(weights.size), terms.reshape(terms.size)
         flat_ring = ring.reshape(ring.size)
-        for y in range(-radius, height):
-            ahead = y + radius
-            if ahead < height:
-                flow_x, flow_y = flow[0, ahead], flow[1, ahead]
-                find_places(flow_x, flow_y, ahead, height, width, pitch, places, weights, share)
-                mix_row(
-                    flat_first, ahead * pitch, flat_second, pitch, places,
-                    flat_weights, flat_terms, size,
-                )  # fmt: skip
-                normal_equations(
-                    terms, share, flow_x, flow_y, weights_x, weights_y[ahead], ring[ahead % window]
+        for step in range(-radius, height + (iterations - 1) * radius):
+            for t in range(iterations):
+                y = step - t * radius
+                ahead = y + radius
+                if 0 <= ahead < height:
+                    flow_x, flow_y = flow[0, ahead], flow[1, ahead]
+                    find_places(flow_x, flow_y, ahead, height, width, pitch, places, weights, share)
+                    mix_row(
+                        flat_first, ahead * pitch, flat_second, pitch, places,
+                        flat_weights, flat_terms, size,
+                    )  # fmt: skip
+                    normal_equations(
+                        terms, share, flow_x, flow_y, weights_x, weights_y[ahead],
+                        ring[t, ahead % window],
+                    )  # fmt: skip
+                if not 0 <= y < height:
+                    continue
+                for k in range(window):
+                    row = min(max(y + k - radius, 0), height - 1) % window
+                    offsets[k] = (t * window + row) * TERMS * size
+                for k in range(TERMS):
+                    line = lines[k]
+                    blur_rows(flat_ring[k * size :], offsets, taps, width, line[radius:])
+                    line[:radius] = line[radius]
+                    line[radius + width : 2 * radius + width] = line[radius + width - 1]
+                solve_row(
+                    lines[0], lines[1], lines[2], lines[3], lines[4], taps, flow[0, y], flow[1, y]
                 )
-            if y < 0:
-                continue
-            for k in range(window):
-                row = min(max(y + k - radius, 0), height - 1) % window
-                offsets[k] = row * TERMS * size
-            for k in range(TERMS):
-                line = lines[k]
-                blur_rows(flat_ring[k * size :], offsets, taps, width, line[radius:])
-                line[:radius] = line[radius]
-                line[radius + width : 2 * radius + width] = line[radius + width - 1]
-            solve_row(
-                lines[0], lines[1], lines[2], lines[3], lines[4], taps, flow[0, y], flow[1, y]
-            )
 
     return refine_level
 
@@ -378,7 +380,7 @@ def expansion(radius: int) -> Callable[..., Any]:
     def weave(terms, pitch, out, begin):  # type: ignore[no-untyped-def]
         """Lay the terms of each pixel of a row side by side."""
         for x in range(0, pitch, LANES):
-            _weave_eight(terms, pitch, x, out, begin + NUMBERS * x)
+            _weave_eight(terms, pitch, x, out, begin + NUMBERS * x)  # type: ignore[call-arg]
 
     @_kernel
     def expand_level(image, taps, scale, moments, sums, terms, out):  # type: ignore[no-untyped-def]
@@ -399,9 +401,7 @@ def expansion(radius: int) -> Callable[..., Any]:
                 moments[k, radius + width :] = moments[k, radius + width - 1]
             three_sums(moments[0], taps, sums[0], sums[1], sums[2])
             two_sums(moments[1], taps, sums[3], sums[4])
-            solve_row(
-                sums[0], sums[1], sums[2], sums[3], sums[4], moments[2], taps, scale, terms
-            )
+            solve_row(sums[0], sums[1], sums[2], sums[3], sums[4], moments[2], taps, scale, terms)
             weave(flat_terms, size, flat, size * NUMBERS * y)
 
     return expand_level
