@@ -177,73 +177,11 @@ def _sum_columns(typing, columns, first, count, out, place):
 
 
 @_kernel
-def sweep_level(  # type: ignore[no-untyped-def]
-    grey,
-    flow,
-    min_flow,
-    cells,
-    order,
-    corners,
-    first,
-    columns,
-    still,
-    bins,
-    shares,
-    gone,
-    gradient,
-    sums,
-    stills,
-):
-    """Histogram of every cell of every region, ``sums[track, cell]`` and ``stills``.
-
-    `columns` and `still` hold the histograms of the last rows, as many as a cell is high; `bins`,
-    `shares` and `gone` what those rows have put there, to take it off when they leave.
-    """
-    side = bins.shape[0]
-    flat, flat_sums = columns.reshape(columns.size), sums.reshape(sums.size)
-    columns[:] = 0
-    still[:] = 0
-    for y in range(grey.shape[0]):
-        k = y % side
-        if y >= side:
-            count_row(columns, bins[k], shares[k], np.float32(-1))
-            add_line(still, gone[k], np.float32(-1))
-        histogram_row(grey, flow, y, min_flow, gradient, bins[k], shares[k], gone[k])
-        count_row(columns, bins[k], shares[k], np.float32(1))
-        add_line(still, gone[k], np.float32(1))
-        for cy in range(cells):
-            top = y + 1 - (cy + 1) * side
-            if top < 0:
-                break
-            for j in range(first[top], first[top + 1]):
-                i = order[j]
-                for cx in range(cells):
-                    left, cell = corners[i, 0] + cx * side, cx * cells + cy
-                    _sum_columns(  # type: ignore[call-arg]
-                        flat, left, side, flat_sums, (i * cells**2 + cell) * COLUMN
-                    )
-                    zero = np.float32(0)
-                    for x in range(left, left + side):
-                        zero += still[np.uint64(x)]
-                    stills[i, cell] = zero
-
-
-@_kernel
-def add_normalised(slots, ages, frames_per_cell, sums, stills, epsilon, out):  # type: ignore[no-untyped-def]
-    """Normalise one frame's histograms (L1, square root) and add them to the tracks' means."""
-    nt = out.shape[1]
-    share = np.float32(1 / frames_per_cell)
-    scale = np.empty(COLUMN, np.float32)
-    for i in range(slots.size):
-        t = ages[slots[i]] // frames_per_cell
-        if t >= nt:
-            continue
-        add_track(sums[i], stills[i], epsilon, share * share, scale, out[slots[i], t])
-
-
-@_kernel
 def add_track(sums, stills, epsilon, share, scale, out):  # type: ignore[no-untyped-def]
-    """Do so for one track; what is below 0 is so but for rounding."""
+    """Normalise one frame's histograms (L1, square root) and add them to a track's mean.
+
+    What is below 0 is so but for rounding.
+    """
     cells = sums.shape[0]
     zero = np.float32(0)
     for x in range(COLUMN):
@@ -266,3 +204,71 @@ def add_track(sums, stills, epsilon, share, scale, out):  # type: ignore[no-unty
             at = np.uint64(COLUMN * c + x)
             out[at] += np.sqrt(scale[x] * (max(sums[c, x], zero) + epsilon))
         out[COLUMN * cells + c] += np.sqrt((stills[c] + epsilon) * scale[BINS])
+
+
+@_kernel
+def sweep_level(  # type: ignore[no-untyped-def]
+    grey,
+    flow,
+    min_flow,
+    cells,
+    order,
+    corners,
+    first,
+    columns,
+    still,
+    bins,
+    shares,
+    gone,
+    gradient,
+    sums,
+    stills,
+    scale,
+    slots,
+    ages,
+    frames_per_cell,
+    epsilon,
+    out,
+):
+    """Add the normalised histograms of every cell of every region to the tracks' descriptors.
+
+    `columns` and `still` hold the histograms of the last rows, as many as a cell is high; `bins`,
+    `shares` and `gone` what those rows have put there, to take it off when they leave. `sums` and
+    `stills` are a ring of the tracks whose region has begun: few, so that it stays in the cache.
+    """
+    side = bins.shape[0]
+    flat, flat_sums = columns.reshape(columns.size), sums.reshape(sums.size)
+    nt, share = out.shape[1], np.float32(1 / frames_per_cell)
+    reach, open_tracks = (cells - 1) * side + 1, 1
+    for y in range(first.size - reach):
+        open_tracks = max(open_tracks, first[y + reach] - first[y])
+    columns[:] = 0
+    still[:] = 0
+    for y in range(grey.shape[0]):
+        k = y % side
+        if y >= side:
+            count_row(columns, bins[k], shares[k], np.float32(-1))
+            add_line(still, gone[k], np.float32(-1))
+        histogram_row(grey, flow, y, min_flow, gradient, bins[k], shares[k], gone[k])
+        count_row(columns, bins[k], shares[k], np.float32(1))
+        add_line(still, gone[k], np.float32(1))
+        for cy in range(cells):
+            top = y + 1 - (cy + 1) * side
+            if top < 0:
+                break
+            for j in range(first[top], first[top + 1]):
+                i, place = order[j], j % open_tracks
+                for cx in range(cells):
+                    left, cell = corners[i, 0] + cx * side, cx * cells + cy
+                    _sum_columns(  # type: ignore[call-arg]
+                        flat, left, side, flat_sums, (place * cells**2 + cell) * COLUMN
+                    )
+                    zero = np.float32(0)
+                    for x in range(left, left + side):
+                        zero += still[np.uint64(x)]
+                    stills[place, cell] = zero
+                t = ages[slots[i]] // frames_per_cell
+                if cy == cells - 1 and t < nt:
+                    add_track(
+                        sums[place], stills[place], epsilon, share * share, scale, out[slots[i], t]
+                    )

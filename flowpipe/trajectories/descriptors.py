@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from flowpipe.trajectories.descriptor_loops import (
     BINS,
     COLUMN,
-    add_normalised,
     place_regions,
     sweep_level,
 )
@@ -50,6 +49,7 @@ class Describer:
         self._shares = np.empty((side, 8, width), np.float32)
         self._gone = np.empty((side, width), np.float32)
         self._gradient = np.empty((2, width), np.float32)
+        self._scale = np.empty(COLUMN, np.float32)
         self._first = np.empty(level.height + 2, np.int64)
         self._grow(256)
 
@@ -101,13 +101,10 @@ class Describer:
             self._gradient,
             self._sums,
             self._stills,
-        )
-        add_normalised(
+            self._scale,
             slots,
             tracks.ages,
             self._frames_per_cell,
-            self._sums,
-            self._stills,
             self._epsilon,
             tracks.descriptors,
         )
