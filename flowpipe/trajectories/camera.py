@@ -134,18 +134,25 @@ def warp_back(previous, grey, homography, out):  # type: ignore[no-untyped-def]
     """
     height, width = grey.shape
     m = homography
+    # places in 1/32 pixel, or -1: apart from the reading, so that they are made as vectors
+    across, down = np.empty(width, np.int32), np.empty(width, np.int32)
+    right, bottom = width - _MARGIN - 1, height - _MARGIN - 1
     for y in range(height):
         for x in range(width):
             depth = m[2, 0] * x + m[2, 1] * y + m[2, 2]
             depth = 1 / depth if depth != 0 else 0.0
             u = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) * depth
             v = (m[1, 0] * x + m[1, 1] * y + m[1, 2]) * depth
-            if _MARGIN < u < width - _MARGIN - 1 and _MARGIN < v < height - _MARGIN - 1:
-                u32, v32 = int(np.rint(32 * u)), int(np.rint(32 * v))
-                left, top = u32 >> 5, v32 >> 5
-                ax, ay = u32 & 31, v32 & 31
-                upper = (32 - ax) * grey[top, left] + ax * grey[top, left + 1]
-                lower = (32 - ax) * grey[top + 1, left] + ax * grey[top + 1, left + 1]
+            inside = (u > _MARGIN) & (u < right) & (v > _MARGIN) & (v < bottom)
+            across[x] = np.int32(np.rint(32 * u if inside else -1.0))
+            down[x] = np.int32(np.rint(32 * v if inside else -1.0))
+        for x in range(width):
+            if across[x] >= 0:
+                left, top = np.uint64(across[x] >> 5), np.uint64(down[x] >> 5)
+                ax, ay = np.int32(across[x] & 31), np.int32(down[x] & 31)
+                one = np.uint64(1)
+                upper = (32 - ax) * grey[top, left] + ax * grey[top, left + one]
+                lower = (32 - ax) * grey[top + one, left] + ax * grey[top + one, left + one]
                 out[y, x] = ((32 - ay) * upper + ay * lower + 512) >> 10
             else:
                 out[y, x] = previous[y, x]

@@ -16,24 +16,21 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
-from flowpipe.trajectories.parameters import SCALE_STRIDE, TrajectoryParameters
-from flowpipe.trajectories.pyramid import (
-    Grey,
-    Level,
-    Plane,
-    reduce_image,
-    reducing_band,
+from flowpipe.trajectories.farneback_loops import (
+    NUMBERS,
+    TERMS,
+    expansion,
+    padded,
+    refinement,
 )
+from flowpipe.trajectories.parameters import SCALE_STRIDE, TrajectoryParameters
+from flowpipe.trajectories.pyramid import Grey, Level, Plane, Reducer
 
 Expansion = list[Plane]
 """Per level (height, width, 5): y and x gradient, then the terms of yy, xx and xy."""
 
 _BORDER = np.array([0.14, 0.14, 0.4472, 0.4472, 0.4472], np.float32)
-_REGULARISATION = np.float32(1e-3)
-_HALF, _QUARTER, _ONE = np.float32(0.5), np.float32(0.25), np.float32(1)
 
 
 class FarnebackFlow:
@@ -50,44 +47,43 @@ class FarnebackFlow:
     def __init__(self, levels: list[Level], parameters: TrajectoryParameters) -> None:
         height, width = levels[0].height, levels[0].width
         self.levels = levels
-        self._iterations = parameters.flow_iterations
-        self._poly = parameters.poly_n
+        poly = parameters.poly_n
+        self._expand = expansion(poly)
         self._poly_taps, self._poly_scale = poly_kernel(parameters.poly_n, parameters.poly_sigma)
-        self._radius = parameters.flow_window // 2
+        radius = parameters.flow_window // 2
+        self._refine = refinement(radius)
         self._blur_taps = window_kernel(parameters.flow_window)
-        self._bands = [
-            (reducing_band(height, v.height, v.scale), reducing_band(width, v.width, v.scale))
-            for v in levels
-        ]
-        radius = self._radius
-        self._line = np.empty(width, np.float32)
-        self._smooth = [np.empty((v.height, v.width), np.float32) for v in levels]
+        self._reducers = [Reducer(height, width, level) for level in levels]
         self._weights = [(border_weights(v.height), border_weights(v.width)) for v in levels]
         self._expand_rows: list[Any] = [
-            tuple(
-                np.empty(shape, np.float32)
-                for shape in ((3, v.width + 2 * self._poly), (6, v.width))
+            (
+                np.zeros((3, v.width + 2 * poly), np.float32),
+                np.zeros((5, v.width), np.float32),
+                np.zeros((TERMS, padded(v.width)), np.float32),
             )
             for v in levels
         ]
         self._refine_rows: list[Any] = [
-            tuple(
-                np.empty(shape, np.float32)
-                for shape in (
-                    (5, v.width),
-                    (2 * radius + 1, 5 * v.width),
-                    (5 * v.width,),
-                    (5 * (v.width + 2 * radius),),
-                    (5 * (v.width + 2 * radius) - 2 * radius,),
-                )
+            (
+                np.zeros(size, np.int32),
+                *(
+                    np.zeros(shape, np.float32)
+                    for shape in (
+                        (4, size),
+                        size,
+                        (TERMS, size),
+                        (parameters.flow_iterations, 2 * radius + 1, TERMS, size),
+                        (TERMS, size + 2 * radius),
+                    )
+                ),
             )
-            for v in levels
+            for size in (padded(v.width) for v in levels)
         ]
         self._raw = [np.empty((2, v.height, v.width), np.float32) for v in levels]
 
     def new_expansion(self) -> Expansion:
         """Buffers for :meth:`expand`."""
-        return [np.empty((v.height, v.width, 5), np.float32) for v in self.levels]
+        return [np.zeros((v.height, padded(v.width), NUMBERS), np.float32) for v in self.levels]
 
     def new_flow(self) -> list[Plane]:
         """Buffers for :meth:`flow`: per level (2, height, width), x then y, in its pixels."""
@@ -95,16 +91,9 @@ class FarnebackFlow:
 
     def expand(self, grey: Grey, out: Expansion) -> None:
         """Polynomial expansion of a frame at every scale."""
-        for (rows, columns), smooth, scratch, level in zip(
-            self._bands, self._smooth, self._expand_rows, out, strict=True
-        ):
-            reduce_image(
-                grey, rows.first, rows.weights, columns.first, columns.weights, self._line, smooth
-            )
-            moments, terms = scratch
-            expand_level(
-                smooth, self._poly, self._poly_taps, self._poly_scale, moments, terms, level
-            )
+        for reducer, scratch, level in zip(self._reducers, self._expand_rows, out, strict=True):
+            smooth = reducer.reduce(grey)
+            self._expand(smooth, self._poly_taps, self._poly_scale, *scratch, level)
 
     def flow(self, first: Expansion, second: Expansion, out: list[Plane]) -> None:
         """Displacement from the first frame to the second at every scale, coarse to fine."""
@@ -117,22 +106,15 @@ class FarnebackFlow:
                     cv2.resize(out[k + 1][channel], (level.width, level.height), dst=raw[channel])
                 raw *= np.float32(SCALE_STRIDE)
             weights_y, weights_x = self._weights[k]
-            terms, ring, columns, lines, smooth = self._refine_rows[k]
-            for _ in range(self._iterations):
-                refine_level(
-                    first[k],
-                    second[k],
-                    weights_y,
-                    weights_x,
-                    self._radius,
-                    self._blur_taps,
-                    terms,
-                    ring,
-                    columns,
-                    lines,
-                    smooth,
-                    raw,
-                )
+            self._refine(
+                first[k],
+                second[k],
+                weights_y,
+                weights_x,
+                self._blur_taps,
+                *self._refine_rows[k],
+                raw,
+            )
             filter_flow(raw, out[k])
 
 
@@ -163,7 +145,7 @@ def poly_kernel(radius: int, sigma: float) -> tuple[Plane, Plane]:
     scale = [inverse[1, 1], inverse[0, 3], inverse[3, 3], inverse[5, 5]]
     half = offsets[radius:]
     taps = weights[radius:] * np.stack([np.ones_like(half), half, half * half])
-    return pad_taps(taps), np.array(scale, np.float32)
+    return taps.astype(np.float32), np.array(scale, np.float32)
 
 
 def window_kernel(window: int) -> Plane:
@@ -171,13 +153,7 @@ def window_kernel(window: int) -> Plane:
     radius = window // 2
     sigma = radius * 0.3
     half = np.exp(-(np.arange(radius + 1) ** 2) / (2 * sigma**2))
-    return pad_taps(half / (half[0] + 2 * half[1:].sum()))
-
-
-def pad_taps(taps: NDArray[np.float64]) -> Plane:
-    """Append zeros until three pairs at a time use up all taps but the middle one."""
-    missing = -(taps.shape[-1] - 1) % 3
-    return np.pad(taps, [(0, 0)] * (taps.ndim - 1) + [(0, missing)]).astype(np.float32)
+    return np.asarray(half / (half[0] + 2 * half[1:].sum()), np.float32)
 
 
 def border_weights(size: int) -> Plane:
@@ -186,230 +162,3 @@ def border_weights(size: int) -> Plane:
     weights[:5] *= _BORDER[:size]
     weights[-5:] *= _BORDER[:size][::-1]
     return weights
-
-
-# no fastmath: sums in the written order, so that rows do not depend on the processor; numpy errors,
-# as a check for division by zero keeps LLVM from vectorising
-_kernel = njit(cache=True, nogil=True, error_model="numpy")
-
-
-# The loops below run over a few arrays at a time on purpose: LLVM vectorises a loop only while it
-# needs no more than a handful of overlap checks.
-
-
-@_kernel
-def add_even(out, a, b, c, d, e, f, taps):  # type: ignore[no-untyped-def]
-    """Add three symmetric pairs of taps."""
-    t0, t1, t2 = taps[0], taps[1], taps[2]
-    for x in range(out.size):
-        out[x] += t0 * (a[x] + b[x]) + t1 * (c[x] + d[x]) + t2 * (e[x] + f[x])
-
-
-@_kernel
-def add_odd(out, a, b, c, d, e, f, taps):  # type: ignore[no-untyped-def]
-    """Add three antisymmetric pairs of taps."""
-    t0, t1, t2 = taps[0], taps[1], taps[2]
-    for x in range(out.size):
-        out[x] += t0 * (a[x] - b[x]) + t1 * (c[x] - d[x]) + t2 * (e[x] - f[x])
-
-
-@_kernel
-def multiply(out, a, factor):  # type: ignore[no-untyped-def]
-    """``out = factor * a``."""
-    for x in range(out.size):
-        out[x] = factor * a[x]
-
-
-@_kernel
-def filter_rows(out, rows, index, radius, taps, even):  # type: ignore[no-untyped-def]
-    """Filter across ``rows[index]`` with even or odd taps."""
-    r = radius
-    multiply(out, rows[index[r]], taps[0])
-    for k in range(1, taps.size, 3):
-        m, n = min(k + 1, r), min(k + 2, r)
-        a, b = rows[index[r + k]], rows[index[r - k]]
-        c, d = rows[index[r + m]], rows[index[r - m]]
-        e, f = rows[index[r + n]], rows[index[r - n]]
-        if even:
-            add_even(out, a, b, c, d, e, f, taps[k:])
-        else:
-            add_odd(out, a, b, c, d, e, f, taps[k:])
-
-
-@_kernel
-def filter_line(out, line, radius, taps, even):  # type: ignore[no-untyped-def]
-    """Filter along a line that is longer than `out` by the radius on both sides."""
-    r, w = radius, out.size
-    multiply(out, line[r : r + w], taps[0])
-    for k in range(1, taps.size, 3):
-        m, n = min(k + 1, r), min(k + 2, r)
-        a, b = line[r + k : r + k + w], line[r - k : r - k + w]
-        c, d = line[r + m : r + m + w], line[r - m : r - m + w]
-        e, f = line[r + n : r + n + w], line[r - n : r - n + w]
-        if even:
-            add_even(out, a, b, c, d, e, f, taps[k:])
-        else:
-            add_odd(out, a, b, c, d, e, f, taps[k:])
-
-
-@_kernel
-def window_rows(index, y, height):  # type: ignore[no-untyped-def]
-    """Rows of a window around y, the first and last repeated beyond the border."""
-    radius = index.size // 2
-    for k in range(index.size):
-        index[k] = min(max(y + k - radius, 0), height - 1)
-
-
-@_kernel
-def expand_level(image, radius, taps, scale, moments, terms, out):  # type: ignore[no-untyped-def]
-    """Polynomial expansion of one smoothed level; `moments` and `terms` are scratch rows."""
-    height, width = image.shape
-    index = np.empty(2 * radius + 1, np.int64)
-    even, odd = True, False
-    for y in range(height):
-        window_rows(index, y, height)
-        filter_rows(moments[0, radius : radius + width], image, index, radius, taps[0], even)
-        filter_rows(moments[1, radius : radius + width], image, index, radius, taps[1], odd)
-        filter_rows(moments[2, radius : radius + width], image, index, radius, taps[2], even)
-        for k in range(3):
-            moments[k, :radius] = moments[k, radius]
-            moments[k, radius + width :] = moments[k, radius + width - 1]
-        filter_line(terms[0], moments[0], radius, taps[0], even)
-        filter_line(terms[1], moments[0], radius, taps[1], odd)
-        filter_line(terms[2], moments[0], radius, taps[2], even)
-        filter_line(terms[3], moments[1], radius, taps[0], even)
-        filter_line(terms[4], moments[1], radius, taps[1], odd)
-        filter_line(terms[5], moments[2], radius, taps[0], even)
-        gradient, constant, square, mixed = scale[0], scale[1], scale[2], scale[3]
-        for x in range(width):
-            out[y, x, 0] = terms[3, x] * gradient
-            out[y, x, 1] = terms[1, x] * gradient
-            out[y, x, 2] = terms[0, x] * constant + terms[5, x] * square
-            out[y, x, 3] = terms[0, x] * constant + terms[2, x] * square
-            out[y, x, 4] = terms[4, x] * mixed
-
-
-@_kernel
-def combine_row(first, second, flow_x, flow_y, y, out):  # type: ignore[no-untyped-def]
-    """Mean of both expansions along row y, the second read where the flow leads (bilinear).
-
-    `first` is row y of its expansion, (width, 5); `second` the whole of the other. Where the flow
-    leads out of the image the first stands alone.
-    """
-    height, width = second.shape[:2]
-    flat = second.reshape(height * width * 5)
-    below, right = np.uint64(5 * width), np.uint64(5)
-    u1, u2, u3, u4 = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
-    for x in range(width):
-        target_x, target_y = np.float32(x) + flow_x[x], np.float32(y) + flow_y[x]
-        left, top = np.int64(np.floor(target_x)), np.int64(np.floor(target_y))
-        if 0 <= left < width - 1 and 0 <= top < height - 1:
-            ax, ay = target_x - np.float32(left), target_y - np.float32(top)
-            bx, by = _ONE - ax, _ONE - ay
-            w00, w01, w10, w11 = bx * by, ax * by, bx * ay, ax * ay
-            # unsigned, so that no index is taken for one that counts from the end
-            p = np.uint64(5 * (top * width + left))
-            q, r = p + right, p + below
-            s = r + right
-            b0 = w00 * flat[p] + w01 * flat[q] + w10 * flat[r] + w11 * flat[s]
-            b1 = w00 * flat[p + u1] + w01 * flat[q + u1] + w10 * flat[r + u1] + w11 * flat[s + u1]
-            b2 = w00 * flat[p + u2] + w01 * flat[q + u2] + w10 * flat[r + u2] + w11 * flat[s + u2]
-            b3 = w00 * flat[p + u3] + w01 * flat[q + u3] + w10 * flat[r + u3] + w11 * flat[s + u3]
-            b4 = w00 * flat[p + u4] + w01 * flat[q + u4] + w10 * flat[r + u4] + w11 * flat[s + u4]
-            out[0, x] = (first[x, 0] - b0) * _HALF
-            out[1, x] = (first[x, 1] - b1) * _HALF
-            out[2, x] = (first[x, 2] + b2) * _HALF
-            out[3, x] = (first[x, 3] + b3) * _HALF
-            out[4, x] = (first[x, 4] + b4) * _QUARTER
-        else:
-            out[0, x] = first[x, 0] * _HALF
-            out[1, x] = first[x, 1] * _HALF
-            out[2, x] = first[x, 2]
-            out[3, x] = first[x, 3]
-            out[4, x] = first[x, 4] * _HALF
-
-
-@_kernel
-def add_product(out, weight_x, weight_y, a, dx, b, dy):  # type: ignore[no-untyped-def]
-    """``out = weight * out + a dx + b dy``, a and b weighted already."""
-    for x in range(out.size):
-        out[x] = weight_x[x] * weight_y * out[x] + a[x] * dx[x] + b[x] * dy[x]
-
-
-@_kernel
-def weigh(out, weight_x, weight_y):  # type: ignore[no-untyped-def]
-    """``out *= weight``."""
-    for x in range(out.size):
-        out[x] *= weight_x[x] * weight_y
-
-
-@_kernel
-def two_products(out, a, b, c, d):  # type: ignore[no-untyped-def]
-    """``out = a b + c d``."""
-    for x in range(out.size):
-        out[x] = a[x] * b[x] + c[x] * d[x]
-
-
-@_kernel
-def normal_equations(terms, flow_x, flow_y, weight_x, weight_y, out):  # type: ignore[no-untyped-def]
-    """Write the five distinct numbers of A'A and A'b of each pixel of a row, one by one."""
-    width = flow_x.size
-    gy, gx, yy, xx, xy = terms[0], terms[1], terms[2], terms[3], terms[4]
-    weigh(yy, weight_x, weight_y)
-    weigh(xx, weight_x, weight_y)
-    weigh(xy, weight_x, weight_y)
-    add_product(gy, weight_x, weight_y, xy, flow_x, yy, flow_y)
-    add_product(gx, weight_x, weight_y, xx, flow_x, xy, flow_y)
-    two_products(out[:width], yy, yy, xy, xy)
-    two_products(out[width : 2 * width], yy, xy, xx, xy)
-    two_products(out[2 * width : 3 * width], xx, xx, xy, xy)
-    two_products(out[3 * width : 4 * width], yy, gy, xy, gx)
-    two_products(out[4 * width :], xy, gy, xx, gx)
-
-
-@_kernel
-def solve_row(out, a, b, c, d, e):  # type: ignore[no-untyped-def]
-    """``out = (a e - b d) / (a c - b b + 1e-3)``."""
-    for x in range(out.size):
-        inverse = _ONE / (a[x] * c[x] - b[x] * b[x] + _REGULARISATION)
-        out[x] = (a[x] * e[x] - b[x] * d[x]) * inverse
-
-
-@_kernel
-def refine_level(  # type: ignore[no-untyped-def]
-    first, second, weights_y, weights_x, radius, taps, terms, ring, columns, lines, smooth, flow
-):
-    """One iteration of the flow of a level, in place.
-
-    A row's equations are formed from the old flow `radius` rows before the new flow is written.
-    From `terms` to `smooth` are scratch rows: five numbers of each pixel, those of the rows in the
-    window, blurred along y, the same with repeated ends, blurred along x.
-    """
-    height, width = flow.shape[1:]
-    size = 2 * radius + 1
-    padded = width + 2 * radius
-    index = np.empty(size, np.int64)
-    for y in range(-radius, height):
-        ahead = y + radius
-        if ahead < height:
-            flow_x, flow_y = flow[0, ahead], flow[1, ahead]
-            combine_row(first[ahead], second, flow_x, flow_y, ahead, terms)
-            equations = ring[ahead % size]
-            normal_equations(terms, flow_x, flow_y, weights_x, weights_y[ahead], equations)
-        if y < 0:
-            continue
-        window_rows(index, y, height)
-        for k in range(size):
-            index[k] %= size
-        filter_rows(columns, ring, index, radius, taps, True)
-        for k in range(5):
-            middle = columns[k * width : (k + 1) * width]
-            lines[k * padded : k * padded + radius] = middle[0]
-            lines[k * padded + radius : k * padded + radius + width] = middle
-            lines[k * padded + radius + width : (k + 1) * padded] = middle[width - 1]
-        filter_line(smooth, lines, radius, taps, True)
-        g11, g12 = smooth[:width], smooth[padded : padded + width]
-        g22, h1 = smooth[2 * padded : 2 * padded + width], smooth[3 * padded : 3 * padded + width]
-        h2 = smooth[4 * padded : 4 * padded + width]
-        solve_row(flow[0, y], g11, g12, g22, h1, h2)
-        solve_row(flow[1, y], g22, g12, g11, h2, h1)

@@ -71,17 +71,13 @@ class TrackList:
 
         Returns the places of the complete ones, oldest first; valid until tracks are added.
         """
-        slots = self.slots
-        self.ages[slots] += 1
-        # the list is in order of birth, so that the complete tracks head it
-        done = int(np.count_nonzero(self.ages[slots] == self.steps.shape[1]))
+        done = finish_tracks(self._order, self._live, self.ages, self.steps.shape[1])
         self._live -= done
-        self._order[: self._live + done] = np.roll(slots, -done)
         return self._order[self._live : self._live + done]
 
     def heads(self) -> Plane:
         """(n, 2): where the live tracks are now."""
-        return self.points[self.slots, self.ages[self.slots]]
+        return np.asarray(last_points(self.slots, self.points, self.ages))
 
     def _grow(self, capacity: int) -> None:
         more = capacity - len(self.ages)
@@ -117,6 +113,33 @@ def advance_points(order, live, points, steps, ages, flow, step_flow):  # type: 
         kept += 1
     order[kept:live] = dropped[: live - kept]
     return kept
+
+
+@njit(cache=True, nogil=True)
+def finish_tracks(order, live, ages, length):  # type: ignore[no-untyped-def]
+    """Count a step of the live tracks and put the complete ones behind the others.
+
+    `order` is that of birth, so that the complete tracks head it. Returns how many they are.
+    """
+    done = 0
+    for i in range(live):
+        ages[order[i]] += 1
+        done += ages[order[i]] == length
+    complete = order[:done].copy()
+    for i in range(live - done):
+        order[i] = order[i + done]
+    order[live - done : live] = complete
+    return done
+
+
+@njit(cache=True, nogil=True)
+def last_points(slots, points, ages):  # type: ignore[no-untyped-def]
+    """(n, 2): where the tracks in some places are."""
+    out = np.empty((slots.size, 2), np.float32)
+    for i in range(slots.size):
+        slot = slots[i]
+        out[i, 0], out[i, 1] = points[slot, ages[slot], 0], points[slot, ages[slot], 1]
+    return out
 
 
 @njit(cache=True, nogil=True)

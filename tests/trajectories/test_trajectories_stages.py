@@ -39,7 +39,9 @@ def test_expansion(stage, levels):
         expansion = solver.new_expansion()
         solver.expand(stage[grey], expansion)
         for k, level in enumerate(expansion):
-            np.testing.assert_allclose(level, stage[f"{golden}_{k}"], rtol=0, atol=5e-5)
+            golden_level = stage[f"{golden}_{k}"]
+            height, width = golden_level.shape[:2]
+            np.testing.assert_allclose(level[:height, :width, :5], golden_level, rtol=0, atol=5e-5)
 
 
 def test_flow(stage, levels):

@@ -1,0 +1,407 @@
+"""The loops of Farneback's flow, compiled by Numba: vector code, few passes over memory.
+
+A row is rounded up to whole vectors of `LANES` pixels; loops run into that padding in place of a
+remainder. The expansion keeps the five numbers of a pixel together, so that each of the four
+pixels around a place is one vector, and mixing them one operation for all five numbers; eight
+mixed pixels are then turned into five vectors of eight.
+
+No fused or reordered sums: every number is added up in the written order, three pairs of taps at a
+time, so that the flow does not depend on the processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.extending import intrinsic
+
+LANES = 8
+"""Pixels a row is rounded up to; a vector of AVX2."""
+NUMBERS = 8
+"""Floats of a pixel in an expansion: five, and three unused."""
+TERMS = 5
+
+_ONE, _HALF = np.float32(1), np.float32(0.5)
+_REGULARISATION = np.float32(1e-3)
+
+
+class DistinctArrays(CompilerBase):
+    """Compile on the promise that no two array arguments overlap, or nothing is vectorised."""
+
+    def define_pipelines(self):
+        """Numba's own pipeline, with the promise given."""
+        self.state.flags.noalias = True
+        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+
+
+# of fastmath only that the sign of a zero does not matter: that changes no sum. numpy's errors, as
+# a check for division by zero keeps LLVM from vectorising
+_kernel = numba.njit(
+    nogil=True,
+    error_model="numpy",
+    cache=True,
+    fastmath={"nsz"},
+    pipeline_class=DistinctArrays,
+)
+
+
+def padded(size: int) -> int:
+    """Round up to whole vectors."""
+    return -(-size // LANES) * LANES
+
+
+def _transposed(builder, rows):
+    """Transpose eight vectors of eight."""
+    lane = ir.IntType(32)
+
+    def merge(stride, first, second):
+        """Pairs of vectors `stride` apart, shuffled in two ways."""
+        out = [None] * 8
+        for low in range(8):
+            if not low & stride:
+                high = low | stride
+                for place, order in ((low, first), (high, second)):
+                    lanes = ir.Constant(ir.VectorType(lane, 8), order)
+                    out[place] = builder.shuffle_vector(rows[low], rows[high], lanes)
+        return out
+
+    rows = merge(4, [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])
+    rows = merge(2, [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15])
+    return merge(1, [0, 8, 2, 10, 4, 12, 6, 14], [1, 9, 3, 11, 5, 13, 7, 15])
+
+
+def _memory(context, builder, kind, value):
+    """Loads and stores of single elements and of vectors of eight in a flat array."""
+    data = context.make_array(kind)(context, builder, value).data
+    vector = ir.VectorType(ir.FloatType(), 8).as_pointer()
+
+    def load(place, whole=True):
+        address = builder.gep(data, [place])
+        if not whole:
+            return builder.load(address)
+        taps = builder.load(builder.bitcast(address, vector))
+        taps.align = 4
+        return taps
+
+    def store(place, taps):
+        builder.store(taps, builder.bitcast(builder.gep(data, [place]), vector)).align = 4
+
+    return load, store
+
+
+@intrinsic
+def _mix_eight(typing, first, begin, second, below, places, weights, terms, pitch, x):
+    """Mix pixels x to x + 7 of a row of the first expansion with four pixels each of the second.
+
+    ``first - mix`` of the gradient and ``first + mix`` of the other terms go to `terms`, all arrays
+    flat. `first` is read from `begin`; the second at `places` and one pixel to the right, and
+    `below` floats further. `pitch` is the distance of the four rows of `weights` and of `terms`.
+    """
+    index = numba.int64
+    signature = numba.void(first, index, second, index, places, weights, terms, index, index)
+
+    def generate(context, builder, signature, arguments):
+        kinds = signature.args
+        _, begin, _, below, _, _, _, pitch, x = arguments
+        (one, _), (two, _), (place, _), (weight, _), (_, put) = (
+            _memory(context, builder, kinds[i], arguments[i]) for i in (0, 2, 4, 5, 6)
+        )
+        word, lane = ir.IntType(64), ir.IntType(32)
+        kind = ir.VectorType(ir.FloatType(), 8)
+        sign = ir.Constant(kind, [-1.0] * 2 + [1.0] * 6)
+        nothing = ir.Constant(ir.VectorType(ir.FloatType(), 1), ir.Undefined)
+        everywhere = ir.Constant(ir.VectorType(lane, 8), [0] * 8)
+        pixels = []
+        for i in range(8):
+            at = builder.add(x, word(i))
+            corner = builder.sext(place(at, whole=False), word)
+            total = None
+            for k, offset in enumerate(
+                (word(0), word(NUMBERS), below, builder.add(below, word(NUMBERS)))
+            ):
+                share = weight(builder.add(at, builder.mul(pitch, word(k))), whole=False)
+                share = builder.insert_element(nothing, share, lane(0))
+                share = builder.shuffle_vector(share, share, everywhere)
+                product = builder.fmul(share, two(builder.add(corner, offset)))
+                total = product if total is None else builder.fadd(total, product)
+            own = one(builder.add(begin, builder.mul(at, word(NUMBERS))))
+            pixels.append(builder.fadd(own, builder.fmul(total, sign)))
+        for k, values in enumerate(_transposed(builder, pixels)[:TERMS]):
+            put(builder.add(x, builder.mul(pitch, word(k))), values)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _weave_eight(typing, terms, pitch, x, out, begin):
+    """Write the five rows of `terms` at pixels x to x + 7 as eight pixels from `begin` of `out`."""
+    index = numba.int64
+    signature = numba.void(terms, index, index, out, index)
+
+    def generate(context, builder, signature, arguments):
+        _, pitch, x, _, begin = arguments
+        (get, _), (_, put) = (
+            _memory(context, builder, signature.args[i], arguments[i]) for i in (0, 3)
+        )
+        word = ir.IntType(64)
+        rows = [get(builder.add(x, builder.mul(pitch, word(k)))) for k in range(TERMS)]
+        rows += [ir.Constant(ir.VectorType(ir.FloatType(), 8), [0.0] * 8)] * (8 - TERMS)
+        for i, values in enumerate(_transposed(builder, rows)):
+            put(builder.add(begin, word(NUMBERS * i)), values)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@_kernel
+def find_places(flow_x, flow_y, y, height, width, pitch, places, weights, share):  # type: ignore[no-untyped-def]
+    """Pixel up and left of where the flow leads from row y, and the bilinear weights there.
+
+    Where that is out of the image the weights are 0. `share` is what the first expansion then
+    counts for: 1 there and a half inside.
+    """
+    right, bottom = np.float32(width - 1), np.float32(height - 1)
+    zero, row = np.float32(0), np.float32(y)
+    line = np.int32(pitch)
+    w00, w01, w10, w11 = weights[0], weights[1], weights[2], weights[3]
+    for x in range(width):
+        across, down = np.float32(np.int32(x)) + flow_x[x], row + flow_y[x]
+        left, top = np.floor(across), np.floor(down)
+        # written so that a NaN is outside
+        inside = (left >= zero) & (left < right) & (top >= zero) & (top < bottom)
+        ax, ay = across - left, down - top
+        bx, by = _ONE - ax, _ONE - ay
+        w00[x] = bx * by if inside else zero
+        w01[x] = ax * by if inside else zero
+        w10[x] = bx * ay if inside else zero
+        w11[x] = ax * ay if inside else zero
+        share[x] = _HALF if inside else _ONE
+        left, top = left if inside else zero, top if inside else zero
+        places[x] = np.int32(np.int32(np.int32(top) * line) + np.int32(np.int32(left) * NUMBERS))
+
+
+@_kernel
+def mix_row(first, begin, second, pitch, places, weights, terms, size):  # type: ignore[no-untyped-def]
+    """Mix a row of the first expansion with the second, see `_mix_eight`."""
+    for x in range(0, size, LANES):
+        _mix_eight(first, begin, second, pitch, places, weights, terms, size, x)  # type: ignore[call-arg]
+
+
+@_kernel
+def normal_equations(terms, share, flow_x, flow_y, weight_x, weight_y, out):  # type: ignore[no-untyped-def]
+    """Write the five distinct numbers of A'A and A'b of each pixel of a row, one by one."""
+    g0, g1, t0, t1, t2 = terms[0], terms[1], terms[2], terms[3], terms[4]
+    m0, m1, m2, m3, m4 = out[0], out[1], out[2], out[3], out[4]
+    for x in range(flow_x.size):
+        weight = weight_x[x] * weight_y
+        yy, xx = weight * (t0[x] * share[x]), weight * (t1[x] * share[x])
+        xy = weight * (t2[x] * (share[x] * _HALF))
+        gy = weight * (g0[x] * _HALF) + xy * flow_x[x] + yy * flow_y[x]
+        gx = weight * (g1[x] * _HALF) + xx * flow_x[x] + xy * flow_y[x]
+        m0[x] = yy * yy + xy * xy
+        m1[x] = yy * xy + xx * xy
+        m2[x] = xx * xx + xy * xy
+        m3[x] = yy * gy + xy * gx
+        m4[x] = xy * gy + xx * gx
+
+
+@cache
+def refinement(radius: int) -> Callable[..., Any]:
+    """Compile the iteration of the flow for a window of that radius."""
+
+    @_kernel
+    def blur_rows(ring, offsets, taps, size, out):  # type: ignore[no-untyped-def]
+        """Blur across the rows of the ring that begin at `offsets`."""
+        for x in range(size):
+            total = taps[0] * ring[offsets[radius] + np.uint64(x)]
+            for k in range(1, radius + 1, 3):
+                part = np.float32(0)
+                for j in range(k, min(k + 3, radius + 1)):
+                    after = ring[offsets[radius + j] + np.uint64(x)]
+                    part += taps[j] * (after + ring[offsets[radius - j] + np.uint64(x)])
+                total += part
+            out[x] = total
+
+    @_kernel
+    def blur(line, taps, x):  # type: ignore[no-untyped-def]
+        """Blur along a line, whose pixel x is at x + radius."""
+        total = taps[0] * line[x + radius]
+        for k in range(1, radius + 1, 3):
+            part = np.float32(0)
+            for j in range(k, min(k + 3, radius + 1)):
+                part += taps[j] * (line[x + radius + j] + line[x + radius - j])
+            total += part
+        return total
+
+    @_kernel
+    def solve_row(a, b, c, d, e, taps, flow_x, flow_y):  # type: ignore[no-untyped-def]
+        """Blur the equations along x and solve them."""
+        for x in range(flow_x.size):
+            g11, g12, g22 = blur(a, taps, x), blur(b, taps, x), blur(c, taps, x)
+            h1, h2 = blur(d, taps, x), blur(e, taps, x)
+            inverse = _ONE / (g11 * g22 - g12 * g12 + _REGULARISATION)
+            flow_x[x] = (g11 * h2 - g12 * h1) * inverse
+            flow_y[x] = (g22 * h1 - g12 * h2) * inverse
+
+    @_kernel
+    def refine_level(  # type: ignore[no-untyped-def]
+        first, second, weights_y, weights_x, taps, places, weights, share, terms, ring, lines, flow
+    ):
+        """All iterations of the flow of a level, in place and in one sweep over the rows.
+
+        A row's equations are formed from the old flow `radius` rows before the new flow is
+        written; each iteration works as many rows behind the one before, whose rows it finds in
+        the cache. From `places` to `lines` are scratch rows; `ring` holds the equations of the
+        rows in each iteration's window, `lines` those of a row blurred along y, with repeated ends.
+        """
+        height, width = flow.shape[1:]
+        iterations, window, _, size = ring.shape
+        pitch = size * NUMBERS
+        offsets = np.empty(window, np.uint64)
+        flat_first, flat_second = first.reshape(first.size), second.reshape(second.size)
+        flat_weights, flat_terms = weights.reshape(weights.size), terms.reshape(terms.size)
+        flat_ring = ring.reshape(ring.size)
+        for step in range(-radius, height + (iterations - 1) * radius):
+            for t in range(iterations):
+                y = step - t * radius
+                ahead = y + radius
+                if 0 <= ahead < height:
+                    flow_x, flow_y = flow[0, ahead], flow[1, ahead]
+                    find_places(flow_x, flow_y, ahead, height, width, pitch, places, weights, share)
+                    mix_row(
+                        flat_first, ahead * pitch, flat_second, pitch, places,
+                        flat_weights, flat_terms, size,
+                    )  # fmt: skip
+                    normal_equations(
+                        terms, share, flow_x, flow_y, weights_x, weights_y[ahead],
+                        ring[t, ahead % window],
+                    )  # fmt: skip
+                if not 0 <= y < height:
+                    continue
+                for k in range(window):
+                    row = min(max(y + k - radius, 0), height - 1) % window
+                    offsets[k] = (t * window + row) * TERMS * size
+                for k in range(TERMS):
+                    line = lines[k]
+                    blur_rows(flat_ring[k * size :], offsets, taps, width, line[radius:])
+                    line[:radius] = line[radius]
+                    line[radius + width : 2 * radius + width] = line[radius + width - 1]
+                solve_row(
+                    lines[0], lines[1], lines[2], lines[3], lines[4], taps, flow[0, y], flow[1, y]
+                )
+
+    return refine_level
+
+
+@cache
+def expansion(radius: int) -> Callable[..., Any]:
+    """Compile the polynomial expansion for a neighbourhood of that radius."""
+
+    @_kernel
+    def moment_rows(image, rows, taps, width, one, y1, y2):  # type: ignore[no-untyped-def]
+        """Sums across rows of the image, weighted with 1, the offset and its square."""
+        for x in range(width):
+            middle = image[rows[radius], x]
+            even, odd, square = taps[0, 0] * middle, taps[1, 0] * middle, taps[2, 0] * middle
+            for k in range(1, radius + 1, 3):
+                e, o, s = np.float32(0), np.float32(0), np.float32(0)
+                for j in range(k, min(k + 3, radius + 1)):
+                    after, before = image[rows[radius + j], x], image[rows[radius - j], x]
+                    both, change = after + before, after - before
+                    e += taps[0, j] * both
+                    o += taps[1, j] * change
+                    s += taps[2, j] * both
+                even += e
+                odd += o
+                square += s
+            one[x], y1[x], y2[x] = even, odd, square
+
+    @_kernel
+    def three_sums(line, taps, one, x1, x2):  # type: ignore[no-untyped-def]
+        """Sums along a line, weighted with 1, the offset and its square."""
+        for x in range(one.size):
+            middle = line[x + radius]
+            even, odd, square = taps[0, 0] * middle, taps[1, 0] * middle, taps[2, 0] * middle
+            for k in range(1, radius + 1, 3):
+                e, o, s = np.float32(0), np.float32(0), np.float32(0)
+                for j in range(k, min(k + 3, radius + 1)):
+                    after, before = line[x + radius + j], line[x + radius - j]
+                    both, change = after + before, after - before
+                    e += taps[0, j] * both
+                    o += taps[1, j] * change
+                    s += taps[2, j] * both
+                even += e
+                odd += o
+                square += s
+            one[x], x1[x], x2[x] = even, odd, square
+
+    @_kernel
+    def two_sums(line, taps, one, x1):  # type: ignore[no-untyped-def]
+        """Sums along a line, weighted with 1 and the offset."""
+        for x in range(one.size):
+            middle = line[x + radius]
+            even, odd = taps[0, 0] * middle, taps[1, 0] * middle
+            for k in range(1, radius + 1, 3):
+                e, o = np.float32(0), np.float32(0)
+                for j in range(k, min(k + 3, radius + 1)):
+                    after, before = line[x + radius + j], line[x + radius - j]
+                    e += taps[0, j] * (after + before)
+                    o += taps[1, j] * (after - before)
+                even += e
+                odd += o
+            one[x], x1[x] = even, odd
+
+    @_kernel
+    def solve_row(one, x1, x2, y1, y1x1, line, taps, scale, terms):  # type: ignore[no-untyped-def]
+        """Gradient and second-order terms from the sums; those of y squared are made here."""
+        gradient, constant, square, mixed = scale[0], scale[1], scale[2], scale[3]
+        out0, out1, out2, out3, out4 = terms[0], terms[1], terms[2], terms[3], terms[4]
+        for x in range(one.size):
+            y2 = taps[0, 0] * line[x + radius]
+            for k in range(1, radius + 1, 3):
+                e = np.float32(0)
+                for j in range(k, min(k + 3, radius + 1)):
+                    e += taps[0, j] * (line[x + radius + j] + line[x + radius - j])
+                y2 += e
+            out0[x] = y1[x] * gradient
+            out1[x] = x1[x] * gradient
+            out2[x] = one[x] * constant + y2 * square
+            out3[x] = one[x] * constant + x2[x] * square
+            out4[x] = y1x1[x] * mixed
+
+    @_kernel
+    def weave(terms, pitch, out, begin):  # type: ignore[no-untyped-def]
+        """Lay the terms of each pixel of a row side by side."""
+        for x in range(0, pitch, LANES):
+            _weave_eight(terms, pitch, x, out, begin + NUMBERS * x)  # type: ignore[call-arg]
+
+    @_kernel
+    def expand_level(image, taps, scale, moments, sums, terms, out):  # type: ignore[no-untyped-def]
+        """Polynomial expansion of one smoothed level; from `moments` to `terms` scratch rows."""
+        height, width = image.shape
+        size = terms.shape[1]
+        rows = np.empty(2 * radius + 1, np.uint64)
+        flat_terms, flat = terms.reshape(terms.size), out.reshape(out.size)
+        for y in range(height):
+            for k in range(2 * radius + 1):
+                rows[k] = min(max(y + k - radius, 0), height - 1)
+            moment_rows(
+                image, rows, taps, width,
+                moments[0, radius:], moments[1, radius:], moments[2, radius:],
+            )  # fmt: skip
+            for k in range(3):
+                moments[k, :radius] = moments[k, radius]
+                moments[k, radius + width :] = moments[k, radius + width - 1]
+            three_sums(moments[0], taps, sums[0], sums[1], sums[2])
+            two_sums(moments[1], taps, sums[3], sums[4])
+            solve_row(sums[0], sums[1], sums[2], sums[3], sums[4], moments[2], taps, scale, terms)
+            weave(flat_terms, size, flat, size * NUMBERS * y)
+
+    return expand_level
