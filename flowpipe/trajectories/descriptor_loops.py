@@ -22,8 +22,8 @@ _ATAN = np.array(
 )
 """Odd polynomial of ``cv2.fastAtan2``, whose error (0.01 degree) the programs share."""
 
-# With reassociation or contraction allowed, code that Numba has just compiled rounds differently from
-# the same code out of its cache, and the first run on a machine gives other bytes than the next.
+# With reassociation or contraction allowed, code that Numba has just compiled rounds differently
+# from the same code out of its cache: the first run on a machine gave other bytes than the next.
 _kernel = numba.njit(
     cache=True,
     nogil=True,
