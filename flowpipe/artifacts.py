@@ -84,12 +84,6 @@ def read_json(path: Path, data: bytes | None = None) -> Json:
     return value
 
 
-def short_hash(description: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits that name a stage's parameters."""
-    canonical = json.dumps(description, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(canonical.encode(), digest_size=4).hexdigest()
-
-
 def temporary_file(root: Path) -> Path:
     """Make an empty file of its own in ``root/.tmp``."""
     return _make_temporary(root, folder=False)

@@ -109,7 +109,3 @@ class Dataset:
         present = {clip.name for clip in self.clips}
         named = {name for split in self.splits for name in (*split.train, *split.test)}
         return tuple(sorted(named.union(self.absent) - present))
-
-    def class_index(self, label: str) -> int:
-        """Position of a class name among :attr:`classes`."""
-        return self.classes.index(label)

@@ -151,7 +151,7 @@ def verify(source: Path, *, repair: bool, jobs: int) -> Summary:
     if not clips:
         raise ParameterError(f"{str(source)!r} holds no flow")
     out = source if source.is_dir() else source.parent
-    return _run(_Verify(repair), clips, out=out, records=None, jobs=jobs, unit="fields")
+    return _run(_Verify(repair), clips, out=out, records=None, jobs=jobs, unit="clips")
 
 
 def view(source: Path, out: Path, *, names: Sequence[str], video: bool, jobs: int) -> Summary:
@@ -171,6 +171,7 @@ def view(source: Path, out: Path, *, names: Sequence[str], video: bool, jobs: in
 def demo(out: Path, *, jobs: int) -> int:
     """Make the synthetic set and run every stage on it; return the exit status."""
     videos, flow, pictures = out / "videos", out / "flow", out / "flow-view"
+    trajectories = out / "trajectories"
     _say(f"making the synthetic set in {videos}")
     dataset = write_synthetic(videos)
     stage = FlowStage(backend=solvers.choose("auto", "tvl1"), size=None)
@@ -178,14 +179,17 @@ def demo(out: Path, *, jobs: int) -> int:
     checked = verify(flow, repair=False, jobs=jobs)
     shown = [next(c.name for c in dataset.clips if c.label == label) for label in dataset.classes]
     drawn = view(flow, pictures, names=shown, video=True, jobs=jobs)
+    tracked = extract_trajectories([str(videos)], trajectories, TrajectoryStage(), jobs=jobs)
     lines = [
         f"{len(dataset.clips)} videos of {len(dataset.classes)} classes: {videos}",
         f"their TV-L1 flow, a zip a clip: {flow}",
         f"flow as colour, one clip a class (png, mp4): {pictures}",
+        f"their improved dense trajectories, a table a clip: {trajectories}",
     ]
     for line in lines:
         _say(line)
-    return max(extracted.exit_status, checked.exit_status, drawn.exit_status)
+    runs_done = (extracted, checked, drawn, tracked)
+    return max(summary.exit_status for summary in runs_done)
 
 
 class DamagedError(FlowpipeError):
@@ -236,6 +240,7 @@ class _Verify:
 
     def __call__(self, clip: StoredClip, advance: Advance) -> Done:
         fault = store.verify(clip)
+        advance(1)
         if fault is None:
             return Done()
         if self.repair:

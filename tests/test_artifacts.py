@@ -20,7 +20,6 @@ from flowpipe.artifacts import (
     read_json,
     remove_stale,
     sha256,
-    short_hash,
     take_away,
     temporary_file,
     temporary_folder,
@@ -236,12 +235,6 @@ def test_what_is_no_json_object_is_refused_by_name(tmp_path, data):
     (tmp_path / "x.json").write_bytes(data)
     with pytest.raises(FormatError, match=r"x\.json"):
         read_json(tmp_path / "x.json")
-
-
-def test_short_hash_goes_by_the_values_not_their_order():
-    assert short_hash({"a": 1, "b": 2}) == short_hash({"b": 2, "a": 1})
-    assert short_hash({"a": 1}) != short_hash({"a": 2})
-    assert len(short_hash({})) == 8
 
 
 DESCRIPTION = {
