@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowpipe import pipelines
 from flowpipe.clips import Clip
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.parameters import Dis
 from flowpipe.footage import NameTakenError
+from flowpipe.pipelines.trajectories import extract_trajectories
 from flowpipe.trajectories.boxes import box_mask, read_boxes
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
@@ -149,11 +149,11 @@ def test_tvl1_flow_gives_the_tracks_of_the_motion(clip, tmp_path):
 def test_the_command_writes_stage_json_and_refuses_other_parameters(clip, tmp_path):
     out = tmp_path / "out"
     folder = [str(clip.path.parent)]
-    assert pipelines.extract_trajectories(folder, out, STAGE, jobs=0).done == 1
+    assert extract_trajectories(folder, out, STAGE, jobs=0).done == 1
     described = json.loads((out / "stage.json").read_text())
     assert described["parameters"]["kind"] == "dt"
     with pytest.raises(Exception, match=r"parameters\.track_length: 15 there, 10 asked for"):
-        pipelines.extract_trajectories(
+        extract_trajectories(
             folder,
             out,
             TrajectoryStage(TrajectoryParameters("dt", track_length=10, scale_num=1)),
@@ -165,9 +165,7 @@ def test_results_do_not_depend_on_jobs(clip, tmp_path):
     second = clip.path.with_name("second.avi")
     media.write(second, media.moving(18, HEIGHT, WIDTH))
     for jobs in (0, 2):
-        pipelines.extract_trajectories(
-            [str(clip.path.parent)], tmp_path / str(jobs), STAGE, jobs=jobs
-        )
+        extract_trajectories([str(clip.path.parent)], tmp_path / str(jobs), STAGE, jobs=jobs)
     for name in ("moving.h5", "second.h5"):
         # The source's path is given from the output folder, and both are siblings.
         assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()

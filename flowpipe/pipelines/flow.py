@@ -1,4 +1,4 @@
-"""The recipes as flat scripts: from paths to paths, one stage after the other."""
+"""Flow: extracted, converted, drawn."""
 
 from __future__ import annotations
 
@@ -7,21 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.text import Text
-
-from flowpipe import artifacts, discovery, runs
-from flowpipe.datasets.synthetic import write_synthetic
-from flowpipe.errors import FlowpipeError, FormatError, ParameterError
-from flowpipe.execution import Advance, C, Done, Work
+from flowpipe import artifacts, discovery
+from flowpipe.errors import FormatError, ParameterError
+from flowpipe.execution import Advance, Done
 from flowpipe.flow import solvers, store
 from flowpipe.flow.batching import Gathered
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.store import FloatType, LayoutName, StoredClip
+from flowpipe.pipelines.steps import run_stage, say
 from flowpipe.runs import Shard, Summary
-from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
-
-_CONSOLE = Console(stderr=True, highlight=False)
 
 
 def extract_flow(
@@ -60,15 +54,17 @@ def extract_flow(
     clips = discovery.discover(inputs)
     records = store.layout(stage.layout).bookkeeping(out)
     artifacts.open_stage(records / "stage.json", stage.description(), out)
-    _say(f"{len(clips)} clips, {stage.parameters.method} with {stage.backend}, into {out}")
+    say(f"{len(clips)} clips, {stage.parameters.method} with {stage.backend}, into {out}")
     batch = solvers.batch_size(stage.backend)
     if batch == 1:
         work = ExtractFlow(stage, out, overwrite)
-        return _run(work, clips, out=out, records=records, jobs=jobs, shard=shard, unit="pairs")
+        return run_stage(
+            work, clips, out=out, records=records, jobs=jobs, shard=shard, unit="pairs"
+        )
     jobs = max(jobs, 1)
     create = partial(solvers.create, stage.parameters, stage.backend)
     with Gathered(create, batch, clips=min(jobs, len(clips))) as engine:
-        return _run(
+        return run_stage(
             ExtractFlow(stage, out, overwrite, engine),
             clips,
             out=out,
@@ -78,40 +74,6 @@ def extract_flow(
             unit="pairs",
             in_threads=True,
         )
-
-
-def extract_trajectories(
-    inputs: Sequence[str],
-    out: Path,
-    stage: TrajectoryStage,
-    *,
-    text: bool = False,
-    film: bool = False,
-    jobs: int,
-    shard: Shard | None = None,
-    overwrite: bool = False,
-) -> Summary:
-    """Extract the trajectories of videos into a folder.
-
-    Parameters
-    ----------
-    inputs, out, jobs, shard, overwrite
-        As for :func:`extract_flow`.
-    stage
-        What is computed.
-    text, film
-        Also write the released programs' text, and a video of the tracks.
-
-    Raises
-    ------
-    StageMismatchError, ParameterError, FormatError
-        As :func:`extract_flow` does.
-    """
-    clips = discovery.discover(inputs)
-    artifacts.open_stage(out / "stage.json", stage.description(), out)
-    _say(f"{len(clips)} clips, {stage.parameters.kind} trajectories, into {out}")
-    work = ExtractTrajectories(stage, out, text=text, film=film, overwrite=overwrite)
-    return _run(work, clips, out=out, records=out, jobs=jobs, shard=shard, unit="frames")
 
 
 def export_flow(
@@ -140,18 +102,9 @@ def export_flow(
     }
     records = store.layout(layout).bookkeeping(out)
     artifacts.open_stage(records / "stage.json", description, out)
-    _say(f"{len(clips)} clips, as {layout}, into {out}")
+    say(f"{len(clips)} clips, as {layout}, into {out}")
     work = _Convert(out, layout, bound, dtype, quality, overwrite)
-    return _run(work, clips, out=out, records=records, jobs=jobs, unit="fields")
-
-
-def verify(source: Path, *, repair: bool, jobs: int) -> Summary:
-    """Check every clip of a folder of flow; see :func:`flowpipe.flow.store.verify`."""
-    clips = list(store.stored_clips(source))
-    if not clips:
-        raise ParameterError(f"{str(source)!r} holds no flow")
-    out = source if source.is_dir() else source.parent
-    return _run(_Verify(repair), clips, out=out, records=None, jobs=jobs, unit="clips")
+    return run_stage(work, clips, out=out, records=records, jobs=jobs, unit="fields")
 
 
 def view(source: Path, out: Path, *, names: Sequence[str], video: bool, jobs: int) -> Summary:
@@ -164,38 +117,8 @@ def view(source: Path, out: Path, *, names: Sequence[str], video: bool, jobs: in
     if not chosen:
         raise ParameterError(f"{str(source)!r} holds no flow")
     out.mkdir(parents=True, exist_ok=True)
-    _say(f"{len(chosen)} clips, drawn into {out}")
-    return _run(_Draw(out, video), chosen, out=out, records=None, jobs=jobs, unit="clips")
-
-
-def demo(out: Path, *, jobs: int) -> int:
-    """Make the synthetic set and run every stage on it; return the exit status."""
-    videos, flow, pictures = out / "videos", out / "flow", out / "flow-view"
-    trajectories = out / "trajectories"
-    _say(f"making the synthetic set in {videos}")
-    dataset = write_synthetic(videos)
-    stage = FlowStage(backend=solvers.choose("auto", "tvl1"), size=None)
-    extracted = extract_flow([str(videos)], flow, stage, jobs=jobs)
-    checked = verify(flow, repair=False, jobs=jobs)
-    shown = [next(c.name for c in dataset.clips if c.label == label) for label in dataset.classes]
-    drawn = view(flow, pictures, names=shown, video=True, jobs=jobs)
-    tracked = extract_trajectories([str(videos)], trajectories, TrajectoryStage(), jobs=jobs)
-    lines = [
-        f"{len(dataset.clips)} videos of {len(dataset.classes)} classes: {videos}",
-        f"their TV-L1 flow, a zip a clip: {flow}",
-        f"flow as colour, one clip a class (png, mp4): {pictures}",
-        f"their improved dense trajectories, a table a clip: {trajectories}",
-    ]
-    for line in lines:
-        _say(line)
-    runs_done = (extracted, checked, drawn, tracked)
-    return max(summary.exit_status for summary in runs_done)
-
-
-class DamagedError(FlowpipeError):
-    """Stored flow is not whole, or not of its video."""
-
-    kind = "damaged"
+    say(f"{len(chosen)} clips, drawn into {out}")
+    return run_stage(_Draw(out, video), chosen, out=out, records=None, jobs=jobs, unit="clips")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,21 +158,6 @@ class _Convert:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verify:
-    repair: bool
-
-    def __call__(self, clip: StoredClip, advance: Advance) -> Done:
-        fault = store.verify(clip)
-        advance(1)
-        if fault is None:
-            return Done()
-        if self.repair:
-            removed = store.remove(clip)
-            fault += "; removed" if removed else "; left, since it is not known as flowpipe's"
-        raise DamagedError(fault)
-
-
-@dataclass(frozen=True, slots=True)
 class _Draw:
     out: Path
     video: bool
@@ -264,41 +172,3 @@ class _Draw:
             flow_view.write_video(clip, self.out / f"{clip.name}.mp4", self.out)
         advance(1)
         return Done()
-
-
-def _run(
-    work: Work[C],
-    clips: Sequence[C],
-    *,
-    out: Path,
-    records: Path | None,
-    jobs: int,
-    unit: str,
-    shard: Shard | None = None,
-    in_threads: bool = False,
-) -> Summary:
-    sizes = {clip.name: _size(clip.path) for clip in clips}
-    summary = runs.run(
-        work,
-        clips,
-        out=out,
-        records=records,
-        sizes=sizes,
-        jobs=jobs,
-        shard=shard,
-        unit=unit,
-        in_threads=in_threads,
-    )
-    _say(str(summary))
-    return summary
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def _say(line: str) -> None:
-    _CONSOLE.print(Text(line), soft_wrap=True)

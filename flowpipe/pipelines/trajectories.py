@@ -1,0 +1,45 @@
+"""Trajectories, a table a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flowpipe import artifacts, discovery
+from flowpipe.pipelines.steps import run_stage, say
+from flowpipe.runs import Shard, Summary
+from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
+
+
+def extract_trajectories(
+    inputs: Sequence[str],
+    out: Path,
+    stage: TrajectoryStage,
+    *,
+    text: bool = False,
+    film: bool = False,
+    jobs: int,
+    shard: Shard | None = None,
+    overwrite: bool = False,
+) -> Summary:
+    """Extract the trajectories of videos into a folder.
+
+    Parameters
+    ----------
+    inputs, out, jobs, shard, overwrite
+        As for :func:`extract_flow`.
+    stage
+        What is computed.
+    text, film
+        Also write the released programs' text, and a video of the tracks.
+
+    Raises
+    ------
+    StageMismatchError, ParameterError, FormatError
+        As :func:`extract_flow` does.
+    """
+    clips = discovery.discover(inputs)
+    artifacts.open_stage(out / "stage.json", stage.description(), out)
+    say(f"{len(clips)} clips, {stage.parameters.kind} trajectories, into {out}")
+    work = ExtractTrajectories(stage, out, text=text, film=film, overwrite=overwrite)
+    return run_stage(work, clips, out=out, records=out, jobs=jobs, shard=shard, unit="frames")
