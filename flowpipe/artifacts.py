@@ -165,13 +165,28 @@ def remove_stale(root: Path) -> int:
     with contextlib.suppress(FileNotFoundError):
         for entry in list(folder.iterdir()):
             host, pid = _owner(entry.name)
-            if host != _host() or pid is None or _alive(pid):
+            if host != _host() or pid is None or alive(pid):
                 continue
             discard(entry)
             removed += 1
         with contextlib.suppress(OSError):
             folder.rmdir()
     return removed
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this machine is running."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with contextlib.suppress(OSError):
+        # Where nobody collects orphans, as in many containers, the dead stay in the table.
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        return state not in (b"Z", b"X")
+    return True
 
 
 def open_stage(path: Path, description: Json, root: Path) -> None:
@@ -240,17 +255,3 @@ def _owner(name: str) -> tuple[str, int | None]:
     host, _, rest = name.partition(".")
     pid = rest.partition(".")[0]
     return host, int(pid) if pid.isdigit() else None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    with contextlib.suppress(OSError):
-        # Where nobody collects orphans, as in many containers, the dead stay in the table.
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
-        return state not in (b"Z", b"X")
-    return True

@@ -13,6 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from flowpipe import runstate
+from flowpipe.runstate import RunState, State
+
 _PLAIN_EVERY = 30.0
 
 
@@ -84,6 +87,24 @@ class Progress:
             word = "failed" if status == "failed" else "note"
             self._console.print(Text(f"{word}: {name}: {told}"), soft_wrap=True, highlight=False)
         self._plain()
+
+    def snapshot(self, state: State) -> RunState:
+        """How far the run is, to be written down."""
+        host, pid = runstate.here()
+        return RunState(
+            state=state,
+            clips=len(self._weights),
+            **self.counts,
+            units=self._units,
+            unit=self._unit,
+            bytes_total=sum(self._weights.values()),
+            bytes_left=self._left,
+            bytes_worked=self._worked,
+            seconds=round(self._clock() - self._start, 3),
+            host=host,
+            pid=pid,
+            updated=runstate.now(),
+        )
 
     def line(self) -> str:
         """State of the run in one line."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowpipe import artifacts
+from flowpipe import artifacts, runstate
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.execution import C, Outcome, Work, over_clips, over_clips_in_threads
+from flowpipe.execution import C, Outcome, Work, Workers, over_clips, over_clips_in_threads
 from flowpipe.progress import Progress
+from flowpipe.runstate import Recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,22 @@ class Shard:
             raise ParameterError(f"shard is {text!r}; it must be i/n, such as 1/4")
         return cls(int(index), int(count))
 
-    def of(self, clips: Sequence[C]) -> list[C]:
-        """Every ``count``-th of the clips, beginning with the ``index``-th."""
-        return list(clips[self.index - 1 :: self.count])
+    def of(self, clips: Sequence[C], sizes: Mapping[str, int]) -> list[C]:
+        """The clips of this part, in their order.
+
+        The largest go first, each to the part that has least so far, so that all have about the
+        same number of bytes. Which part a clip is in depends on the names and sizes alone.
+        """
+        if self.count == 1:
+            return list(clips)
+        parts = [(0, 0, index) for index in range(1, self.count + 1)]
+        chosen = set()
+        for clip in sorted(clips, key=lambda clip: (-sizes.get(clip.name, 0), clip.name)):
+            size, number, index = heapq.heappop(parts)
+            heapq.heappush(parts, (size + sizes.get(clip.name, 0), number + 1, index))
+            if index == self.index:
+                chosen.add(clip.name)
+        return [clip for clip in clips if clip.name in chosen]
 
 
 @dataclass(frozen=True)
@@ -85,8 +100,8 @@ def run(
     *,
     out: Path,
     records: Path | None,
-    sizes: dict[str, int],
-    jobs: int,
+    sizes: Mapping[str, int],
+    workers: Workers,
     shard: Shard | None = None,
     unit: str = "pairs",
     in_threads: bool = False,
@@ -105,14 +120,14 @@ def run(
         Folder of ``failures.jsonl`` (``failures-2-of-8.jsonl`` for a shard); None keeps none.
     sizes
         Bytes of each clip, by name, for the time left.
-    jobs
-        Worker processes.
+    workers
+        Who does it.
     shard
         The part of the clips to do.
     unit
         What the work counts.
     in_threads
-        ``jobs`` is the number of threads of this process instead.
+        The workers are threads of this process instead.
 
     Raises
     ------
@@ -120,31 +135,56 @@ def run(
         The output cannot be written.
     """
     shard = shard or Shard()
-    chosen = shard.of(clips)
+    chosen = shard.of(clips, sizes)
     artifacts.remove_stale(out)
-    part = "" if shard.count == 1 else f"-{shard.index}-of-{shard.count}"
-    log = FailureLog(records / f"failures{part}.jsonl", out) if records else None
+    log = FailureLog(records / _failures(shard), out) if records else None
     reasons: dict[str, int] = {}
-    try:
-        if log:
-            log.begin({clip.name for clip in chosen})
-        with Progress({clip.name: sizes.get(clip.name, 0) for clip in chosen}, unit) as progress:
-            outcomes = (
-                over_clips_in_threads(work, chosen, threads=jobs, advance=progress.advance)
-                if in_threads
-                else over_clips(work, chosen, jobs=jobs, advance=progress.advance)
-            )
-            for outcome in outcomes:
-                progress.finish(outcome.clip.name, outcome.status, outcome.reason)
-                if outcome.status == "failed":
-                    reasons[outcome.kind or ""] = reasons.get(outcome.kind or "", 0) + 1
-                    if log:
-                        log.add(outcome)
-    finally:
-        # Workers that were ended in the middle of a clip have left theirs.
-        artifacts.remove_stale(out)
+    progress = Progress({clip.name: sizes.get(clip.name, 0) for clip in chosen}, unit)
+    with contextlib.ExitStack() as stack:
+        # Workers that are ended in the middle of a clip leave theirs.
+        stack.callback(artifacts.remove_stale, out)
+        if records and log:
+            _forget(records, out, shard, {clip.name for clip in chosen})
+            path = out / runstate.FOLDER / f"{shard.index}-of-{shard.count}.json"
+            recorder = stack.enter_context(Recorder(path, out, progress.snapshot))
+        stack.enter_context(progress)
+        outcomes = (
+            over_clips_in_threads(work, chosen, threads=workers.here, advance=progress.advance)
+            if in_threads
+            else over_clips(work, chosen, workers=workers, advance=progress.advance)
+        )
+        for outcome in outcomes:
+            progress.finish(outcome.clip.name, outcome.status, outcome.reason)
+            if outcome.status == "failed":
+                reasons[outcome.kind or ""] = reasons.get(outcome.kind or "", 0) + 1
+                if log:
+                    log.add(outcome)
+            if log:
+                recorder.tick()
     failures = log.path if log and reasons else None
     return Summary(**progress.counts, failures=failures, reasons=reasons)
+
+
+def _failures(shard: Shard) -> str:
+    return (
+        "failures.jsonl" if shard.count == 1 else f"failures-{shard.index}-of-{shard.count}.jsonl"
+    )
+
+
+def _forget(records: Path, out: Path, shard: Shard, names: set[str]) -> None:
+    """Drop the failures of clips that are about to be tried again, whoever noted them.
+
+    The files of the other shards are theirs, but those of a division into another number of shards
+    are of an earlier run, and so are its states.
+    """
+    mine = _failures(shard)
+    others = {_failures(Shard(index, shard.count)) for index in range(1, shard.count + 1)} - {mine}
+    for path in [records / mine, *records.glob("failures*.jsonl")]:
+        if path.name not in others:
+            FailureLog(path, out).begin(names)
+    for path in (out / runstate.FOLDER).glob("*-of-*.json"):
+        if not path.stem.endswith(f"-of-{shard.count}"):
+            path.unlink(missing_ok=True)
 
 
 class FailureLog:

@@ -93,11 +93,11 @@ def store_clip(
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Every file under a folder, by its path from there."""
+    """Every file under a folder, by its path from there; not the clock times of its runs."""
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in sorted(root.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.parent.name != "progress"
     }
 
 

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from flowpipe.errors import ParameterError
-from flowpipe.execution import ATTEMPTS, RunStoppedError, default_jobs, over_clips
+from flowpipe.execution import ATTEMPTS, RunStoppedError, Workers, default_jobs, over_clips
 from tests import work_for_tests
 from tests.clips_for_tests import environment
 from tests.work_for_tests import ByName, Named
 
 
 def outcomes(folder, *names, jobs, advance=lambda count: None):
-    found = over_clips(ByName(folder), [Named(n) for n in names], jobs=jobs, advance=advance)
+    found = over_clips(
+        ByName(folder), [Named(n) for n in names], workers=Workers(jobs), advance=advance
+    )
     return {outcome.clip.name: outcome for outcome in found}
 
 
@@ -114,7 +116,7 @@ def test_a_disk_that_takes_no_more_stops_the_run(tmp_path, name, jobs, told):
 
 def test_workers_end_with_an_iteration_that_is_left(tmp_path):
     names = [Named(name) for name in ("done", "sleep")]
-    running = over_clips(ByName(tmp_path), names, jobs=2)
+    running = over_clips(ByName(tmp_path), names, workers=Workers(2))
     assert next(running).status == "done"
     wait_for(tmp_path / "sleep")
     running.close()
@@ -138,8 +140,40 @@ def test_workers_have_one_thread(tmp_path):
     assert dict(os.environ) == before
 
 
-def test_no_clips_and_wrong_numbers(tmp_path):
+def test_a_clip_that_takes_too_long_is_given_up(tmp_path):
+    """Its worker is replaced, and no other clip is any the worse."""
+    clips = [Named(name) for name in ("done-1", "sleep", "done-2", "sleep-2", "done-3")]
+    found = over_clips(ByName(tmp_path), clips, workers=Workers(2, timeout=1.5))
+    ends = {end.clip.name: end for end in found}
+    assert {name for name, end in ends.items() if end.status == "done"} == {
+        "done-1",
+        "done-2",
+        "done-3",
+    }
+    for name in ("sleep", "sleep-2"):
+        assert (ends[name].status, ends[name].kind) == ("failed", "timeout")
+        assert ends[name].reason == "took longer than the 1.5 s that --timeout allows a clip"
+        assert len(attempts(tmp_path, name)) == 1
+        assert gone(int(attempts(tmp_path, name)[0]))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"jobs": -1}, "jobs is -1; it must be 0"),
+        ({"executor": "slurm"}, "executor is 'slurm'; it must be one of local, dask, ray"),
+        ({"address": "tcp://a:1"}, "address is 'tcp://a:1', but the executor is local"),
+        ({"executor": "ray", "jobs": 0}, "jobs is 0; ray needs at least 1"),
+        ({"timeout": 0}, "timeout is 0; it must be above 0 seconds"),
+        ({"timeout": float("inf")}, "timeout is inf; it must be above 0 seconds"),
+        ({"timeout": 5, "jobs": 0}, "timeout is given, but jobs is 0"),
+    ],
+)
+def test_workers_that_cannot_be(options, told):
+    with pytest.raises(ParameterError, match=told):
+        Workers(**options)
+
+
+def test_no_clips(tmp_path):
     assert outcomes(tmp_path, jobs=2) == {}
-    with pytest.raises(ParameterError, match="jobs is -1; it must be 0"):
-        outcomes(tmp_path, "done", jobs=-1)
     assert default_jobs() >= 1

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from flowpipe import runs
 from flowpipe.errors import ParameterError
-from flowpipe.execution import Outcome, RunStoppedError
+from flowpipe.execution import Outcome, RunStoppedError, Workers
 from flowpipe.runs import FailureLog, Shard, Summary
+from flowpipe.runstate import states
 from tests.clips_for_tests import contents
 from tests.work_for_tests import ByName, Named
 
@@ -18,7 +19,7 @@ from tests.work_for_tests import ByName, Named
 def run(folder, *names, **options):
     out = folder / "out"
     out.mkdir(exist_ok=True)
-    options = {"jobs": 0, "records": out, "sizes": {}, **options}
+    options = {"workers": Workers(0), "records": out, "sizes": {}, **options}
     return runs.run(ByName(folder), [Named(name) for name in names], out=out, **options)
 
 
@@ -102,12 +103,49 @@ def test_a_run_that_is_stopped_keeps_the_failures_so_far(tmp_path):
     assert set(logged(tmp_path / "out/failures.jsonl")) == {"special"}
 
 
-@given(count=st.integers(1, 12), clips=st.integers(0, 40))
-def test_shards_are_disjoint_complete_and_even(count, clips):
-    all_clips = list(range(clips))
-    parts = [Shard(index, count).of(all_clips) for index in range(1, count + 1)]
-    assert sorted(clip for part in parts for clip in part) == all_clips
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+@given(count=st.integers(1, 12), sizes=st.lists(st.integers(0, 1000), max_size=40))
+def test_shards_are_disjoint_complete_and_even(count, sizes):
+    clips = [Named(f"clip-{number}") for number in range(len(sizes))]
+    bytes_of = {clip.name: size for clip, size in zip(clips, sizes, strict=True)}
+    parts = [Shard(index, count).of(clips, bytes_of) for index in range(1, count + 1)]
+    assert sorted(clip.name for part in parts for clip in part) == sorted(bytes_of)
+    loads = [sum(bytes_of[clip.name] for clip in part) for part in parts]
+    assert max(loads) - min(loads) <= max(sizes, default=0)
+    if len(set(sizes)) <= 1:
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    # Which part a clip is in does not depend on the order in which a file system lists them.
+    for index, part in enumerate(parts, 1):
+        assert [*reversed(Shard(index, count).of(clips[::-1], bytes_of))] == part
+
+
+def test_a_run_forgets_the_failures_of_other_divisions(tmp_path):
+    names = ["special-1", "plain-1", "done"]
+    for index in (1, 2):
+        run(tmp_path, *names, shard=Shard(index, 2))
+    out = tmp_path / "out"
+    assert {path.name for path in out.glob("failures*")} == {
+        "failures-1-of-2.jsonl",
+        "failures-2-of-2.jsonl",
+    }
+    run(tmp_path, "plain-1")
+    left = {name for path in out.glob("failures-*") for name in logged(path)}
+    assert left == {"special-1"}
+    assert set(logged(out / "failures.jsonl")) == {"plain-1"}
+    assert set(states(out)) == {"1-of-1"}
+
+
+def test_the_state_of_a_run_is_written_down(tmp_path):
+    run(tmp_path, "done-1", "skip", "special", "done-2", sizes={"done-1": 70, "special": 30})
+    (state,) = states(tmp_path / "out").values()
+    assert (state.state, state.alive()) == ("finished", False)
+    assert (state.clips, state.done, state.skipped, state.failed) == (4, 2, 1, 1)
+    assert (state.units, state.unit) == (6, "pairs")
+    assert (state.bytes_total, state.bytes_left, state.bytes_worked) == (100, 0, 70)
+    assert state.seconds_left == 0
+    with pytest.raises(RunStoppedError):
+        run(tmp_path, "done-1", "full", "plain")
+    (state,) = states(tmp_path / "out").values()
+    assert (state.state, state.done, state.clips) == ("stopped", 1, 3)
 
 
 def test_shards_are_written_i_of_n():

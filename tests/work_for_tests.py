@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowpipe.errors import FlowpipeError
-from flowpipe.execution import Advance, Done, over_clips
+from flowpipe.execution import Advance, Done, Workers, over_clips
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,13 @@ class ByName:
                 os._exit(3)
             case "once" if attempts == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "parent" if attempts == 1:
+                # Of a worker process on a cluster: the cluster's own worker.
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(120)
+            case "parents":
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(120)
             case "sleep":
                 time.sleep(120)
             case "threads":
@@ -88,5 +95,5 @@ class ByName:
 if __name__ == "__main__":
     # A run to be killed from outside.
     names = [Named(name) for name in sys.argv[3:]]
-    for outcome in over_clips(ByName(Path(sys.argv[1])), names, jobs=int(sys.argv[2])):
+    for outcome in over_clips(ByName(Path(sys.argv[1])), names, workers=Workers(int(sys.argv[2]))):
         print(outcome.status, flush=True)

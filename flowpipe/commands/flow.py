@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from flowpipe.commands.options import Inputs, Jobs, frame_size, part, processes
+from flowpipe.commands.options import Inputs, WorkerOptions, Workforce, frame_size, part
 from flowpipe.errors import ParameterError
 from flowpipe.flow import solvers
 from flowpipe.flow.extract import FlowStage, Method
@@ -54,8 +54,7 @@ class ExtractFlow:
     """Also store the RGB frames, from the same decode."""
     quality: int = 95
     """JPEG quality, 1 to 100."""
-    jobs: Jobs = None
-    """Worker processes, of one thread each. 0 works in this process."""
+    workers: Workforce = field(default_factory=WorkerOptions)
     shard: Annotated[str | None, arg(metavar="I/N")] = None
     """Do the I-th of N parts of the clips only, to share a run among machines."""
     overwrite: bool = False
@@ -92,7 +91,7 @@ class ExtractFlow:
             self.videos,
             self.out,
             stage,
-            jobs=processes(self.jobs),
+            workers=self.workers.chosen(),
             shard=part(self.shard),
             overwrite=self.overwrite,
         )
@@ -125,8 +124,7 @@ class View:
     """Names of the clips to show."""
     sheet_only: bool = False
     """Make no mp4."""
-    jobs: Jobs = None
-    """Worker processes. 0 works in this process."""
+    workers: Workforce = field(default_factory=WorkerOptions)
 
     def run(self) -> int:
         """Draw, and print a summary."""
@@ -134,7 +132,7 @@ class View:
 
         to = self.to or self.flow.with_name(f"{self.flow.absolute().name}-view")
         return view(
-            self.flow, to, names=self.clip, video=not self.sheet_only, jobs=processes(self.jobs)
+            self.flow, to, names=self.clip, video=not self.sheet_only, workers=self.workers.chosen()
         ).exit_status
 
 
@@ -157,8 +155,7 @@ class ExportFlow:
     """Number type of the layouts npy and h5."""
     quality: int = 95
     """Quality of JPEGs that have to be coded, 1 to 100."""
-    jobs: Jobs = None
-    """Worker processes. 0 works in this process."""
+    workers: Workforce = field(default_factory=WorkerOptions)
     overwrite: bool = False
     """Convert again what is there already."""
 
@@ -173,6 +170,6 @@ class ExportFlow:
             bound=self.bound,
             dtype=self.dtype,
             quality=self.quality,
-            jobs=processes(self.jobs),
+            workers=self.workers.chosen(),
             overwrite=self.overwrite,
         ).exit_status

@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 from tyro.conf import Positional, arg
 
 from flowpipe.errors import ParameterError
-from flowpipe.execution import default_jobs
+from flowpipe.execution import Executor, Workers
 from flowpipe.footage import Size
 from flowpipe.runs import Shard
 
 Inputs = Positional[
     Annotated[tuple[str, ...], arg(name="videos", metavar="VIDEOS", help_behavior_hint="")]
 ]
-Jobs = Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all processors)")]
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Who does the work of a run."""
+
+    jobs: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: all processors)")
+    ] = None
+    """Worker processes, of one thread each: clips that are worked on at once. 0 works in this
+    process."""
+    executor: Executor = "local"
+    """Where the workers are: on this machine, or on a Dask or Ray cluster (docs/clusters.md)."""
+    address: Annotated[
+        str | None, arg(metavar="URL", help_behavior_hint="(default: one is started here)")
+    ] = None
+    """Cluster of --executor that runs already, such as tcp://host:8786 or ray://host:10001."""
+    timeout: Annotated[float | None, arg(metavar="S", help_behavior_hint="(default: none)")] = None
+    """Seconds for a clip. A worker that takes longer is replaced, and the clip fails."""
+
+    def chosen(self) -> Workers:
+        """The workers."""
+        return Workers(self.jobs, self.executor, self.address, self.timeout)
+
+
+Workforce = Annotated[WorkerOptions, arg(name="")]
 
 
 class Command(Protocol):
@@ -23,11 +49,6 @@ class Command(Protocol):
 
     def run(self) -> int:
         """Do it, and return the exit status."""
-
-
-def processes(asked: int | None) -> int:
-    """Worker processes: as many as asked for, or one a processor."""
-    return default_jobs() if asked is None else asked
 
 
 def part(text: str | None) -> Shard:

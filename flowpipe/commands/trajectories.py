@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast
 
 from tyro.conf import arg
 
-from flowpipe.commands.options import Inputs, Jobs, frame_size, part, processes
+from flowpipe.commands.options import Inputs, WorkerOptions, Workforce, frame_size, part
 from flowpipe.errors import ParameterError
 from flowpipe.flow import solvers
 from flowpipe.flow.parameters import Tvl1
@@ -47,8 +47,7 @@ class ExtractTrajectories:
     """Also write a video of the tracks over the frames, <clip>.mp4."""
     backend: Backend | Literal["auto"] = "auto"
     """Solver of --flow tvl1."""
-    jobs: Jobs = None
-    """Worker processes, of one thread each. 0 works in this process."""
+    workers: Workforce = field(default_factory=WorkerOptions)
     shard: Annotated[str | None, arg(metavar="I/N")] = None
     """Do the I-th of N parts of the clips only, to share a run among machines."""
     overwrite: bool = False
@@ -81,7 +80,7 @@ class ExtractTrajectories:
             stage,
             text=self.text,
             film=self.visualize,
-            jobs=processes(self.jobs),
+            workers=self.workers.chosen(),
             shard=part(self.shard),
             overwrite=self.overwrite,
         ).exit_status

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from flowpipe.commands.options import Jobs, processes
+from flowpipe.commands.options import WorkerOptions, Workforce
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,13 @@ class Verify:
     """Folder of flow."""
     repair: bool = False
     """Remove what is not whole or not up to date, so that the next run makes it anew."""
-    jobs: Jobs = None
-    """Worker processes. 0 works in this process."""
+    workers: Workforce = field(default_factory=WorkerOptions)
 
     def run(self) -> int:
         """Verify, and print a summary."""
         from flowpipe.pipelines.upkeep import verify
 
-        return verify(self.flow, repair=self.repair, jobs=processes(self.jobs)).exit_status
+        return verify(self.flow, repair=self.repair, workers=self.workers.chosen()).exit_status
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,10 @@ class Demo:
 
     out: Path = Path("flowpipe-demo")
     """Folder for everything that it makes."""
-    jobs: Jobs = None
-    """Worker processes. 0 works in this process."""
+    workers: Workforce = field(default_factory=WorkerOptions)
 
     def run(self) -> int:
         """Run the recipe."""
         from flowpipe.pipelines.demo import demo
 
-        return demo(self.out, jobs=processes(self.jobs))
+        return demo(self.out, workers=self.workers.chosen())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from flowpipe import artifacts, discovery
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.execution import Advance, Done
+from flowpipe.execution import Advance, Done, Workers
 from flowpipe.flow import solvers, store
 from flowpipe.flow.batching import Gathered
 from flowpipe.flow.extract import ExtractFlow, FlowStage
@@ -23,7 +23,7 @@ def extract_flow(
     out: Path,
     stage: FlowStage,
     *,
-    jobs: int,
+    workers: Workers,
     shard: Shard | None = None,
     overwrite: bool = False,
 ) -> Summary:
@@ -37,8 +37,8 @@ def extract_flow(
         The output folder; made if it is not there.
     stage
         What is computed.
-    jobs
-        Worker processes.
+    workers
+        Who does it.
     shard
         The part of the clips to do.
     overwrite
@@ -56,20 +56,25 @@ def extract_flow(
     artifacts.open_stage(records / "stage.json", stage.description(), out)
     say(f"{len(clips)} clips, {stage.parameters.method} with {stage.backend}, into {out}")
     batch = solvers.batch_size(stage.backend)
-    if batch == 1:
+    if batch == 1 or workers.executor != "local":
         work = ExtractFlow(stage, out, overwrite)
         return run_stage(
-            work, clips, out=out, records=records, jobs=jobs, shard=shard, unit="pairs"
+            work, clips, out=out, records=records, workers=workers, shard=shard, unit="pairs"
         )
-    jobs = max(jobs, 1)
+    if workers.timeout is not None:
+        raise ParameterError(
+            f"timeout is {workers.timeout:g}, but {stage.backend} gathers the clips of all threads "
+            "in one process, where none can be ended alone"
+        )
+    workers = replace(workers, jobs=max(workers.here, 1))
     create = partial(solvers.create, stage.parameters, stage.backend)
-    with Gathered(create, batch, clips=min(jobs, len(clips))) as engine:
+    with Gathered(create, batch, clips=min(workers.here, len(clips))) as engine:
         return run_stage(
             ExtractFlow(stage, out, overwrite, engine),
             clips,
             out=out,
             records=records,
-            jobs=jobs,
+            workers=workers,
             shard=shard,
             unit="pairs",
             in_threads=True,
@@ -84,7 +89,7 @@ def export_flow(
     bound: float | None = None,
     dtype: FloatType = "float32",
     quality: int = 95,
-    jobs: int,
+    workers: Workers,
     overwrite: bool = False,
 ) -> Summary:
     """Write stored flow in another layout; see :func:`flowpipe.flow.store.convert`."""
@@ -104,10 +109,12 @@ def export_flow(
     artifacts.open_stage(records / "stage.json", description, out)
     say(f"{len(clips)} clips, as {layout}, into {out}")
     work = _Convert(out, layout, bound, dtype, quality, overwrite)
-    return run_stage(work, clips, out=out, records=records, jobs=jobs, unit="fields")
+    return run_stage(work, clips, out=out, records=records, workers=workers, unit="fields")
 
 
-def view(source: Path, out: Path, *, names: Sequence[str], video: bool, jobs: int) -> Summary:
+def view(
+    source: Path, out: Path, *, names: Sequence[str], video: bool, workers: Workers
+) -> Summary:
     """Draw stored flow; see :mod:`flowpipe.report.flow_view`."""
     clips = list(store.stored_clips(source))
     known = {clip.name for clip in clips}
@@ -118,7 +125,9 @@ def view(source: Path, out: Path, *, names: Sequence[str], video: bool, jobs: in
         raise ParameterError(f"{str(source)!r} holds no flow")
     out.mkdir(parents=True, exist_ok=True)
     say(f"{len(chosen)} clips, drawn into {out}")
-    return run_stage(_Draw(out, video), chosen, out=out, records=None, jobs=jobs, unit="clips")
+    return run_stage(
+        _Draw(out, video), chosen, out=out, records=None, workers=workers, unit="clips"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flowpipe import runs
-from flowpipe.execution import C, Work
+from flowpipe.execution import C, Work, Workers
 from flowpipe.runs import Shard, Summary
 
 _CONSOLE = Console(stderr=True, highlight=False)
@@ -21,7 +21,7 @@ def run_stage(
     *,
     out: Path,
     records: Path | None,
-    jobs: int,
+    workers: Workers,
     unit: str,
     shard: Shard | None = None,
     in_threads: bool = False,
@@ -34,7 +34,7 @@ def run_stage(
         out=out,
         records=records,
         sizes=sizes,
-        jobs=jobs,
+        workers=workers,
         shard=shard,
         unit=unit,
         in_threads=in_threads,

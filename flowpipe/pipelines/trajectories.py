@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flowpipe import artifacts, discovery
+from flowpipe.execution import Workers
 from flowpipe.pipelines.steps import run_stage, say
 from flowpipe.runs import Shard, Summary
 from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
@@ -18,7 +19,7 @@ def extract_trajectories(
     *,
     text: bool = False,
     film: bool = False,
-    jobs: int,
+    workers: Workers,
     shard: Shard | None = None,
     overwrite: bool = False,
 ) -> Summary:
@@ -26,7 +27,7 @@ def extract_trajectories(
 
     Parameters
     ----------
-    inputs, out, jobs, shard, overwrite
+    inputs, out, workers, shard, overwrite
         As for :func:`extract_flow`.
     stage
         What is computed.
@@ -42,4 +43,4 @@ def extract_trajectories(
     artifacts.open_stage(out / "stage.json", stage.description(), out)
     say(f"{len(clips)} clips, {stage.parameters.kind} trajectories, into {out}")
     work = ExtractTrajectories(stage, out, text=text, film=film, overwrite=overwrite)
-    return run_stage(work, clips, out=out, records=out, jobs=jobs, shard=shard, unit="frames")
+    return run_stage(work, clips, out=out, records=out, workers=workers, shard=shard, unit="frames")

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowpipe.errors import FlowpipeError, ParameterError
-from flowpipe.execution import Advance, Done
+from flowpipe.execution import Advance, Done, Workers
 from flowpipe.flow import store
 from flowpipe.flow.store import StoredClip
 from flowpipe.pipelines.steps import run_stage
 from flowpipe.runs import Summary
 
 
-def verify(source: Path, *, repair: bool, jobs: int) -> Summary:
+def verify(source: Path, *, repair: bool, workers: Workers) -> Summary:
     """Check every clip of a folder of flow; see :func:`flowpipe.flow.store.verify`."""
     clips = list(store.stored_clips(source))
     if not clips:
         raise ParameterError(f"{str(source)!r} holds no flow")
     out = source if source.is_dir() else source.parent
-    return run_stage(_Verify(repair), clips, out=out, records=None, jobs=jobs, unit="clips")
+    return run_stage(_Verify(repair), clips, out=out, records=None, workers=workers, unit="clips")
 
 
 class DamagedError(FlowpipeError):

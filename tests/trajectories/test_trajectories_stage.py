@@ -10,6 +10,7 @@ import pytest
 
 from flowpipe.clips import Clip
 from flowpipe.errors import FormatError, ParameterError
+from flowpipe.execution import Workers
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.parameters import Dis
 from flowpipe.footage import NameTakenError
@@ -149,7 +150,7 @@ def test_tvl1_flow_gives_the_tracks_of_the_motion(clip, tmp_path):
 def test_the_command_writes_stage_json_and_refuses_other_parameters(clip, tmp_path):
     out = tmp_path / "out"
     folder = [str(clip.path.parent)]
-    assert extract_trajectories(folder, out, STAGE, jobs=0).done == 1
+    assert extract_trajectories(folder, out, STAGE, workers=Workers(0)).done == 1
     described = json.loads((out / "stage.json").read_text())
     assert described["parameters"]["kind"] == "dt"
     with pytest.raises(Exception, match=r"parameters\.track_length: 15 there, 10 asked for"):
@@ -157,7 +158,7 @@ def test_the_command_writes_stage_json_and_refuses_other_parameters(clip, tmp_pa
             folder,
             out,
             TrajectoryStage(TrajectoryParameters("dt", track_length=10, scale_num=1)),
-            jobs=0,
+            workers=Workers(0),
         )
 
 
@@ -165,7 +166,9 @@ def test_results_do_not_depend_on_jobs(clip, tmp_path):
     second = clip.path.with_name("second.avi")
     media.write(second, media.moving(18, HEIGHT, WIDTH))
     for jobs in (0, 2):
-        extract_trajectories([str(clip.path.parent)], tmp_path / str(jobs), STAGE, jobs=jobs)
+        extract_trajectories(
+            [str(clip.path.parent)], tmp_path / str(jobs), STAGE, workers=Workers(jobs)
+        )
     for name in ("moving.h5", "second.h5"):
         # The source's path is given from the output folder, and both are siblings.
         assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
