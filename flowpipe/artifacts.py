@@ -164,8 +164,8 @@ def remove_stale(root: Path) -> int:
     removed = 0
     with contextlib.suppress(FileNotFoundError):
         for entry in list(folder.iterdir()):
-            host, pid = _owner(entry.name)
-            if host != _host() or pid is None or alive(pid):
+            machine, pid = owner(entry.name)
+            if machine != host() or pid is None or alive(pid):
                 continue
             discard(entry)
             removed += 1
@@ -234,12 +234,13 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _host() -> str:
+def host() -> str:
+    """Name of this machine, as temporary files have it."""
     return socket.gethostname().replace(".", "_")
 
 
 def _make_temporary(root: Path, *, folder: bool) -> Path:
-    path = root / TEMPORARY / f"{_host()}.{os.getpid()}.{uuid.uuid4().hex}"
+    path = root / TEMPORARY / f"{host()}.{os.getpid()}.{uuid.uuid4().hex}"
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Another run that ends at this moment may take the emptied .tmp away once more.
@@ -251,7 +252,8 @@ def _make_temporary(root: Path, *, folder: bool) -> Path:
             return path
 
 
-def _owner(name: str) -> tuple[str, int | None]:
+def owner(name: str) -> tuple[str, int | None]:
+    """Machine and process that a temporary file is of, by its name."""
     host, _, rest = name.partition(".")
     pid = rest.partition(".")[0]
     return host, int(pid) if pid.isdigit() else None

@@ -14,7 +14,7 @@ from flowpipe import __version__
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.options import Command
 from flowpipe.commands.trajectories import ExtractTrajectories
-from flowpipe.commands.upkeep import Demo, Doctor, Verify
+from flowpipe.commands.upkeep import Clean, Demo, Doctor, Status, Verify
 from flowpipe.errors import FlowpipeError
 
 # Recipes and pictures import much more: they are imported by the commands that need them.
@@ -33,7 +33,9 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "extract-trajectories": ExtractTrajectories,
     "view": View,
     "export-flow": ExportFlow,
+    "status": Status,
     "verify": Verify,
+    "clean": Clean,
     "doctor": Doctor,
     "demo": Demo,
 }

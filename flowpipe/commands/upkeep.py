@@ -1,4 +1,4 @@
-"""``verify``, ``doctor`` and ``demo``."""
+"""``status``, ``verify``, ``clean``, ``doctor`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -7,17 +7,72 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
+from rich.filesize import decimal
+from rich.prompt import Confirm
+from rich.text import Text
 from tyro.conf import Positional, arg
 
 from flowpipe.commands.options import WorkerOptions, Workforce
 
 
 @dataclass(frozen=True)
-class Verify:
-    """Check that stored flow is whole and belongs to its videos; the exit status is 1 if not."""
+class Status:
+    """Say what an output folder holds and how far its run is: done, failed, rate, time, disk."""
 
-    flow: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """Folder of flow."""
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]
+    """Output folder of a stage, or of a recipe with a folder for each stage."""
+    json: bool = False
+    """Print JSON, for scripts."""
+
+    def run(self) -> int:
+        """Print the report; the exit status is 1 where clips failed."""
+        from flowpipe.report import status_text
+        from flowpipe.stages import stage_folders, status
+
+        found = [status(folder) for folder in stage_folders(self.out)]
+        if self.json:
+            print(status_text.as_json(found))
+        else:
+            for stage in found:
+                Console(highlight=False).print(status_text.as_text(stage), soft_wrap=True)
+        return 1 if any(stage.failures for stage in found) else 0
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Remove what interrupted runs left in an output folder: nothing that is finished."""
+
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]
+    """Output folder of a stage, or of a recipe with a folder for each stage."""
+    yes: bool = False
+    """Do not ask."""
+
+    def run(self) -> int:
+        """List, ask, remove."""
+        from flowpipe import stages
+
+        found = [
+            path for folder in stages.stage_folders(self.out) for path in stages.leftovers(folder)
+        ]
+        console = Console(highlight=False)
+        if not found:
+            console.print("nothing to remove")
+            return 0
+        for path in found:
+            size = decimal(stages.size_of(path))
+            console.print(Text(f"{size:>10}  {path}"), soft_wrap=True)
+        if not self.yes and not Confirm.ask("Remove these?", default=False, console=console):
+            return 1
+        stages.remove(found)
+        return 0
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Check that what is stored is whole and belongs to its videos; the exit status is 1 if not."""
+
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]
+    """Folder of flow or of trajectories."""
     repair: bool = False
     """Remove what is not whole or not up to date, so that the next run makes it anew."""
     workers: Workforce = field(default_factory=WorkerOptions)
@@ -26,7 +81,7 @@ class Verify:
         """Verify, and print a summary."""
         from flowpipe.pipelines.upkeep import verify
 
-        return verify(self.flow, repair=self.repair, workers=self.workers.chosen()).exit_status
+        return verify(self.out, repair=self.repair, workers=self.workers.chosen()).exit_status
 
 
 @dataclass(frozen=True)

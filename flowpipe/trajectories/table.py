@@ -3,8 +3,7 @@
 A row is stored in 952 bytes by default: ``info`` and ``trajectory`` in float32, descriptors, which
 lie within 0..1, in int16 as multiples of ``scale`` = 1/32767, an attribute of the dataset. That is
 up to eight times finer than float16, and a Fisher vector feels the difference. Chunks of rows are
-neither compressed nor filtered, so that rows can be read anywhere, and the bytes of a file are a
-function of what is in it.
+not compressed but have check sums, and the bytes of a file are a function of what is in it.
 """
 
 from __future__ import annotations
@@ -32,6 +31,8 @@ FIELDS = ("info", "trajectory", "hog", "hof", "mbhx", "mbhy")
 FORMAT = "flowpipe trajectories 1"
 
 _STEPS = 32767
+_FAULTS = (KeyError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
+"""What h5py raises of a damaged file."""
 _CHUNK = 64
 """Rows in a chunk; the last chunk is stored whole, so that more would waste space."""
 _BLOCK = 4096
@@ -81,6 +82,7 @@ class TableWriter:
                 chunks=(_CHUNK, width),
                 dtype=kind,
                 track_times=False,
+                fletcher32=True,
             )
             data.attrs["scale"] = 1 / _STEPS if kind == "int16" else 1.0
 
@@ -163,9 +165,15 @@ class Table:
             raise FormatError(f"{name!r} is not an HDF5 file: {error}") from error
         try:
             self.parameters = self._check(name)
-        except BaseException:
+            attributes = dict(self._file.attrs)
+        except BaseException as error:
             self._file.close()
+            if isinstance(error, _FAULTS):
+                raise FormatError(f"{name!r} is damaged: {error}") from None
             raise
+        del attributes["format"], attributes["parameters"]
+        self.attributes: dict[str, Any] = attributes
+        """What else the file holds: length, width, height of the clip, and the writer's own."""
 
     def _check(self, name: str) -> TrajectoryParameters:
         found = self._file.attrs.get("format")
@@ -182,7 +190,10 @@ class Table:
             data = self._file.get(field)
             if not isinstance(data, h5py.Dataset) or data.ndim != 2 or data.shape[1] != width:
                 raise FormatError(f"{name!r} has no dataset {field!r} of {width} columns")
-            lengths.add(data.shape[0])
+            rows = data.shape[0]
+            if data.id.get_storage_size() < rows * width * data.dtype.itemsize:
+                raise FormatError(f"{name!r} says that {field!r} has {rows} rows and holds fewer")
+            lengths.add(rows)
         if len(lengths) != 1:
             raise FormatError(f"{name!r} has datasets of {sorted(lengths)} rows; all must agree")
         return parameters
@@ -201,11 +212,6 @@ class Table:
     def __len__(self) -> int:
         return int(self._file["info"].shape[0])
 
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """What else the file holds: length, width and height of the clip, and the writer's own."""
-        return {k: v for k, v in self._file.attrs.items() if k not in ("format", "parameters")}
-
     def read(
         self,
         rows: slice | NDArray[np.integer] | Sequence[int] = slice(None),
@@ -219,12 +225,14 @@ class Table:
         ------
         ParameterError
             A row or a field that is not there.
+        FormatError
+            The file is damaged.
         """
         for field in fields:
             if field not in FIELDS:
                 raise ParameterError(f"field is {field!r}; it must be one of {', '.join(FIELDS)}")
         if isinstance(rows, slice):
-            return {name: self._values(name, self._file[name][rows]) for name in fields}
+            return {name: self._values(name, rows) for name in fields}
         index = np.asarray(rows, np.int64)
         if index.size and not 0 <= index.min() <= index.max() < len(self):
             raise ParameterError(
@@ -247,12 +255,17 @@ class Table:
         chunks = index[order] // _CHUNK
         for places in np.split(order, np.flatnonzero(np.diff(chunks)) + 1) if len(index) else []:
             first = int(index[places].min())
-            block = data[first : int(index[places].max()) + 1]
-            out[places] = self._values(name, block[index[places] - first])
+            block = self._values(name, slice(first, int(index[places].max()) + 1))
+            out[places] = block[index[places] - first]
         return out
 
-    def _values(self, name: str, stored: NDArray[Any]) -> Plane:
-        scale = np.float32(self._file[name].attrs.get("scale", 1.0))
+    def _values(self, name: str, rows: slice) -> Plane:
+        data = self._file[name]
+        try:
+            stored = data[rows]
+            scale = np.float32(data.attrs.get("scale", 1.0))
+        except _FAULTS as error:
+            raise FormatError(f"{self._file.filename!r} is damaged in {name!r}: {error}") from None
         return np.asarray(stored.astype(np.float32) * scale, np.float32)
 
 

@@ -1,0 +1,73 @@
+"""Whether a table of trajectories is whole, and its video still the one that it was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from flowpipe import artifacts
+from flowpipe.errors import FlowpipeError, FormatError
+from flowpipe.trajectories.table import Table
+
+_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTable:
+    """A clip's table in an output folder."""
+
+    root: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.root / f"{self.name}.h5"
+
+
+def stored_tables(out: Path) -> Iterator[StoredTable]:
+    """The tables in an output folder, by name."""
+    for path in sorted(out.rglob("*.h5")):
+        name = path.relative_to(out).with_suffix("").as_posix()
+        if not name.startswith("."):
+            yield StoredTable(out, name)
+
+
+def verify(table: StoredTable) -> str | None:
+    """Read a table through and compare its video with the one that it was made from.
+
+    HDF5 keeps check sums of the rows and of its own structure; each value is looked at. A video
+    that is not there (any more) is no fault of the table.
+
+    Returns
+    -------
+    str or None
+        What is wrong, None where nothing is.
+    """
+    try:
+        with Table(table.path) as file:
+            for first in range(0, len(file), _ROWS):
+                for name, values in file.read(slice(first, first + _ROWS)).items():
+                    if not np.isfinite(values).all():
+                        raise FormatError(f"{name!r} has values that are not finite")
+            _check_source(table.root, file)
+    except FlowpipeError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read: {error}"
+    return None
+
+
+def _check_source(root: Path, table: Table) -> None:
+    try:
+        source = json.loads(table.attributes["source"])
+        path = root / source["path"]
+        recorded = source["sha256"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"it does not say which video it was made from ({error})") from None
+    if path.is_file() and artifacts.sha256(path) != recorded:
+        raise FormatError(f"its video {str(path)!r} is not the one that it was made from")
