@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -23,6 +24,24 @@ from flowpipe.errors import FormatError
 Arrays = dict[str, NDArray[Any]]
 
 _DESCRIPTION = "description"
+
+NPY_FAULTS = (
+    OSError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy raises of a damaged npy or npz; it has Python itself parse the header."""
 
 
 def save_arrays(
@@ -70,21 +89,7 @@ def load_arrays(path: Path, kind: str) -> tuple[Json, Arrays]:
         raise
     except FormatError:
         raise
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        MemoryError,
-        OverflowError,
-        RecursionError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except NPY_FAULTS as error:
         told = f"{type(error).__name__}: {error}"
         raise FormatError(f"{str(path)!r} is not a file of {kind!r}: {told}") from None
     found = description.get("format") if isinstance(description, dict) else None

@@ -16,6 +16,7 @@ from flowpipe.clips import VIDEO_SUFFIXES, Clip, Dataset, Split
 from flowpipe.datasets.files import folder, lines_of, malformed, names_below, rows_of
 from flowpipe.errors import FormatError, ParameterError
 
+_MOST_CLASSES = 100_000  # of a list without names; a larger number is a slip of the pen
 _TSN_LINE = "'path n_frames label' or 'path label', the label a class index from 0 or a name"
 _CSV_HEADER = "'path,label', and if known 'group' and 'split' (or 'split1', 'split2', ...)"
 _HALVES = {
@@ -75,6 +76,10 @@ def tsn_lists(root: Path, lists: Sequence[Path], class_names: Path | None = None
     if all(re.fullmatch(r"\d+", label) for label in labels):
         classes = _class_names(class_names) if class_names else None
         if classes is None:
+            for entry, label in zip(entries, labels, strict=True):
+                if len(label) > len(str(_MOST_CLASSES)) or int(label) >= _MOST_CLASSES:
+                    right = f"labelled 0 to {_MOST_CLASSES - 1}"
+                    raise malformed(entry.source, entry.number, label, right)
             classes = tuple(str(index) for index in range(max(map(int, labels), default=-1) + 1))
         for entry, label in zip(entries, labels, strict=True):
             if int(label) >= len(classes):

@@ -13,7 +13,7 @@ from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.parameters import check_range
 
 _FLO_MAGIC = 202021.25  # spells "PIEH" as a little-endian float
-_FLO_LARGEST = 1 << 27  # elements; a header that claims more is damaged
+_LARGEST = 1 << 27  # pixels; a header that claims more is damaged
 _KITTI_SCALE = 64.0
 _KITTI_ZERO = 1 << 15
 KITTI_BOUND = 511.0
@@ -61,7 +61,7 @@ def decode_flo(data: bytes, name: str) -> NDArray[np.float32]:
     magic, width, height = struct.unpack_from("<fii", data)
     if magic != _FLO_MAGIC:
         raise FormatError(f"{name!r} begins with {data[:4]!r}, not with the .flo tag b'PIEH'")
-    if width < 1 or height < 1 or width * height > _FLO_LARGEST:
+    if width < 1 or height < 1 or width * height > _LARGEST:
         raise FormatError(f"{name!r} claims to be {width}x{height}")
     expected = 12 + 8 * width * height
     if len(data) != expected:
@@ -111,6 +111,10 @@ def _encode(suffix: str, image: NDArray[np.generic], options: list[int]) -> byte
 
 
 def _decode(data: bytes, name: str, flags: int) -> NDArray[np.uint8]:
+    # OpenCV asks for the memory before it sees that there is no picture to fill it.
+    width, height = _png_size(data) or _jpeg_size(data) or (0, 0)
+    if width * height > _LARGEST:
+        raise FormatError(f"{name!r} claims to be {width}x{height}")
     try:
         image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
@@ -118,3 +122,27 @@ def _decode(data: bytes, name: str, flags: int) -> NDArray[np.uint8]:
     if image is None:
         raise FormatError(f"{name!r} is not an image ({len(data)} bytes)")
     return np.asarray(image)
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 24:
+        return None
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in the first frame header, after any segments of other kinds."""
+    place = 2
+    while data[:2] == b"\xff\xd8" and place + 9 <= len(data):
+        if data[place] != 0xFF:
+            return None
+        marker = data[place + 1]
+        if marker == 0xFF:
+            place += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            return width, height
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None

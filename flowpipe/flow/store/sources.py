@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.arrays import NPY_FAULTS
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.store.layouts import META, LayoutName, layout
 
@@ -142,7 +143,7 @@ class _NpySource:
         self._mark = mark
         try:
             array = np.lib.format.open_memmap(path, mode="r")
-        except (OSError, ValueError, EOFError) as error:
+        except NPY_FAULTS as error:
             raise FormatError(f"{str(path)!r} is not a whole .npy: {error}") from None
         if array.ndim != 4 or array.shape[1] != 2 or array.dtype.kind != "f":
             raise FormatError(
@@ -167,7 +168,8 @@ class _NpySource:
         del self._array
 
 
-_H5_FAULTS = (KeyError, OSError, RuntimeError, TypeError, ValueError)
+_LARGEST = 1 << 27  # pixels
+_H5_FAULTS = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 
 
 class _H5Source:
@@ -183,12 +185,19 @@ class _H5Source:
 
     def array(self, index: int, names: tuple[str, ...]) -> NDArray[np.float32]:
         try:
+            for name in names:
+                data = self._file[name]
+                if data.id.get_storage_size() == 0 or data.size > _LARGEST:
+                    raise ValueError(f"{name} claims to be {data.shape} and is not there")
             return np.stack([np.asarray(self._file[name], np.float32) for name in names])
         except _H5_FAULTS as error:
             raise FormatError(f"{str(self._path)!r}: {names} cannot be read: {error}") from None
 
     def names(self) -> list[str]:
-        return list(self._file)
+        try:
+            return list(self._file)
+        except _H5_FAULTS as error:
+            raise FormatError(f"{str(self._path)!r} is damaged: {error}") from None
 
     def meta(self) -> bytes | None:
         try:

@@ -1,0 +1,206 @@
+"""Files of strangers, and files that a disk has damaged.
+
+Every reader is given real files with random changes, in a process with little memory to spare. It
+may read them or refuse them with an error of flowpipe's own; anything else is a failure.
+``FLOWPIPE_MUTATIONS`` sets how many of each kind are tried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from flowpipe import runstate
+from flowpipe.artifacts import to_json
+from flowpipe.classify.scores import Scores, SplitScores, save_scores
+from flowpipe.encoding.parameters import Encoding
+from flowpipe.encoding.stage import fit_encoders, save_encoders
+from flowpipe.errors import FormatError
+from flowpipe.flow.store import FlowReader, StoredClip, codecs
+from tests import hostile_for_tests, media
+from tests.clips_for_tests import (
+    contents,
+    environment,
+    frames,
+    shared_data,
+    smooth_flow,
+    store_clip,
+    write_video,
+)
+from tests.test_stages import state
+from tests.trajectories.test_trajectories_verify import write as write_table
+
+MUTATIONS = int(os.environ.get("FLOWPIPE_MUTATIONS", "60"))
+
+
+def flow(name: str, member: str):
+    def make(folder: Path) -> Path:
+        images = frames(4, (24, 16))
+        store_clip(folder, name, smooth_flow(3, (24, 16)), clip="a", images=images)
+        return folder / member
+
+    return make
+
+
+def scores(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    part = SplitScores(
+        "1", ("a", "b", "c"), np.array([0, 1, 2]), rng.normal(size=(3, 3)).astype(np.float32)
+    )
+    save_scores(folder / "scores.npz", Scores(("x", "y", "z"), (part,)), folder)
+    return folder / "scores.npz"
+
+
+def encoders(encoding: Encoding):
+    def make(folder: Path) -> Path:
+        rows = {"hog": np.random.default_rng(0).random((60, 8)).astype(np.float32)}
+        save_encoders(folder / "e.npz", fit_encoders(rows, encoding), encoding, folder)
+        return folder / "e.npz"
+
+    return make
+
+
+def text(name: str, content: str):
+    def make(folder: Path) -> Path:
+        for each in ("a", "b", "c"):
+            write_video(folder / f"{each}.avi", 2)
+        (folder / name).write_text(content)
+        return folder / name
+
+    return make
+
+
+SPLITS = {"splits": [{"name": "1", "train": ["x/a", "y/b"], "test": ["x/c"]}]}
+FISHER = Encoding(descriptors=("hog",), gaussians=2, rows=60)
+WORDS = Encoding(descriptors=("hog",), encoding="words", words=4, rows=60)
+SAMPLES = {
+    "flow zip": ("flow", flow("zip", "a.zip")),
+    "flow npy": ("flow", flow("npy", "a.npy")),
+    "flow npy json": ("flow", flow("npy", "a.npy.json")),
+    "flow h5": ("flow", flow("h5", "a.h5")),
+    "flow jpg": ("flow", flow("frames", "a/flow_x_00002.jpg")),
+    "flow json": ("flow", flow("frames", "a/meta.json")),
+    "flow flo": ("flow", flow("flo", "a/flow_00002.flo")),
+    "flow png": ("flow", flow("kitti-png", "a/flow_00002.png")),
+    "trajectories": ("trajectories", lambda folder: write_table(folder / "a.h5").path),
+    "scores": ("scores", scores),
+    "fisher": ("encoders", encoders(FISHER)),
+    "words": ("encoders", encoders(WORDS)),
+    "splits": ("splits", text("splits.json", json.dumps(SPLITS))),
+    "boxes": ("boxes", text("boxes.txt", "0 1 2 30 40 0.9\n1 2 3 31 41 0.8 5 6 20 30 0.7\n")),
+    "csv": ("csv", text("dataset.csv", "path,label,group\na.avi,x,1\nb.avi,y,1\nc.avi,x,2\n")),
+    "tsn": ("tsn", text("list.txt", "a 2 0\nb 2 1\nc 2 0\n")),
+    "state": ("state", text("1-of-1.json", json.dumps(asdict(state())))),
+    "stage": ("stage", text("stage.json", json.dumps({"stage": "flow"}))),
+    "video avi": ("video", lambda folder: write_video(folder / "v.avi", 6)),
+    "video mp4": ("video", lambda folder: media.write(folder / "v.mp4", media.moving(6, 48, 64))),
+    "video mkv": ("video", lambda folder: media.write(folder / "v.mkv", media.moving(6, 48, 64))),
+}
+
+
+def read_mutations(reader: str, path: Path, count: int) -> dict[str, int]:
+    command = [sys.executable, hostile_for_tests.__file__, reader, "1", str(count), str(path)]
+    end = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=600, check=False
+    )
+    assert end.returncode == 0, f"{end.returncode}: {end.stderr[-3000:]}"
+    return json.loads(end.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_mutated_files_are_read_or_refused(tmp_path, sample):
+    reader, make = SAMPLES[sample]
+    told = read_mutations(reader, make(tmp_path), MUTATIONS)
+    assert sum(told.values()) == MUTATIONS
+    assert told.get("refused", 0) > 0
+
+
+def real_videos() -> list[str]:
+    folder = os.environ.get("FLOWPIPE_TEST_DATA")
+    return sorted(path.name for path in Path(folder, "data/clips").glob("*")) if folder else ["*"]
+
+
+@pytest.mark.parametrize("name", real_videos())
+def test_mutated_real_videos_are_read_or_refused(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(shared_data("clips", name).read_bytes())
+    assert sum(read_mutations("video", path, max(MUTATIONS // 3, 1)).values())
+
+
+HUGE = 100_000
+
+
+def png_header(width: int, height: int) -> bytes:
+    import struct
+    import zlib
+
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    signature = b"\x89PNG\r\n\x1a\n"
+    return signature + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+
+
+def jpeg_header(width: int, height: int) -> bytes:
+    jpeg = bytearray(codecs.encode_jpeg(np.zeros((16, 16), np.uint8)))
+    place = jpeg.index(b"\xff\xc0") + 5
+    jpeg[place : place + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(jpeg)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [png_header(HUGE, HUGE), png_header(20_000, 20_000), jpeg_header(65_500, 65_500)],
+    ids=["png", "smaller png", "jpeg"],
+)
+def test_a_picture_that_claims_to_be_huge_is_refused_unseen(data):
+    for decode in (codecs.decode_grey, codecs.decode_bgr, codecs.decode_kitti):
+        with pytest.raises(FormatError, match=r"claims to be \d+x\d+"):
+            decode(data, "a.png")
+
+
+def test_flow_that_claims_to_be_huge_is_refused_unseen(tmp_path):
+    head = np.array([202021.25], "<f4").tobytes() + np.array([HUGE, HUGE], "<i4").tobytes()
+    with pytest.raises(FormatError, match="claims to be 100000x100000"):
+        codecs.decode_flo(head + bytes(100), "a.flo")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in ("flow_x_00001", "flow_y_00001"):
+            file.create_dataset(name, (HUGE, HUGE), "f4", chunks=(100, 100))
+    with pytest.raises(FormatError, match="100000"):
+        FlowReader(StoredClip(tmp_path, "a", "h5"))
+
+
+def test_no_file_is_written_outside_the_output_folder(tmp_path):
+    """Names in a zip, and in meta.json, name nothing on this disk."""
+    import zipfile
+
+    from flowpipe.flow.store import convert
+
+    clip = store_clip(tmp_path / "in", "zip", smooth_flow(2, (24, 16)), clip="a")
+    with zipfile.ZipFile(clip.path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    meta = json.loads(members["meta.json"])
+    with zipfile.ZipFile(clip.path, "w") as archive:
+        for name, data in members.items():
+            if name != "meta.json":
+                archive.writestr(name, data)
+        archive.writestr("meta.json", to_json({**meta, "clip": "../../outside"}))
+        archive.writestr("../outside.jpg", b"x")
+        archive.writestr("/tmp/outside.jpg", b"x")
+    before = set(contents(tmp_path))
+    convert(clip, tmp_path / "out", "frames")
+    new = set(contents(tmp_path)) - before
+    assert new == {f"out/a/{name}" for name in members if name != "meta.json"} | {"out/a/meta.json"}
+
+
+def test_the_state_of_a_run_is_no_path_to_anywhere(tmp_path):
+    (tmp_path / runstate.FOLDER).mkdir(parents=True)
+    (tmp_path / runstate.FOLDER / "1-of-1.json").symlink_to("/etc/passwd")
+    with pytest.raises(FormatError):
+        runstate.states(tmp_path)
