@@ -40,9 +40,11 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SCALES = (1.0, 0.875, 0.75, 0.66)
 
 
-def crop_offsets(
-    height: int, width: int, crop_height: int, crop_width: int
-) -> list[tuple[int, int]]:
+Pairs = list[tuple[int, int]]
+"""(height, width), or (y, x)."""
+
+
+def crop_offsets(height: int, width: int, crop_height: int, crop_width: int) -> Pairs:
     """The 13 places of a crop: (top, left) of corners, centre, middles of edges, and quarters.
 
     TSN's and tsn-pytorch's, whose corners are multiples of a quarter of the margin rounded down:
@@ -285,12 +287,15 @@ def _check(modality: Modality, size: int) -> None:
 
 
 def _resized(snippets: Tensor, height: int, width: int) -> Tensor:
-    resized: Tensor = tvf.resize(snippets, [height, width], antialias=True)
-    return resized
+    # torchvision takes half as long for images of three channels as for ten; the levels are equal.
+    planes = snippets.shape[0] * snippets.shape[1]
+    images = snippets.reshape(-1, 1 if planes % 3 else 3, *snippets.shape[2:])
+    resized: Tensor = tvf.resize(images, [height, width], antialias=True)
+    return resized.reshape(*snippets.shape[:2], height, width)
 
 
 def _drawn(choices: Pairs, generator: torch.Generator) -> tuple[int, int]:
-    return choices[int(torch.randint(len(choices), (), generator=generator))]
+    return choices[int(torch.randint(len(choices), (), generator=generator).item())]
 
 
 def _uniform(generator: torch.Generator) -> float:
