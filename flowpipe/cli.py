@@ -13,7 +13,7 @@ from rich.text import Text
 from flowpipe import __version__
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.options import Command
-from flowpipe.commands.stacks import ExportStacks
+from flowpipe.commands.stacks import ExportStacks, WarpFlow
 from flowpipe.commands.trajectories import ExtractTrajectories
 from flowpipe.commands.upkeep import Demo, Doctor, Verify
 from flowpipe.errors import FlowpipeError
@@ -34,6 +34,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "extract-trajectories": ExtractTrajectories,
     "view": View,
     "export-flow": ExportFlow,
+    "warp-flow": WarpFlow,
     "export-stacks": ExportStacks,
     "verify": Verify,
     "doctor": Doctor,

@@ -1,4 +1,4 @@
-"""``export-stacks``."""
+"""What two-stream networks want of stored flow: ``warp-flow`` and ``export-stacks``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,44 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from flowpipe.commands.options import Jobs, processes
+from flowpipe.flow.store import FloatType, LayoutName
 from flowpipe.twostream.export import StackExport
+
+
+@dataclass(frozen=True)
+class WarpFlow:
+    """Take the camera's motion out of stored flow: the warped flow that TSN trains a stream on.
+
+    The frames that were stored with the flow are used, or the videos that it was made from.
+    """
+
+    flow: Positional[Annotated[Path, arg(metavar="FLOW")]]
+    """Folder of flow, in any layout, or one clip of it."""
+    to: Positional[Annotated[Path, arg(metavar="TO")]]
+    """Folder to write to."""
+    layout: LayoutName = "zip"
+    """The layout to write; see docs/formats.md."""
+    dtype: FloatType = "float32"
+    """Number type of the layouts npy and h5."""
+    quality: int = 95
+    """JPEG quality, 1 to 100."""
+    jobs: Jobs = None
+    """Worker processes. 0 works in this process."""
+    overwrite: bool = False
+    """Compute again what is there already."""
+
+    def run(self) -> int:
+        """Warp, and print a summary."""
+        from flowpipe.pipelines.warp import warp_flow
+        from flowpipe.trajectories.warped import WarpStage
+
+        return warp_flow(
+            self.flow,
+            self.to,
+            WarpStage(self.layout, self.dtype, self.quality),
+            jobs=processes(self.jobs),
+            overwrite=self.overwrite,
+        ).exit_status
 
 
 @dataclass(frozen=True)
