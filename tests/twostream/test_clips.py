@@ -136,6 +136,35 @@ def test_other_loaders_read_the_same_stacks(tmp_path, layout, base):
     assert f"flow_y_{base + 11:05d}.jpg" in names
 
 
+@pytest.mark.parametrize("n", [5, 6, 7, 12, 40])
+@pytest.mark.parametrize("layout", ["frames", "denseflow"])
+def test_what_other_loaders_sample_is_there(tmp_path, layout, n):
+    """Every index that their rules can give for the count of the list file, first and last."""
+    store_clip(tmp_path, layout, numbered(n), clip="k/a")
+    names = {path.name for path in (tmp_path / "k/a").glob("flow_*")}
+    total = len([name for name in names if name.startswith("flow_x")])  # what list builders count
+    assert total == n
+    asked = set()
+    if layout == "frames":  # tsn-pytorch: offsets + 1, held at the count
+        duration = (total - 5 + 1) // 3
+        for segment in range(3):
+            for shift in range(max(duration, 1)):
+                first = segment * duration + shift + 1
+                asked |= {min(first + offset, total) for offset in range(5)}
+        step = (total - 5) // 24  # TSN's test, which ends with the last whole stack at most
+        asked |= {min(total, 1 + 24 * max(step, 0) + offset) for offset in range(5)}
+    else:  # mmaction2: SampleFrames with start_index=0, out of bounds looped
+        duration = (total - 5 + 1) // 3
+        for segment in range(3):
+            for shift in range(max(duration, 1)):
+                first = segment * max(duration, 0) + shift
+                asked |= {(first + offset) % total for offset in range(5)}
+        last = max(total - 5, 0)  # of its test clips
+        asked |= {(last + offset) % total for offset in range(5)}
+    wanted = {f"flow_{axis}_{index:05d}.jpg" for axis in "xy" for index in asked}
+    assert wanted <= names
+
+
 @pytest.mark.parametrize(("base", "name"), [(0, "v_a_g01_c01"), (1, "k/v_a_g01_c01")])
 def test_flow_of_other_tools_is_read(tmp_path, base, name):
     folder = tmp_path / name
