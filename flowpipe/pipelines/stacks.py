@@ -63,9 +63,13 @@ def export_stacks(
         _remove_shards_of_before(out, parts)
     labels = class_indices(clips)
     classes = sorted({name.rpartition("/")[0] for name in labels})
-    index = {**_about(export, classes), **_listed(export, parts, out)}
+    whole = _whole(export, parts, out)
+    index = {**_about(export, classes), **_listed(export, whole, out)}
     artifacts.write_atomic(out / INDEX, artifacts.to_json(index), out)
     artifacts.remove_stale(out)
+    contents = [content for _, inside in whole for content in inside]
+    stacks = sum(content["stacks"] for content in contents)
+    say(f"{stacks} stacks of {len(contents)} clips in {len(whole)} files, listed in {out / INDEX}")
     return summary
 
 
@@ -82,24 +86,32 @@ def _about(export: StackExport, classes: list[str]) -> Json:
     }
 
 
-def _listed(export: StackExport, parts: list[Part], out: Path) -> Json:
-    """The parts that are whole; shards as WebDataset's ``wids`` lists them."""
-    listed = []
+def _whole(export: StackExport, parts: list[Part], out: Path) -> list[tuple[Path, list[Json]]]:
+    """The files that are whole, and what they hold."""
+    found = []
     for part in parts:
         mark, target = paths_of(export, out, part)
         contents = stored_contents(mark)
-        if contents is None or not target.exists():
-            continue
-        stacks = sum(content["stacks"] for content in contents)
-        if export.format == "tar":
-            size = target.stat().st_size
-            listed.append({"url": target.name, "nsamples": stacks, "filesize": size})
-        else:
-            path = target.relative_to(out).as_posix()
-            listed.append({"path": path, **contents[0]})
-    if export.format == "tar":
-        return {"wids_version": 1, "shardlist": listed}
-    return {"arrays": listed}
+        if contents is not None and target.exists():
+            found.append((target, contents))
+    return found
+
+
+def _listed(export: StackExport, whole: list[tuple[Path, list[Json]]], out: Path) -> Json:
+    """The files as the index lists them; shards in the manner of WebDataset's ``wids``."""
+    if export.format == "npy":
+        paths = [target.relative_to(out).as_posix() for target, _ in whole]
+        arrays = zip(paths, whole, strict=True)
+        return {"arrays": [{"path": path, **contents[0]} for path, (_, contents) in arrays]}
+    shards = [
+        {
+            "url": target.name,
+            "nsamples": sum(content["stacks"] for content in contents),
+            "filesize": target.stat().st_size,
+        }
+        for target, contents in whole
+    ]
+    return {"wids_version": 1, "shardlist": shards}
 
 
 def _remove_shards_of_before(out: Path, parts: list[Part]) -> None:

@@ -22,6 +22,7 @@ from flowpipe.twostream.lookup import UnusableClipsError
 from tests.clips_for_tests import (  # noqa: F401
     frames,
     no_flushing,
+    shared_data,
     smooth_flow,
     store_clip,
     write_video,
@@ -451,3 +452,19 @@ def test_too_few_differences(tmp_path):
         FrameClips(tmp_path / "flow", [("k/a", 0)], modality="rgb-diff")
     with pytest.raises(ParameterError, match="modality is 'grey'"):
         FrameClips(tmp_path / "flow", [("k/a", 0)], modality="grey")
+
+
+def test_flow_and_frames_of_a_real_dense_flow():
+    folder = shared_data("denseflow-sample")
+    name = folder.name
+    stack, _ = FlowClips(folder, [(name, 0)], segments=1, sampling="test")[0]
+    planes = [
+        cv2.imread(str(folder / f"{axis}_{index:05d}.jpg"), cv2.IMREAD_GRAYSCALE)
+        for index in range(1, 6)
+        for axis in "xy"
+    ]
+    assert np.array_equal(stack[0].numpy(), np.stack(planes))
+    images, _ = FrameClips(folder, [(name, 0)], segments=10, sampling="test")[0]
+    for index in range(10):
+        image = cv2.imread(str(folder / f"img_{index + 1:05d}.jpg"))
+        assert np.array_equal(images[index].numpy(), image[..., ::-1].transpose(2, 0, 1))
