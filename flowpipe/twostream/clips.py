@@ -270,6 +270,7 @@ class FrameClips(_Clips):
     def _usable_length(self, reader: FlowReader) -> int:
         if reader.meta.n_images:
             count = reader.meta.n_images
+            lookup.check_members(reader, images=True)
         else:
             count = reader.meta.n_frames
             _check_video(reader)
