@@ -13,6 +13,7 @@ from rich.text import Text
 from flowpipe import __version__
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.options import Command
+from flowpipe.commands.stacks import ExportStacks, WarpFlow
 from flowpipe.commands.trajectories import ExtractTrajectories
 from flowpipe.commands.upkeep import Clean, Demo, Doctor, Status, Verify
 from flowpipe.errors import FlowpipeError
@@ -33,6 +34,8 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "extract-trajectories": ExtractTrajectories,
     "view": View,
     "export-flow": ExportFlow,
+    "warp-flow": WarpFlow,
+    "export-stacks": ExportStacks,
     "status": Status,
     "verify": Verify,
     "clean": Clean,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +129,12 @@ class Frame:
     time: float | None
 
 
-def frames(path: str | os.PathLike[str], *, max_frames: int | None = None) -> Iterator[Frame]:
+def frames(
+    path: str | os.PathLike[str],
+    *,
+    max_frames: int | None = None,
+    only: Collection[int] | None = None,
+) -> Iterator[Frame]:
     """Decode a video, one frame at a time.
 
     Packets that do not decode are passed over, as players and OpenCV do. All frames have the
@@ -141,6 +146,8 @@ def frames(path: str | os.PathLike[str], *, max_frames: int | None = None) -> It
         The file. Only local files are read, whatever it is called or refers to.
     max_frames
         Stop after so many frames. A truncated file is then only an error if it ends sooner.
+    only
+        Yield the frames of these numbers, counted from 0, and spare the colours of the others.
 
     Yields
     ------
@@ -164,10 +171,12 @@ def frames(path: str | os.PathLike[str], *, max_frames: int | None = None) -> It
             if count == max_frames:
                 return
             size = size or (picture.width, picture.height)
+            count += 1
+            if only is not None and count - 1 not in only:
+                continue
             coloured = picture.reformat(*size, "bgr24", interpolation=Interpolation.BICUBIC)
             image = np.asarray(coloured.to_ndarray(), np.uint8)
             yield Frame(_upright(image, picture.rotation), picture.time)
-            count += 1
         declared, codec = stream.frames, stream.codec.name
     if count == max_frames:
         return

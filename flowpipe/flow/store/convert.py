@@ -6,9 +6,7 @@ import os
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from flowpipe.flow import quantize
 from flowpipe.flow.store.layouts import LayoutName, layout
 from flowpipe.flow.store.meta import FloatType, FlowMeta
 from flowpipe.flow.store.reader import FlowReader, StoredClip
@@ -73,7 +71,9 @@ def convert(
                 if copied:
                     writer.add_jpegs(*reader.jpegs(index))
                 else:
-                    writer.add_flow(_flow(reader, index, to_levels=kind.coding == "jpeg"))
+                    # Levels are decoded around 128 and coded around 127.5.
+                    zero = 127.5 if kind.coding == "jpeg" else quantize.ZERO_LEVEL
+                    writer.add_flow(reader.flow(index, zero=zero))
             known = {key: getattr(meta, key) for key in _HANDED_ON}
             if reader.video is not None:
                 path = Path(os.path.relpath(reader.video, out)).as_posix()
@@ -81,12 +81,3 @@ def convert(
             if kind.coding != "jpeg":
                 known["decoded_bound"] = meta.bound or meta.decoded_bound
             return writer.commit(**known)
-
-
-def _flow(reader: FlowReader, index: int, *, to_levels: bool) -> NDArray[np.float32]:
-    flow = reader.flow(index)
-    decoded_bound = reader.meta.bound or reader.meta.decoded_bound
-    if to_levels and decoded_bound:
-        # Levels are decoded around 128 and coded around 127.5.
-        flow += np.float32(decoded_bound / 255.0)
-    return flow

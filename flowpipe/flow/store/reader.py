@@ -196,26 +196,50 @@ class FlowReader:
         x, y = self.layout.flow_members(self._checked(index, len(self)))
         return self._source.read(x), self._source.read(y)
 
-    def levels(self, index: int) -> NDArray[np.uint8]:
-        """(2, H, W) grey levels of flow field ``index``, in 8-bit layouts."""
+    def levels(self, index: int, bound: float = 20.0) -> NDArray[np.uint8]:
+        """(2, H, W) grey levels of flow field ``index``.
+
+        Parameters
+        ----------
+        index
+            Counted from 0.
+        bound
+            Of flow that is not stored in 8 bit and is coded here, in pixels. Stored levels come
+            as they are.
+        """
+        if self.layout.coding != "jpeg":
+            return quantize.to_uint8(self.flow(index, zero=127.5), bound)
         names = self.layout.flow_members(self._checked(index, len(self)))
-        x, y = (codecs.decode_grey(self._source.read(name), name) for name in names)
+        x, y = (codecs.decode_grey(self._source.read(name), self._place(name)) for name in names)
         if x.shape != y.shape:
             raise FormatError(f"{names} in {str(self.clip.path)!r} differ in size")
         return np.stack([x, y])
 
-    def flow(self, index: int) -> NDArray[np.float32]:
-        """(2, H, W) float32 flow field ``index`` in pixels, x then y, counted from 0."""
+    def flow(self, index: int, *, zero: float = quantize.ZERO_LEVEL) -> NDArray[np.float32]:
+        """(2, H, W) float32 flow field ``index`` in pixels, x then y.
+
+        Parameters
+        ----------
+        index
+            Counted from 0.
+        zero
+            Level of zero flow in 8 bit, and in float layouts that were made from 8 bit; see
+            :func:`flowpipe.flow.quantize.from_uint8`.
+        """
         names = self.layout.flow_members(self._checked(index, len(self)))
         match self.layout.coding:
             case "jpeg":
-                return quantize.from_uint8(self.levels(index), self.meta.bound or 20.0)
+                flow = quantize.from_uint8(self.levels(index), self.meta.bound or 20.0)
             case "flo":
-                return codecs.decode_flo(self._source.read(names[0]), names[0])
+                flow = codecs.decode_flo(self._source.read(names[0]), self._place(names[0]))
             case "kitti":
-                return codecs.decode_kitti(self._source.read(names[0]), names[0])
+                flow = codecs.decode_kitti(self._source.read(names[0]), self._place(names[0]))
             case "float":
-                return self._source.array(index, names)
+                flow = self._source.array(index, names)
+        decoded_bound = self.meta.bound or self.meta.decoded_bound
+        if decoded_bound and zero != quantize.ZERO_LEVEL:
+            flow += np.float32((quantize.ZERO_LEVEL - zero) * 2 * decoded_bound / 255.0)
+        return flow
 
     def image_jpeg(self, index: int) -> bytes:
         """The coded RGB frame ``index``, counted from 0."""
@@ -224,7 +248,8 @@ class FlowReader:
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 BGR frame ``index``, counted from 0."""
-        return codecs.decode_bgr(self.image_jpeg(index), self.layout.image_member(index))
+        name = self.layout.image_member(index)
+        return codecs.decode_bgr(self.image_jpeg(index), self._place(name))
 
     def read(self, member: str) -> bytes:
         """The bytes of one member.
@@ -235,6 +260,12 @@ class FlowReader:
             It is missing or damaged.
         """
         return self._source.read(member)
+
+    def _place(self, member: str) -> str:
+        """Where a member lies, for messages."""
+        part, _, name = member.rpartition("/")
+        folder = dict(self.layout.folders(self.clip.root, self.clip.name)).get(part)
+        return str((folder if part and folder else self.clip.path) / name)
 
     def _checked(self, index: int, length: int) -> int:
         if not 0 <= index < length:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from flowpipe.arrays import NPY_FAULTS
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.store.layouts import META, LayoutName, layout
+from flowpipe.flow.store.zips import NotPlainError, PlainZip
 
 
 class Source(Protocol):
@@ -82,7 +83,7 @@ class _ZipSource:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._zip = zipfile.ZipFile(path)
+            self._zip: PlainZip | zipfile.ZipFile = _opened(path)
         except _ZIP_FAULTS as error:
             raise FormatError(f"{str(path)!r} is not a whole zip: {error}") from None
 
@@ -101,10 +102,17 @@ class _ZipSource:
         return self._zip.namelist()
 
     def meta(self) -> bytes | None:
-        return self.read(META) if META in self._zip.NameToInfo else None
+        return self.read(META) if META in self._zip.namelist() else None
 
     def close(self) -> None:
         self._zip.close()
+
+
+def _opened(path: Path) -> PlainZip | zipfile.ZipFile:
+    try:
+        return PlainZip(path)
+    except NotPlainError:
+        return zipfile.ZipFile(path)
 
 
 class _FolderSource:
