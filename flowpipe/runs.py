@@ -54,6 +54,8 @@ class Summary:
         The file that lists the failures with their reasons, None without any.
     reasons
         Number of failures of each kind.
+    noun
+        What was done, in the singular.
     """
 
     done: int
@@ -61,6 +63,7 @@ class Summary:
     failed: int
     failures: Path | None = None
     reasons: dict[str, int] = field(default_factory=dict)
+    noun: str = "clip"
 
     @property
     def exit_status(self) -> int:
@@ -76,7 +79,7 @@ class Summary:
             kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(self.reasons.items()))
             where = f", reasons in {self.failures}" if self.failures else ""
             parts.append(f"{self.failed} failed ({kinds}){where}")
-        return f"{total} clip{'s' * (total != 1)}: {', '.join(parts)}"
+        return f"{total} {self.noun}{'s' * (total != 1)}: {', '.join(parts)}"
 
 
 def run(
@@ -90,6 +93,7 @@ def run(
     shard: Shard | None = None,
     unit: str = "pairs",
     in_threads: bool = False,
+    noun: str = "clip",
 ) -> Summary:
     """Do a stage's work to every clip and keep the records.
 
@@ -113,6 +117,8 @@ def run(
         What the work counts.
     in_threads
         ``jobs`` is the number of threads of this process instead.
+    noun
+        What a clip is called, where the work goes over something else.
 
     Raises
     ------
@@ -128,7 +134,8 @@ def run(
     try:
         if log:
             log.begin({clip.name for clip in chosen})
-        with Progress({clip.name: sizes.get(clip.name, 0) for clip in chosen}, unit) as progress:
+        weights = {clip.name: sizes.get(clip.name, 0) for clip in chosen}
+        with Progress(weights, unit, noun=noun) as progress:
             outcomes = (
                 over_clips_in_threads(work, chosen, threads=jobs, advance=progress.advance)
                 if in_threads
@@ -144,7 +151,7 @@ def run(
         # Workers that were ended in the middle of a clip have left theirs.
         artifacts.remove_stale(out)
     failures = log.path if log and reasons else None
-    return Summary(**progress.counts, failures=failures, reasons=reasons)
+    return Summary(**progress.counts, failures=failures, reasons=reasons, noun=noun)
 
 
 class FailureLog:
