@@ -207,7 +207,9 @@ class FitEncoder:
         chosen = sample_rows(lengths, self.encoding.rows, self.encoding.seed)
         rows = sample(self.tables, chosen, fit.descriptor)
         only = replace(self.encoding, descriptors=(fit.descriptor,))
-        encoders = fit_encoders({fit.descriptor: rows}, only, self.device)
+        # Sums by several threads would differ with their number in the last bits.
+        with threadpool_limits(1):
+            encoders = fit_encoders({fit.descriptor: rows}, only, self.device)
         save_encoders(fit.path, encoders, only, self.out, fit.key)
         advance(len(rows))
         return Done()
@@ -246,7 +248,6 @@ class EncodeClip:
             if number in clip.splits
         }
         count = 0
-        # Sums by several threads would differ with their number in the last bits.
         with threadpool_limits(1):
             for rows, positions in blocks(clip.path, names):
                 for each in splits.values():
