@@ -91,7 +91,7 @@ def classify(
     names = upstream["descriptors"]
     wanted = {ALL: names, **({name: [name] for name in names} if len(names) > 1 else {})}
     parts = _parts(protocol, wanted, vectors, out, svm)
-    say(f"{len(wanted)} configurations, {len(protocol.splits)} splits, into {out}")
+    say(f"machines on {', '.join(wanted)}, into {out}")
     most = max(len(part.split.train) + len(part.split.test) for part in parts)
     score = ScorePart(protocol, svm, upstream["encoding"] == "words", out)
     summary = timed(

@@ -106,7 +106,8 @@ def encode(
     _record(used, lacking, out)
     left = protocol.among(tables.keys())
     fits = _fits(left, tables, out, made_with)
-    say(f"{len(tables)} clips, {len(left.splits)} splits, {encoding.encoding}, into {out}")
+    count = len(left.splits)
+    say(f"{len(tables)} clips, {count} split{'s' * (count != 1)}, {encoding.encoding}, into {out}")
     fitting = FitEncoder(encoding, tables, out, device)
     each = 6 * 4 * _WIDEST * min(encoding.rows, sum(table.rows for table in tables.values()))
     fitted = timed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +72,7 @@ def write_table(
         noise = rng.normal(0, 0.1, (count, width)).astype(np.float32)
         fields[name] = np.clip(centre[:width] + noise, 0, 1)
     source = {
-        "path": str(clip.path),
+        "path": os.path.relpath(clip.path, folder),
         **artifacts.fingerprint(clip.path),
         "sha256": artifacts.sha256(clip.path),
     }
