@@ -1,24 +1,24 @@
 """Arrays and what describes them in one npz: nothing that is read can run code.
 
 A file holds plain arrays and, as ``description``, JSON. The bytes of a file are a function of what
-is in it.
+is in it. A stage's file may carry a key, the digest of all that it was made from: while the key is
+the same, it need not be made again.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.artifacts import Json, write_atomic
+from flowpipe.artifacts import Json, discard, place, temporary_file
 from flowpipe.errors import FormatError
 
 Arrays = dict[str, NDArray[Any]]
@@ -45,7 +45,12 @@ NPY_FAULTS = (
 
 
 def save_arrays(
-    path: Path, kind: str, description: Json, arrays: Mapping[str, NDArray[Any]], root: Path
+    path: Path,
+    kind: str,
+    description: Json,
+    arrays: Mapping[str, NDArray[Any]],
+    root: Path,
+    key: str | None = None,
 ) -> None:
     """Write a file atomically.
 
@@ -61,15 +66,29 @@ def save_arrays(
         Of numbers or of text, by name; not ``description``.
     root
         Output folder, for the atomic write.
+    key
+        What :func:`key_of` gives back.
     """
-    text = json.dumps({"format": kind, **description}, ensure_ascii=True)
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **{_DESCRIPTION: np.array(text)}, **arrays)
-    write_atomic(path, buffer.getvalue(), root)
+    keyed = {} if key is None else {"key": key}
+    text = json.dumps({"format": kind, **keyed, **description}, ensure_ascii=True)
+    temporary = temporary_file(root)
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **{_DESCRIPTION: np.array(text)}, **arrays)
+        place(temporary, path)
+    finally:
+        discard(temporary)
 
 
-def load_arrays(path: Path, kind: str) -> tuple[Json, Arrays]:
+def load_arrays(path: Path, kind: str, names: Collection[str] | None = None) -> tuple[Json, Arrays]:
     """Read a file of :func:`save_arrays`.
+
+    Parameters
+    ----------
+    path, kind
+        As they were given.
+    names
+        Read these arrays only, those of them that are there; by default all.
 
     Raises
     ------
@@ -82,8 +101,9 @@ def load_arrays(path: Path, kind: str) -> tuple[Json, Arrays]:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise FormatError(f"{str(path)!r} is not an npz file")
-            arrays = {name: file[name] for name in file.files}
-        text = arrays.pop(_DESCRIPTION)
+            wanted = [name for name in file.files if names is None or name in names]
+            arrays = {name: file[name] for name in wanted if name != _DESCRIPTION}
+            text = file[_DESCRIPTION]
         description = json.loads(text.item()) if text.dtype.kind == "U" else None
     except FileNotFoundError:
         raise
@@ -96,6 +116,16 @@ def load_arrays(path: Path, kind: str) -> tuple[Json, Arrays]:
     if found != kind or not isinstance(description, dict):
         raise FormatError(f"{str(path)!r} has format {found!r}; it must be {kind!r}")
     return description, arrays
+
+
+def key_of(path: Path, kind: str) -> str | None:
+    """The key of a file, None where it is not there or cannot be read."""
+    try:
+        description, _ = load_arrays(path, kind, ())
+    except (FileNotFoundError, FormatError):
+        return None
+    key = description.get("key")
+    return key if isinstance(key, str) else None
 
 
 def take(

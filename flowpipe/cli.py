@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flowpipe import __version__
+from flowpipe.commands.baseline import Classify, Encode, IdtBaseline
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.options import Command
 from flowpipe.commands.stacks import ExportStacks, WarpFlow
@@ -32,6 +33,9 @@ _UNWRITABLE = (
 COMMANDS: dict[str, Callable[..., Command]] = {
     "extract-flow": ExtractFlow,
     "extract-trajectories": ExtractTrajectories,
+    "idt-baseline": IdtBaseline,
+    "encode": Encode,
+    "classify": Classify,
     "view": View,
     "export-flow": ExportFlow,
     "warp-flow": WarpFlow,

@@ -35,6 +35,8 @@ class Progress:
         Where to; standard error by default.
     clock
         Seconds from any origin.
+    noun
+        What a clip is called, where the work goes over something else.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class Progress:
         unit: str,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
+        noun: str = "clip",
     ) -> None:
         self._weights = weights
+        self._noun = noun
         self._unit = unit
         self._console = console or Console(stderr=True)
         self._clock = clock
@@ -110,7 +114,7 @@ class Progress:
         """State of the run in one line."""
         elapsed = self._clock() - self._start
         finished = sum(self.counts.values())
-        parts = [f"{finished}/{len(self._weights)} clips"]
+        parts = [f"{finished}/{len(self._weights)} {self._noun}s"]
         parts += [f"{self.counts[key]} {key}" for key in ("skipped", "failed") if self.counts[key]]
         parts.append(f"{self._units} {self._unit}")
         if elapsed > 0:

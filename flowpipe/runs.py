@@ -69,6 +69,8 @@ class Summary:
         The file that lists the failures with their reasons, None without any.
     reasons
         Number of failures of each kind.
+    noun
+        What was done, in the singular.
     """
 
     done: int
@@ -76,6 +78,7 @@ class Summary:
     failed: int
     failures: Path | None = None
     reasons: dict[str, int] = field(default_factory=dict)
+    noun: str = "clip"
 
     @property
     def exit_status(self) -> int:
@@ -91,7 +94,7 @@ class Summary:
             kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(self.reasons.items()))
             where = f", reasons in {self.failures}" if self.failures else ""
             parts.append(f"{self.failed} failed ({kinds}){where}")
-        return f"{total} clip{'s' * (total != 1)}: {', '.join(parts)}"
+        return f"{total} {self.noun}{'s' * (total != 1)}: {', '.join(parts)}"
 
 
 def run(
@@ -105,6 +108,7 @@ def run(
     shard: Shard | None = None,
     unit: str = "pairs",
     in_threads: bool = False,
+    noun: str = "clip",
 ) -> Summary:
     """Do a stage's work to every clip and keep the records.
 
@@ -128,6 +132,8 @@ def run(
         What the work counts.
     in_threads
         The workers are threads of this process instead.
+    noun
+        What a clip is called, where the work goes over something else.
 
     Raises
     ------
@@ -139,7 +145,8 @@ def run(
     artifacts.remove_stale(out)
     log = FailureLog(records / _failures(shard), out) if records else None
     reasons: dict[str, int] = {}
-    progress = Progress({clip.name: sizes.get(clip.name, 0) for clip in chosen}, unit)
+    weights = {clip.name: sizes.get(clip.name, 0) for clip in chosen}
+    progress = Progress(weights, unit, noun=noun)
     with contextlib.ExitStack() as stack:
         # Workers that are ended in the middle of a clip leave theirs.
         stack.callback(artifacts.remove_stale, out)
@@ -162,7 +169,7 @@ def run(
             if log:
                 recorder.tick()
     failures = log.path if log and reasons else None
-    return Summary(**progress.counts, failures=failures, reasons=reasons)
+    return Summary(**progress.counts, failures=failures, reasons=reasons, noun=noun)
 
 
 def _failures(shard: Shard) -> str:

@@ -7,7 +7,7 @@ up to that of all of them side by side, so every combination comes from the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,21 +51,34 @@ def linear_gram(vectors: Vectors) -> Gram:
     return gram
 
 
-def mean_gram(grams: Sequence[Gram]) -> Gram:
+def mean_gram(grams: Iterable[Gram]) -> Gram:
     """The Gram matrix of vectors side by side, brought back to norm 1 where each had norm 1.
+
+    Parameters
+    ----------
+    grams
+        (n, n) each; taken one at a time, so that they need not be in memory together.
 
     Raises
     ------
     ParameterError
         There is none, or their shapes differ.
     """
-    shapes = {gram.shape for gram in grams}
-    if len(shapes) != 1:
-        raise ParameterError(f"Gram matrices of one shape are needed, not of {sorted(shapes)}")
-    total = grams[0].copy()
-    for gram in grams[1:]:
-        total += gram
-    total /= len(grams)
+    total: Gram | None = None
+    count = 0
+    for gram in grams:
+        count += 1
+        if total is None:
+            total = gram.copy()
+        elif total.shape != gram.shape:
+            raise ParameterError(
+                f"Gram matrices of one shape are needed, not of {total.shape} and {gram.shape}"
+            )
+        else:
+            total += gram
+    if total is None:
+        raise ParameterError("Gram matrices of one shape are needed, and there is none")
+    total /= count
     return total
 
 
@@ -100,9 +113,7 @@ def chi2_distances(histograms: Vectors) -> Gram:
     return distances
 
 
-def multichannel_gram(
-    channels: Mapping[str, Gram] | Sequence[Gram], train: NDArray[np.integer]
-) -> Gram:
+def multichannel_gram(channels: Iterable[Gram], train: NDArray[np.integer]) -> Gram:
     """``exp(-sum_c D_c / A_c)``, the chi-squared kernel of several channels.
 
     J. Zhang, M. Marszałek, S. Lazebnik and C. Schmid, "Local features and kernels for
@@ -112,7 +123,7 @@ def multichannel_gram(
     Parameters
     ----------
     channels
-        (n, n) distances of each channel.
+        (n, n) distances of each channel; taken one at a time.
     train
         Indices of the training clips, the only ones that A_c is taken of.
 
@@ -120,16 +131,17 @@ def multichannel_gram(
     -------
     (n, n) float32
     """
-    matrices = list(channels.values()) if isinstance(channels, Mapping) else list(channels)
-    if not matrices:
-        raise ParameterError("a kernel needs at least one channel")
     pairs = len(train) * (len(train) - 1)
-    total = np.zeros_like(matrices[0])
-    for distances in matrices:
+    total: Gram | None = None
+    for distances in channels:
+        if total is None:
+            total = np.zeros_like(distances)
         among = distances[np.ix_(train, train)]
         between = among.sum(dtype=np.float64) - np.trace(among, dtype=np.float64)
         mean = between / pairs if pairs else 0.0
         # A channel in which all training clips agree says nothing.
         if mean > 0:
             total += distances / np.float32(mean)
+    if total is None:
+        raise ParameterError("a kernel needs at least one channel")
     return np.asarray(np.exp(-total))

@@ -6,17 +6,19 @@ out and says so in its notes, and so it says of a class that cannot be learnt in
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
 
-from flowpipe.artifacts import read_json
+from flowpipe.artifacts import Json, read_json
 from flowpipe.clips import Clip, Dataset, Split
 from flowpipe.errors import FormatError, ParameterError
 
@@ -35,6 +37,8 @@ class Protocol:
         Class names; the position is the class index.
     splits
         Of labelled clips that are there.
+    labels
+        Class name of every clip of the splits.
     notes
         What the user should know.
     """
@@ -42,7 +46,107 @@ class Protocol:
     name: str
     classes: tuple[str, ...]
     splits: tuple[Split, ...]
+    labels: Mapping[str, str]
     notes: tuple[str, ...] = ()
+
+    def indices(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Class indices of clips."""
+        index = {label: i for i, label in enumerate(self.classes)}
+        return np.array([index[self.labels[name]] for name in names], np.int64)
+
+    def among(self, present: Set[str]) -> Protocol:
+        """The protocol on those of its clips that are present; what is lost goes into the notes.
+
+        Raises
+        ------
+        ParameterError
+            Nothing is left of a half of a split.
+        """
+        absent = sorted(set(self.labels) - present)
+        if not absent:
+            return self
+        splits = []
+        for split in self.splits:
+            halves = [tuple(n for n in half if n in present) for half in (split.train, split.test)]
+            for half, left in zip(("training", "test"), halves, strict=True):
+                if not left:
+                    raise ParameterError(
+                        f"split {split.name!r} has no {half} clip left: none of them was encoded"
+                    )
+            splits.append(Split(split.name, *halves))
+        note = f"{_count(absent, 'clip')} left out, since {_these(absent)} failed: {_some(absent)}"
+        labels = {name: label for name, label in self.labels.items() if name in present}
+        return replace(self, splits=tuple(splits), labels=labels, notes=(*self.notes, note))
+
+    def to_json(self) -> Json:
+        """What :func:`protocol_from_json` reads."""
+        return {
+            "name": self.name,
+            "notes": list(self.notes),
+            "classes": list(self.classes),
+            "labels": dict(self.labels),
+            "splits": [
+                {"name": split.name, "train": list(split.train), "test": list(split.test)}
+                for split in self.splits
+            ],
+        }
+
+
+def choose(dataset: Dataset, wanted: str | None) -> Protocol:
+    """The protocol that a user names.
+
+    Parameters
+    ----------
+    dataset
+        What is to be evaluated.
+    wanted
+        ``official``, ``loo`` (leave one group out), ``5-fold`` (or another number), a JSON file
+        as :func:`read_splits` reads it, or None: the official splits where the set has some, else
+        leave one group out.
+
+    Raises
+    ------
+    ParameterError, FormatError
+        It is none of these, or not possible on this set.
+    """
+    if wanted is None:
+        wanted = "official" if dataset.splits else "loo"
+    if wanted == "official":
+        return official(dataset)
+    if wanted == "loo":
+        return leave_one_group_out(dataset)
+    if folds := re.fullmatch(r"(\d+)-fold", wanted):
+        return k_fold(dataset, int(folds[1]))
+    path = Path(wanted)
+    if path.suffix != ".json" or not path.exists():
+        raise ParameterError(
+            f"protocol is {wanted!r}; it must be 'official', 'loo', a number of folds such as "
+            "'5-fold', or a JSON file of splits that exists"
+        )
+    return given(dataset, read_splits(path), path.stem)
+
+
+def protocol_from_json(path: Path) -> Protocol:
+    """Read what :meth:`Protocol.to_json` gave.
+
+    Raises
+    ------
+    FormatError
+        The file does not hold it.
+    """
+    content = read_json(path)
+    splits = content.get("splits")
+    classes, labels = content.get("classes"), content.get("labels")
+    if not isinstance(splits, list) or not isinstance(classes, list):
+        raise FormatError(f"{str(path)!r} has no lists 'splits' and 'classes'")
+    if not isinstance(labels, dict) or any(label not in classes for label in labels.values()):
+        raise FormatError(f"{str(path)!r} must have 'labels', a class of 'classes' for each clip")
+    parsed = tuple(_parsed(path, number, entry) for number, entry in enumerate(splits, 1))
+    unknown = {name for split in parsed for name in (*split.train, *split.test)} - set(labels)
+    if unknown:
+        raise FormatError(f"{str(path)!r} has no label of {min(unknown)!r}")
+    notes = tuple(str(note) for note in content.get("notes", ()))
+    return Protocol(str(content.get("name")), tuple(classes), parsed, labels, notes)
 
 
 def official(dataset: Dataset) -> Protocol:
@@ -232,11 +336,17 @@ def _protocol(name: str, dataset: Dataset, splits: Sequence[Split], notes: list[
                 f"{split.name} of {name} trains on the one class {min(learnt)!r}; "
                 "at least two are needed"
             )
-    return Protocol(name, dataset.classes, tuple(splits), tuple(notes))
+    used = {each for split in splits for each in (*split.train, *split.test)}
+    labels = {name: label for name, label in label_of.items() if name in used}
+    return Protocol(name, dataset.classes, tuple(splits), labels, tuple(notes))
 
 
 def _count(items: Any, noun: str) -> str:
     return f"{len(items)} {noun}{'s' * (len(items) != 1)}"
+
+
+def _these(items: Sequence[str]) -> str:
+    return "it" if len(items) == 1 else "they"
 
 
 def _some(names: Sequence[str]) -> str:

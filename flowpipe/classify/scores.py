@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.arrays import load_arrays, save_arrays, take
-from flowpipe.clips import Dataset
 from flowpipe.errors import FormatError, ParameterError
 
-_FORMAT = "flowpipe scores 1"
+FORMAT = "flowpipe scores 1"
+"""As the file says itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +79,7 @@ class Scores:
             raise ParameterError("there are no scores")
 
 
-def label_indices(dataset: Dataset) -> dict[str, int]:
-    """Class index of every labelled clip, by name."""
-    index = {label: i for i, label in enumerate(dataset.classes)}
-    return {clip.name: index[clip.label] for clip in dataset.clips if clip.label is not None}
-
-
-def save_scores(path: Path, scores: Scores, root: Path) -> None:
+def save_scores(path: Path, scores: Scores, root: Path, key: str | None = None) -> None:
     """Write scores as an npz without pickles.
 
     ``names``, ``labels``, ``scores`` and ``split`` (an index into ``splits``) have a row for each
@@ -100,7 +94,7 @@ def save_scores(path: Path, scores: Scores, root: Path) -> None:
         "splits": np.array([part.split for part in parts]),
         "classes": np.array(scores.classes),
     }
-    save_arrays(path, _FORMAT, {}, arrays, root)
+    save_arrays(path, FORMAT, {}, arrays, root, key)
 
 
 def load_scores(path: Path) -> Scores:
@@ -111,7 +105,7 @@ def load_scores(path: Path) -> Scores:
     FormatError
         The file does not hold scores, or they do not fit together.
     """
-    _, arrays = load_arrays(path, _FORMAT)
+    _, arrays = load_arrays(path, FORMAT)
     classes = take(path, arrays, "classes", (None,), "U")
     splits = take(path, arrays, "splits", (None,), "U")
     names = take(path, arrays, "names", (None,), "U")

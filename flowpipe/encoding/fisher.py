@@ -115,7 +115,7 @@ class FisherEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         pca: float | None = 0.5,
         whiten: bool = False,
         n_rows: int = 256_000,
-        max_iter: int = 30,
+        max_iter: int = 15,
         tol: float = 1e-3,
         variance_floor: float = 1e-3,
         device: str = "cpu",

@@ -6,17 +6,22 @@ sums of ``phi`` weighted by the posteriors. So one function, :func:`sums`, serve
 products for each block of rows, added up in float64, in memory that does not grow with the rows.
 EM (Dempster, Laird and Rubin, 1977) follows scikit-learn's ``GaussianMixture`` (k-means start, stop
 when the mean log-likelihood gains less than `tol`), whose E step holds every posterior of every row
-at once. Variances have a floor relative to the mean variance of the data.
+at once. Where there are many rows it is incremental (Neal and Hinton, "A view of the EM algorithm
+that justifies incremental, sparse, and other variants", 1998): the rows are dealt into parts, and
+the mixture is maximised anew after each part, with the sums of the other parts as they were last
+found. Each pass over the rows then gains what two or three would. Variances have a floor relative
+to the mean variance of the data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, kmeans_plusplus
 from threadpoolctl import threadpool_limits
 
 from flowpipe.encoding import kernels
@@ -28,7 +33,12 @@ Array = NDArray[np.float64]
 BLOCK = 512
 """Rows at a time: their posteriors stay in the cache."""
 _START_ROWS = 200
-"""k-means starts from so many rows a component."""
+"""k-means runs on so many rows a component."""
+_SEED_ROWS = 40
+"""Its first centres are chosen among so many rows a component."""
+_PARTS = 32
+_PART_ROWS = 32
+"""Incremental EM deals the rows into 32 parts, if that gives each 32 rows a component."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,16 @@ class Sums:
     zeroth: Array
     first: Array
     second: Array
+
+    def scaled(self, part: float) -> Sums:
+        """Of so many times as many rows, alike."""
+        return Sums(
+            round(part * self.rows),
+            part * self.log_likelihood,
+            part * self.zeroth,
+            part * self.first,
+            part * self.second,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +154,23 @@ def _totals(rows: Rows, theta: Array) -> tuple[Array, float]:
     coefficients = theta.astype(kind)
     totals = np.zeros(theta.T.shape)
     size = min(BLOCK, len(rows))
-    features = np.ones((size, 2 * width + 1), kind)
+    features = np.empty((size, 2 * width + 1), kind)
     logits = np.empty((size, theta.shape[1]), kind)
+    ones = np.ones(theta.shape[1], kind)
     likelihood = 0.0
     for first in range(0, len(rows), BLOCK):
         block = rows[first : first + BLOCK]
         phi, log = features[: len(block)], logits[: len(block)]
         phi[:, :width] = block
         np.multiply(phi[:, :width], phi[:, :width], out=phi[:, width:-1])
+        phi[:, -1] = 1
         np.matmul(phi, coefficients, out=log)
-        likelihood += kernels.to_posteriors(log)
+        largest = log.max(axis=1)
+        kernels.exponentiate(log, largest)
+        total = log @ ones
+        likelihood += float(largest.sum(dtype=np.float64) + np.log(total.astype(np.float64)).sum())
+        # The features are divided by the sum of the row's exponentials, there being fewer of them.
+        phi /= total[:, None]
         totals += log.T @ phi
     return totals, likelihood
 
@@ -152,7 +179,7 @@ def fit_gmm(
     rows: Rows,
     n_components: int,
     *,
-    max_iter: int = 30,
+    max_iter: int = 15,
     tol: float = 1e-3,
     variance_floor: float = 1e-3,
     seed: int = 0,
@@ -167,9 +194,9 @@ def fit_gmm(
     n_components
         K.
     max_iter
-        At most so many EM steps.
+        At most so many passes over the rows.
     tol
-        Stop when a step raises the mean log-likelihood of a row by less.
+        Stop when a pass raises the mean log-likelihood of a row by less.
     variance_floor
         Least variance, relative to the mean variance of the dimensions of `rows`.
     seed
@@ -182,7 +209,7 @@ def fit_gmm(
     DiagonalGmm
         The mixture.
     int
-        EM steps taken.
+        Passes taken.
 
     Raises
     ------
@@ -201,43 +228,70 @@ def fit_gmm(
         # One point: any positive variance says the same.
         spread = 1.0
     floor = variance_floor * spread
+    parts = max(1, min(_PARTS, len(rows) // (_PART_ROWS * n_components)))
+    dealt = [rows[first::parts] for first in range(parts)]
     # Threads would add up in another order from run to run.
     with threadpool_limits(1):
-        gmm = _start(rows, n_components, floor, seed)
+        gmm, begun = _start(rows, n_components, floor, seed)
+        found = [begun.scaled(len(part) / begun.rows) for part in dealt]
         before = -np.inf
-        steps = 0
-        while steps < max_iter:
-            steps += 1
-            found = sums(rows, gmm, device)
-            gmm = _maximise(found, gmm, floor)
-            likelihood = found.log_likelihood / len(rows)
+        passes = 0
+        while passes < max_iter:
+            passes += 1
+            total = _added(found)
+            for number, part in enumerate(dealt):
+                old, found[number] = found[number], sums(part, gmm, device)
+                _replace(total, old, found[number])
+                gmm = _maximise(total, gmm, floor)
+            likelihood = sum(each.log_likelihood for each in found) / len(rows)
             if likelihood - before < tol:
                 break
             before = likelihood
-    return gmm, steps
+    return gmm, passes
 
 
-def _start(rows: Rows, n_components: int, floor: float, seed: int) -> DiagonalGmm:
-    """Means, variances and weights of the clusters of k-means."""
+def _start(rows: Rows, n_components: int, floor: float, seed: int) -> tuple[DiagonalGmm, Sums]:
+    """The mixture of the clusters of k-means, and their sums."""
     rng = np.random.default_rng(seed)
     count = min(len(rows), _START_ROWS * n_components)
     chosen = rows[np.sort(rng.choice(len(rows), count, replace=False))]
     state = int(rng.integers(2**31))
-    labels = KMeans(n_components, n_init=1, max_iter=30, random_state=state).fit_predict(chosen)
+    few = rng.choice(count, min(count, _SEED_ROWS * n_components), replace=False)
+    centres, _ = kmeans_plusplus(chosen[few], n_components, random_state=state)
+    means = KMeans(n_components, init=centres, n_init=1, max_iter=10, random_state=state)
+    labels = means.fit_predict(chosen)
     wide = chosen.astype(np.float64)
-    member = np.zeros((n_components, 1)), np.zeros((n_components, rows.shape[1]))
-    np.add.at(member[0], labels, 1)
-    first, second = member[1], member[1].copy()
+    zeroth = np.bincount(labels, minlength=n_components).astype(np.float64)
+    first, second = np.zeros((2, n_components, rows.shape[1]))
     np.add.at(first, labels, wide)
     np.add.at(second, labels, wide**2)
-    even = Sums(count, 0.0, member[0][:, 0], first, second)
+    even = Sums(count, 0.0, zeroth, first, second)
     mean, variance = wide.mean(axis=0), np.maximum(wide.var(axis=0), floor)
     fallback = DiagonalGmm(
         np.full(n_components, 1 / n_components),
         np.tile(mean, (n_components, 1)),
         np.tile(variance, (n_components, 1)),
     )
-    return _maximise(even, fallback, floor)
+    return _maximise(even, fallback, floor), even
+
+
+def _added(parts: Sequence[Sums]) -> Sums:
+    """Sums over all rows."""
+    total = parts[0].scaled(1)
+    for part in parts[1:]:
+        total.zeroth[:] += part.zeroth
+        total.first[:] += part.first
+        total.second[:] += part.second
+    return total
+
+
+def _replace(total: Sums, old: Sums, new: Sums) -> None:
+    """Put the sums of a part in the place of earlier ones."""
+    total.zeroth[:] += new.zeroth - old.zeroth
+    total.first[:] += new.first - old.first
+    total.second[:] += new.second - old.second
+    # What is left of a component that has lost all of its rows is rounding.
+    np.maximum(total.zeroth, 0, out=total.zeroth)
 
 
 def _maximise(found: Sums, before: DiagonalGmm, floor: float) -> DiagonalGmm:

@@ -33,6 +33,10 @@ class Encoder(Protocol):
     def vector(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
         """The vector of sums."""
 
+    @property
+    def n_outputs(self) -> int:
+        """Length of a vector."""
+
 
 def parse_grid(grid: str) -> tuple[int, int, int]:
     """Cells along x, y and t.
@@ -59,55 +63,76 @@ def n_cells(grids: Sequence[str]) -> int:
     return sum(int(np.prod(parse_grid(grid))) for grid in grids)
 
 
-def encode_cells(
-    encoder: Encoder, rows: Rows, positions: Rows | None = None, grids: Sequence[str] = ("1",)
-) -> NDArray[np.float32]:
-    """Vectors of all cells of all grids, one after the other.
+class Cells:
+    """Takes in the rows of a clip, all at once or in parts, and gives the vectors of its cells.
 
     Parameters
     ----------
     encoder
         Fitted.
-    rows
-        (n, D).
-    positions
-        (n, 3) mean x, y and t of each row as parts of width, height and duration, 0 to 1. Needed
-        for grids other than ``1``.
     grids
         As in :func:`parse_grid`.
-
-    Returns
-    -------
-    (cells times the encoder's length,) float32
-        Cells in the order of the grids, then x, y, t with t fastest.
-
-    Raises
-    ------
-    ParameterError
-        Rows that are not finite, positions that are missing or of another length.
     """
-    rows = table_of(rows)
-    shapes = [parse_grid(grid) for grid in grids]
-    if all(shape == (1, 1, 1) for shape in shapes):
-        vector = encoder.vector(encoder.totals(rows))
-        return np.tile(vector, len(shapes)).astype(np.float32)
-    if positions is None or np.shape(positions) != (len(rows), 3):
-        found = None if positions is None else np.shape(positions)
-        raise ParameterError(
-            f"positions are {found}; the pyramid {', '.join(grids)} needs ({len(rows)}, 3)"
-        )
-    # Rows that share their cell in every grid are summed once; the cells then add these up.
-    cells = np.stack([_cells(positions, shape) for shape in shapes], axis=1)
-    parts, member = np.unique(cells, axis=0, return_inverse=True)
-    member = member.ravel()
-    totals = [encoder.totals(rows[member == part]) for part in range(len(parts))]
-    nothing = encoder.totals(rows[:0])
-    vectors = []
-    for column, shape in enumerate(shapes):
-        for cell in range(int(np.prod(shape))):
-            inside = np.flatnonzero(parts[:, column] == cell)
-            vectors.append(encoder.vector(sum((totals[i] for i in inside), nothing)))
-    return np.concatenate(vectors).astype(np.float32)
+
+    def __init__(self, encoder: Encoder, grids: Sequence[str] = ("1",)) -> None:
+        self._encoder = encoder
+        self._grids = grids
+        self._shapes = [parse_grid(grid) for grid in grids]
+        # Rows that share their cell in every grid are summed once; the cells then add these up.
+        self._totals: dict[tuple[int, ...], NDArray[np.float64]] = {}
+
+    def add(self, rows: Rows, positions: Rows | None = None) -> None:
+        """Take in rows.
+
+        Parameters
+        ----------
+        rows
+            (n, D).
+        positions
+            (n, 3) mean x, y and t of each row as parts of width, height and duration, 0 to 1.
+            Needed for grids other than ``1``.
+
+        Raises
+        ------
+        ParameterError
+            Rows that are not finite, positions that are missing or of another length.
+        """
+        rows = table_of(rows)
+        if all(shape == (1, 1, 1) for shape in self._shapes):
+            self._sum((0,) * len(self._shapes), rows)
+            return
+        if positions is None or np.shape(positions) != (len(rows), 3):
+            found = None if positions is None else np.shape(positions)
+            raise ParameterError(
+                f"positions are {found}; the pyramid {', '.join(self._grids)} needs "
+                f"({len(rows)}, 3)"
+            )
+        cells = np.stack([_cells(positions, shape) for shape in self._shapes], axis=1)
+        parts, member = np.unique(cells, axis=0, return_inverse=True)
+        for number, part in enumerate(parts.tolist()):
+            self._sum(tuple(part), rows[member.ravel() == number])
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Vectors of all cells, one after the other.
+
+        Returns
+        -------
+        (cells times the encoder's length,) float32
+            Cells in the order of the grids, then x, y, t with t fastest; zeros without rows.
+        """
+        vectors = []
+        for column, shape in enumerate(self._shapes):
+            for cell in range(int(np.prod(shape))):
+                inside = [total for part, total in self._totals.items() if part[column] == cell]
+                vectors.append(self._encoder.vector(np.sum(inside, axis=0)) if inside else None)
+        nothing = np.zeros(self._encoder.n_outputs)
+        filled = [nothing if vector is None else vector for vector in vectors]
+        return np.concatenate(filled).astype(np.float32)
+
+    def _sum(self, part: tuple[int, ...], rows: Rows) -> None:
+        found = self._encoder.totals(rows)
+        before = self._totals.get(part)
+        self._totals[part] = found if before is None else before + found
 
 
 def _cells(positions: Rows, shape: tuple[int, int, int]) -> NDArray[np.int64]:

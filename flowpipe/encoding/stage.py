@@ -20,15 +20,16 @@ from flowpipe.encoding.fisher import FisherEncoder
 from flowpipe.encoding.gmm import DiagonalGmm
 from flowpipe.encoding.parameters import Encoding
 from flowpipe.encoding.pca import Projection
-from flowpipe.encoding.pyramid import encode_cells
+from flowpipe.encoding.pyramid import Cells
 from flowpipe.encoding.words import BagOfWords
 from flowpipe.errors import FormatError, ParameterError
 
 Rows = NDArray[np.floating]
-Encoders = dict[str, FisherEncoder] | dict[str, BagOfWords]
+Encoders = dict[str, FisherEncoder | BagOfWords]
 
-_ENCODERS = "flowpipe encoders 1"
-_VECTORS = "flowpipe vectors 1"
+ENCODERS = "flowpipe encoders 1"
+VECTORS = "flowpipe vectors 1"
+"""Formats of the files, as they say themselves."""
 
 
 def make_encoder(encoding: Encoding, device: str = "cpu") -> FisherEncoder | BagOfWords:
@@ -74,32 +75,41 @@ def fit_encoders(rows: Mapping[str, Rows], encoding: Encoding, device: str = "cp
     return encoders
 
 
-def encode_clip(
-    encoders: Encoders,
-    rows: Mapping[str, Rows],
-    positions: Rows | None = None,
-    pyramid: Sequence[str] = ("1",),
-) -> dict[str, NDArray[np.float32]]:
-    """The vectors of a clip, one for each descriptor.
+class ClipVectors:
+    """Takes in the rows of a clip, all at once or in parts, and gives a vector a descriptor.
 
     Parameters
     ----------
     encoders
         Fitted.
-    rows
-        (n, D) for each descriptor, with the same n; n may be 0, which gives zeros.
-    positions
-        (n, 3) mean x, y and t, as parts of width, height and duration; for pyramids.
     pyramid
         Grids; see :mod:`flowpipe.encoding.pyramid`.
     """
-    return {
-        name: encode_cells(encoder, rows[name], positions, pyramid)
-        for name, encoder in encoders.items()
-    }
+
+    def __init__(self, encoders: Encoders, pyramid: Sequence[str] = ("1",)) -> None:
+        self._cells = {name: Cells(encoder, pyramid) for name, encoder in encoders.items()}
+
+    def add(self, rows: Mapping[str, Rows], positions: Rows | None = None) -> None:
+        """Take in rows.
+
+        Parameters
+        ----------
+        rows
+            (n, D) for each descriptor, with the same n.
+        positions
+            (n, 3) mean x, y and t, as parts of width, height and duration; for pyramids.
+        """
+        for name, cells in self._cells.items():
+            cells.add(rows[name], positions)
+
+    def vectors(self) -> dict[str, NDArray[np.float32]]:
+        """The vectors, by descriptor; zeros for a clip without rows."""
+        return {name: cells.vectors() for name, cells in self._cells.items()}
 
 
-def save_encoders(path: Path, encoders: Encoders, encoding: Encoding, root: Path) -> None:
+def save_encoders(
+    path: Path, encoders: Encoders, encoding: Encoding, root: Path, key: str | None = None
+) -> None:
     """Write fitted encoders: arrays and JSON, no pickle."""
     arrays = {}
     for name, encoder in encoders.items():
@@ -113,7 +123,7 @@ def save_encoders(path: Path, encoders: Encoders, encoding: Encoding, root: Path
         arrays[f"{name}.gmm.weights"] = encoder.gmm_.weights
         arrays[f"{name}.gmm.means"] = encoder.gmm_.means
         arrays[f"{name}.gmm.variances"] = encoder.gmm_.variances
-    save_arrays(path, _ENCODERS, {"encoding": asdict(encoding)}, arrays, root)
+    save_arrays(path, ENCODERS, {"encoding": asdict(encoding)}, arrays, root, key)
 
 
 def load_encoders(path: Path, device: str = "cpu") -> tuple[Encoders, Encoding]:
@@ -124,7 +134,7 @@ def load_encoders(path: Path, device: str = "cpu") -> tuple[Encoders, Encoding]:
     FormatError
         The file does not hold encoders, or their shapes do not fit together.
     """
-    description, arrays = load_arrays(path, _ENCODERS)
+    description, arrays = load_arrays(path, ENCODERS)
     try:
         values = dict(description["encoding"])
         for name in ("descriptors", "pyramid"):
@@ -160,26 +170,27 @@ def _load_fisher(
 
 
 def save_vectors(
-    path: Path, vectors: Mapping[str, NDArray[np.floating]], description: Json, root: Path
+    path: Path,
+    vectors: Mapping[str, NDArray[np.floating]],
+    description: Json,
+    root: Path,
+    key: str | None = None,
 ) -> None:
-    """Write the vectors of one clip, or of many in the order of names in the description."""
-    save_arrays(path, _VECTORS, {"vectors": description}, dict(vectors), root)
+    """Write vectors of one clip, each under a name of its own."""
+    save_arrays(path, VECTORS, {"vectors": description}, dict(vectors), root, key)
 
 
-def load_vectors(
-    path: Path, descriptors: Sequence[str]
-) -> tuple[dict[str, NDArray[np.float32]], Json]:
-    """Read what :func:`save_vectors` wrote, for some descriptors.
+def load_vectors(path: Path, names: Sequence[str]) -> tuple[dict[str, NDArray[np.float32]], Json]:
+    """Read some of the vectors that :func:`save_vectors` wrote, and nothing else of the file.
 
     Raises
     ------
     FormatError
         The file does not hold them.
     """
-    description, arrays = load_arrays(path, _VECTORS)
-    vectors = {}
-    for name in descriptors:
-        shape: tuple[None, ...] = (None,) * max(1, np.ndim(arrays.get(name, 0)))
-        vectors[name] = take(path, arrays, name, shape).astype(np.float32, copy=False)
+    description, arrays = load_arrays(path, VECTORS, names)
+    vectors = {
+        name: take(path, arrays, name, (None,)).astype(np.float32, copy=False) for name in names
+    }
     found = description.get("vectors")
     return vectors, found if isinstance(found, dict) else {}

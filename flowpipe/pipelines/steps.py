@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from flowpipe import runs
+from flowpipe import artifacts, runs
 from flowpipe.execution import C, Work, Workers
 from flowpipe.runs import Shard, Summary
 
+_TIMES = "times.json"
 _CONSOLE = Console(stderr=True, highlight=False)
 
 
@@ -25,6 +29,7 @@ def run_stage(
     unit: str,
     shard: Shard | None = None,
     in_threads: bool = False,
+    noun: str = "clip",
 ) -> Summary:
     """:func:`flowpipe.runs.run`, and its summary printed."""
     sizes = {clip.name: _size(clip.path) for clip in clips}
@@ -38,9 +43,43 @@ def run_stage(
         shard=shard,
         unit=unit,
         in_threads=in_threads,
+        noun=noun,
     )
     say(str(summary))
     return summary
+
+
+def timed(out: Path, part: str, run: Callable[[], Summary]) -> Summary:
+    """Run a part of a stage and add the time that it took to the ``times.json`` of its folder.
+
+    The times are those of all the runs that made what is there; a run that only finds it there adds
+    nothing.
+    """
+    start = time.perf_counter()
+    summary = run()
+    if summary.done:
+        path = out / _TIMES
+        times = artifacts.read_json(path) if path.exists() else {}
+        times[part] = round(times.get(part, 0) + time.perf_counter() - start, 2)
+        artifacts.write_atomic(path, artifacts.to_json(times), out)
+    return summary
+
+
+def times_of(out: Path) -> dict[str, float]:
+    """Seconds of each part of a stage, as :func:`timed` recorded them."""
+    path = out / _TIMES
+    return artifacts.read_json(path) if path.exists() else {}
+
+
+def within_memory(workers: Workers, each: int) -> Workers:
+    """The workers, as many as fit in half of this machine's memory at `each` bytes; at least 1.
+
+    Those of a cluster are left as they are.
+    """
+    if workers.executor != "local" or workers.jobs == 0:
+        return workers
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return replace(workers, jobs=min(workers.here, max(1, memory // 2 // max(1, each))))
 
 
 def say(line: str) -> None:

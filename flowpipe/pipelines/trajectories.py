@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flowpipe import artifacts, discovery
+from flowpipe.clips import Clip
 from flowpipe.execution import Workers
 from flowpipe.pipelines.steps import run_stage, say
 from flowpipe.runs import Shard, Summary
@@ -40,6 +41,23 @@ def extract_trajectories(
         As :func:`extract_flow` does.
     """
     clips = discovery.discover(inputs)
+    return track(
+        clips, out, stage, text=text, film=film, workers=workers, shard=shard, overwrite=overwrite
+    )
+
+
+def track(
+    clips: Sequence[Clip],
+    out: Path,
+    stage: TrajectoryStage,
+    *,
+    text: bool = False,
+    film: bool = False,
+    workers: Workers,
+    shard: Shard | None = None,
+    overwrite: bool = False,
+) -> Summary:
+    """:func:`extract_trajectories` of clips that have their names already."""
     artifacts.open_stage(out / "stage.json", stage.description(), out)
     say(f"{len(clips)} clips, {stage.parameters.kind} trajectories, into {out}")
     work = ExtractTrajectories(stage, out, text=text, film=film, overwrite=overwrite)

@@ -28,7 +28,8 @@ from flowpipe.classify.metrics import Interval, Metrics
 from flowpipe.classify.scores import Scores
 from flowpipe.errors import ParameterError
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+_KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+"""What a picture begins with."""
 _NUMBERED_CLASSES = 24
 """Up to so many classes, the cells of the confusion matrix carry their numbers."""
 _WRONG_SHOWN = 200
@@ -56,7 +57,7 @@ class WrongClip:
     margin
         Score of the predicted class above that of the true one.
     picture
-        A PNG, or None.
+        A PNG or a JPEG, or None.
     """
 
     name: str
@@ -67,8 +68,8 @@ class WrongClip:
     picture: bytes | None = None
 
     def __post_init__(self) -> None:
-        if self.picture is not None and not self.picture.startswith(_PNG):
-            raise ParameterError(f"the picture of {self.name!r} is not a PNG")
+        if self.picture is not None and not self.picture.startswith(tuple(_KINDS)):
+            raise ParameterError(f"the picture of {self.name!r} is neither a PNG nor a JPEG")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def wrong_clips(
     scores
         Of all splits.
     picture
-        From a clip's name to a PNG or None; asked only for clips that a report shows.
+        From a clip's name to a PNG or JPEG, or None; asked only for clips that a report shows.
     """
     found = []
     for part in scores.splits:
@@ -294,7 +295,10 @@ def _chance(metrics: Metrics) -> float:
 
 
 def _picture(clip: WrongClip) -> str | None:
-    return None if clip.picture is None else _data_uri(clip.picture, "image/png")
+    if clip.picture is None:
+        return None
+    kind = next(kind for start, kind in _KINDS.items() if clip.picture.startswith(start))
+    return _data_uri(clip.picture, kind)
 
 
 def _data_uri(data: bytes, kind: str) -> str:

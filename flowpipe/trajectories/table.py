@@ -252,7 +252,9 @@ class Table:
         data = self._file[name]
         out = np.empty((len(index), data.shape[1]), np.float32)
         order = np.argsort(index, kind="stable")
-        chunks = index[order] // _CHUNK
+        # Where most chunks hold a row that is asked for, they are read many at a time.
+        span = _CHUNK if len(index) * _CHUNK < len(self) else _BLOCK
+        chunks = index[order] // span
         for places in np.split(order, np.flatnonzero(np.diff(chunks)) + 1) if len(index) else []:
             first = int(index[places].min())
             block = self._values(name, slice(first, int(index[places].max()) + 1))

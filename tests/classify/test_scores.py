@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from flowpipe.classify.scores import Scores, SplitScores, label_indices, load_scores, save_scores
-from flowpipe.clips import Clip, Dataset
+from flowpipe.classify.scores import Scores, SplitScores, load_scores, save_scores
 from flowpipe.errors import FormatError, ParameterError
 
 NAMES = ("hug/\u00e9\u4e2d", "kick/<b>&", "kick/\udcff")
@@ -76,8 +73,3 @@ def test_lengths_must_agree():
         SplitScores("1", ("a",), np.zeros(2, int), np.zeros((1, 2), np.float32))
     with pytest.raises(ParameterError, match="for 2 classes; there are 1"):
         Scores(("hug",), made_up().splits)
-
-
-def test_class_indices_of_labelled_clips():
-    clips = tuple(Clip(Path(n), n, label) for n, label in (("a", "x"), ("b", None), ("c", "w")))
-    assert label_indices(Dataset("s", clips, ("x", "w"))) == {"a": 0, "c": 1}

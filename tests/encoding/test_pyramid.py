@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flowpipe.encoding.fisher import FisherEncoder
-from flowpipe.encoding.pyramid import encode_cells, n_cells, parse_grid
+from flowpipe.encoding.pyramid import Cells, n_cells, parse_grid
 from flowpipe.encoding.words import BagOfWords
 from flowpipe.errors import ParameterError
 
@@ -12,6 +12,12 @@ from .test_gmm import clusters
 
 ROWS = clusters(400)
 POSITIONS = np.random.default_rng(0).uniform(0, 1, (400, 3))
+
+
+def encode_cells(encoder, rows, positions=None, grids=("1",)):
+    cells = Cells(encoder, grids)
+    cells.add(rows, positions)
+    return cells.vectors()
 
 
 @pytest.mark.parametrize(
@@ -71,3 +77,14 @@ def test_rows_that_are_not_finite():
     rows[7, 2] = np.nan
     with pytest.raises(ParameterError, match="the clip contains NaN or infinity in row 7"):
         encode_cells(encoder, rows)
+
+
+@pytest.mark.parametrize("encoder", [FisherEncoder(3), BagOfWords(5)])
+def test_parts_of_a_clip_add_up(encoder):
+    encoder.fit([ROWS])
+    cells = Cells(encoder, ("1", "h3t2"))
+    for part in (slice(0, 0), slice(0, 150), slice(150, 151), slice(151, None)):
+        cells.add(ROWS[part], POSITIONS[part])
+    assert cells.vectors() == pytest.approx(
+        encode_cells(encoder, ROWS, POSITIONS, ("1", "h3t2")), abs=1e-6
+    )

@@ -8,7 +8,7 @@ import pytest
 from flowpipe.arrays import load_arrays
 from flowpipe.encoding.parameters import Encoding
 from flowpipe.encoding.stage import (
-    encode_clip,
+    ClipVectors,
     fit_encoders,
     load_encoders,
     load_vectors,
@@ -27,6 +27,12 @@ def rows(seed: int = 0) -> dict[str, np.ndarray]:
         "hof": clusters(300, 6, seed).astype(np.float32),
         "mbhx": clusters(300, 4, seed).astype(np.float32),
     }
+
+
+def encode_clip(encoders, table):
+    clip = ClipVectors(encoders)
+    clip.add(table)
+    return clip.vectors()
 
 
 @pytest.fixture(params=["fisher", "words"])

@@ -1,0 +1,152 @@
+"""``idt-baseline``, ``encode`` and ``classify``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from flowpipe.classify.parameters import Svm
+from flowpipe.commands.options import WorkerOptions, Workforce, frame_size, part
+from flowpipe.datasets.load import Kind
+from flowpipe.encoding.parameters import Encoding
+
+DatasetPath = Positional[Annotated[Path, arg(metavar="DATASET")]]
+Lists = Annotated[tuple[Path, ...], arg(metavar="FILE", help_behavior_hint="(default: its own)")]
+ProtocolName = Annotated[
+    str | None,
+    arg(
+        metavar="official|loo|K-fold|FILE",
+        help_behavior_hint="(default: official splits, or loo where there are none)",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class IdtBaseline:
+    """Classify a labelled set of videos by (improved) dense trajectories, and report how well.
+
+    Trajectories, Fisher vectors or words, support vector machines. Runs that were interrupted go on
+    where they stopped, and a changed setting makes anew only what follows from it. The exit status
+    is 1 when clips failed.
+    """
+
+    videos: DatasetPath
+    """The set: its folder, or its list."""
+    dataset: Kind = "auto"
+    """What the set is; auto tells from its folder."""
+    lists: Lists = ()
+    """Its list files, where they are not in their usual place."""
+    protocol: ProtocolName = None
+    """Which clips train and which are tested: the set's official splits, leave one group out, K
+    folds of whole groups (such as 5-fold), or a JSON file of splits (docs/encoding.md)."""
+    out: Path = Path("idt-baseline")
+    """Folder for everything: metrics.json, scores.npz, report.html, and a folder a stage."""
+    kind: Literal["idt", "dt"] = "idt"
+    """Improved dense trajectories, or plain ones."""
+    size: Annotated[str | None, arg(metavar="WxH")] = None
+    """Width and height of the frames, in pixels; without a size each video's own."""
+    short_side: Annotated[int | None, arg(metavar="N")] = None
+    """Scale to this short side in pixels, keeping the aspect ratio, instead of --size."""
+    encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
+    svm: Annotated[Svm, arg(name="")] = field(default_factory=Svm)
+    device: str = "cpu"
+    """Where Fisher vectors are computed: cpu, or a torch device such as cuda."""
+    workers: Workforce = field(default_factory=WorkerOptions)
+    shard: Annotated[str | None, arg(metavar="I/N")] = None
+    """Extract the trajectories of the I-th of N parts of the clips and stop, to share that among
+    machines; a run without it goes on from there."""
+
+    def run(self) -> int:
+        """Run the recipe."""
+        from flowpipe.classify.protocols import choose
+        from flowpipe.datasets.load import load
+        from flowpipe.pipelines.baseline import idt_baseline
+        from flowpipe.trajectories.parameters import TrajectoryParameters
+        from flowpipe.trajectories.stage import TrajectoryStage
+
+        dataset = load(self.dataset, self.videos, self.lists)
+        stage = TrajectoryStage(
+            TrajectoryParameters(kind=self.kind), size=frame_size(self.size, self.short_side)
+        )
+        return idt_baseline(
+            dataset,
+            choose(dataset, self.protocol),
+            self.out,
+            stage,
+            self.encoding,
+            self.svm,
+            device=self.device,
+            workers=self.workers.chosen(),
+            shard=None if self.shard is None else part(self.shard),
+        )
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Turn the trajectories of a labelled set into vectors, fitted to the training clips alone.
+
+    For every split: encoders, a vector a clip and descriptor, and the kernels that machines need.
+    """
+
+    videos: DatasetPath
+    """The set: its folder, or its list."""
+    trajectories: Positional[Annotated[Path, arg(metavar="TRAJECTORIES")]]
+    """Folder of extract-trajectories."""
+    dataset: Kind = "auto"
+    """What the set is; auto tells from its folder."""
+    lists: Lists = ()
+    """Its list files, where they are not in their usual place."""
+    protocol: ProtocolName = None
+    """Which clips train and which are tested; see idt-baseline."""
+    out: Path = Path("vectors")
+    """Output folder. Its stage.json says how the vectors in it were made."""
+    encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
+    device: str = "cpu"
+    """Where Fisher vectors are computed: cpu, or a torch device such as cuda."""
+    workers: Workforce = field(default_factory=WorkerOptions)
+
+    def run(self) -> int:
+        """Encode, and print a summary."""
+        from flowpipe.classify.protocols import choose
+        from flowpipe.datasets.load import load
+        from flowpipe.pipelines.encode import encode
+
+        dataset = load(self.dataset, self.videos, self.lists)
+        return encode(
+            dataset.clips,
+            choose(dataset, self.protocol),
+            self.trajectories,
+            self.out,
+            self.encoding,
+            root=self.videos if self.videos.is_dir() else self.videos.parent,
+            device=self.device,
+            workers=self.workers.chosen(),
+        ).exit_status
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Train support vector machines on encoded clips and test them, split by split."""
+
+    vectors: Positional[Annotated[Path, arg(metavar="VECTORS")]]
+    """Folder of encode."""
+    out: Path = Path("scores")
+    """Folder for metrics.json, scores.npz and report.html."""
+    svm: Annotated[Svm, arg(name="")] = field(default_factory=Svm)
+    workers: Workforce = field(default_factory=WorkerOptions)
+
+    def run(self) -> int:
+        """Classify, and print the accuracies."""
+        from flowpipe.pipelines.classify import classify
+
+        classify(
+            self.vectors,
+            self.out,
+            self.svm,
+            title=self.vectors.absolute().name,
+            workers=self.workers.chosen(),
+        )
+        return 0

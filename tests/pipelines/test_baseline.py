@@ -1,0 +1,174 @@
+"""The whole recipe, on videos."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from flowpipe import artifacts
+from flowpipe.classify.scores import load_scores
+from flowpipe.cli import main
+from flowpipe.datasets.synthetic import Synthetic, write_synthetic
+from tests.clips_for_tests import flowpipe, no_flushing  # noqa: F401
+
+from .tables_for_tests import contents
+
+pytestmark = pytest.mark.usefixtures("no_flushing")
+
+SETTINGS = ("--descriptors", "hof", "mbhy", "--gaussians", "4", "--rows", "800", "--jobs", "0")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("synthetic")
+    write_synthetic(root, Synthetic(2, 1, width=64, height=64, n_frames=20))
+    return root
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main(["idt-baseline", *(str(argument) for argument in arguments)])
+    return end.value.code
+
+
+@pytest.fixture(scope="module")
+def finished(videos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda descriptor: None)
+        assert run(videos, "--out", out, *SETTINGS) == 0
+    return out
+
+
+def stages(out):
+    return sorted(path.name.partition("-")[0] for path in out.iterdir() if path.is_dir())
+
+
+def test_results_stand_on_top(finished):
+    assert stages(finished) == ["classify", "encode", "trajectories"]
+    scores = load_scores(finished / "scores.npz")
+    assert [split.split for split in scores.splits] == ["split1", "split2"]
+    assert sum(len(split.names) for split in scores.splits) == 12
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert len(metrics["confusion"]) == 6
+    page = (finished / "report.html").read_text()
+    for said in ("synthetic: idt trajectories, fisher", "trajectories: extraction", "mbhy"):
+        assert said in page
+
+
+class Killed(BaseException):
+    """Ends a run where it stands."""
+
+
+def test_killed_anywhere_it_goes_on_to_the_same_bytes(videos, finished, tmp_path, monkeypatch):
+    place = artifacts.place
+    left = 0
+
+    def place_or_die(temporary, destination):
+        nonlocal left
+        if left == 0:
+            raise Killed
+        left -= 1
+        place(temporary, destination)
+
+    for module in ("artifacts", "arrays"):
+        monkeypatch.setattr(f"flowpipe.{module}.place", place_or_die)
+    kills = 0
+    while True:
+        # Every run gets five files further, and dies before it puts the sixth in its place.
+        left = 5
+        try:
+            status = run(videos, "--out", tmp_path / "out", *SETTINGS)
+        except Killed:
+            kills += 1
+            continue
+        break
+    assert status == 0
+    assert kills > 4
+    assert contents(tmp_path / "out") == contents(finished)
+
+
+def test_a_setting_of_the_classifier_leaves_the_rest(videos, finished, tmp_path, capsys):
+    out = shutil.copytree(finished, tmp_path / "out")
+    capsys.readouterr()
+    assert run(videos, "--out", out, *SETTINGS, "--c", "1") == 0
+    told = capsys.readouterr().err
+    assert "12 clips: 0 done, 12 there already" in told
+    assert "4 encoders: 0 done" in told
+    assert "4 kernels: 0 done" in told
+    assert "6 parts: 6 done" in told
+    assert stages(out) == ["classify", "classify", "encode", "trajectories"]
+    page = (out / "report.html").read_text()
+    assert "another run: c 100.0" in page
+
+
+def test_a_setting_of_the_encoding_leaves_the_trajectories(videos, finished, tmp_path, capsys):
+    out = shutil.copytree(finished, tmp_path / "out")
+    capsys.readouterr()
+    assert run(videos, "--out", out, *SETTINGS, "--encoding", "words", "--words", "9") == 0
+    told = capsys.readouterr().err
+    assert "12 clips: 0 done, 12 there already" in told
+    assert "4 encoders: 4 done" in told
+    assert "another run: encoding fisher, gaussians 4" in (out / "report.html").read_text()
+
+
+def test_a_changed_and_a_broken_video(videos, finished, tmp_path, capsys):
+    copy = shutil.copytree(videos, tmp_path / "videos")
+    out = shutil.copytree(finished, tmp_path / "out")
+    shutil.copy(copy / "spin/g01_c01_still.avi", copy / "zoom/g01_c01_still.avi")
+    (copy / "orbit/g02_c01_moving.avi").write_bytes(b"no video")
+    capsys.readouterr()
+    assert run(copy, "--out", out, *SETTINGS) == 1
+    told = capsys.readouterr().err
+    assert "12 clips: 1 done, 10 there already, 1 failed" in told
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert "1 clip left out, since it failed: 'orbit/g02_c01_moving'" in metrics["notes"]
+    page = (out / "report.html").read_text()
+    assert "1 clip left out, since it failed" in page
+    # The old table of a video that can no longer be read is not used.
+    assert sum(map(sum, metrics["confusion"])) == 11
+    assert "orbit/g02_c01_moving" not in load_scores(out / "scores.npz").splits[1].names
+
+
+def test_a_shard_extracts_and_stops(videos, tmp_path):
+    assert run(videos, "--out", tmp_path / "out", *SETTINGS, "--shard", "2/6") == 0
+    assert stages(tmp_path / "out") == ["trajectories"]
+    assert len(list(tmp_path.rglob("*.h5"))) == 2
+
+
+def test_encode_and_classify_give_what_the_recipe_gives(videos, finished, tmp_path):
+    trajectories = next(finished.glob("trajectories-*"))
+    vectors, scores = tmp_path / "vectors", tmp_path / "scores"
+    with pytest.raises(SystemExit) as end:
+        main(["encode", str(videos), str(trajectories), "--out", str(vectors), *SETTINGS])
+    assert end.value.code == 0
+    with pytest.raises(SystemExit) as end:
+        main(["classify", str(vectors), "--out", str(scores), "--jobs", "0"])
+    assert end.value.code == 0
+    assert (scores / "scores.npz").read_bytes() == (finished / "scores.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--protocol", "thirds"), "protocol is 'thirds'; it must be 'official', 'loo'"),
+        (("--protocol", "9-fold"), "k is 9; it must be 2 to 2"),
+        (("--dataset", "ucf101"), "ucf101"),
+        (("--size", "big"), "--size is 'big'"),
+        (("--gaussians", "0"), "gaussians is 0"),
+        (("--c", "-1"), "c is -1.0"),
+    ],
+)
+def test_what_cannot_be_asked_for(videos, tmp_path, capsys, options, message):
+    assert run(videos, "--out", tmp_path / "out", *options) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_occur_twice(tmp_path, capsys):
+    listing = tmp_path / "dataset.csv"
+    listing.write_text("path,label\na/1.avi,hug\na/1.mp4,kick\n")
+    assert run(listing, "--out", tmp_path / "out") == 2
+    assert "share the clip name" in capsys.readouterr().err.replace("\n", " ")
