@@ -20,7 +20,7 @@ Randomness comes from the generator that is handed in. All snippets of a clip ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -30,10 +30,10 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
 from flowpipe.errors import ParameterError
+from flowpipe.twostream.clips import Transform
 from flowpipe.twostream.stacks import ZERO, X
 
 Modality = Literal["rgb", "flow", "rgb-diff", "warped-flow"]
-Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
