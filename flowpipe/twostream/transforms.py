@@ -135,9 +135,10 @@ class Jitter:
         """Change the colours of (segments, 3 * length, H, W) uint8 frames."""
         change = v2.ColorJitter(*[self.strength] * 3, hue=self.strength / 4)
         frames = snippets.reshape(len(snippets), -1, 3, *snippets.shape[2:])
-        # torchvision's transforms know the global generator only.
+        seed = int(torch.randint(1 << 62, (), generator=generator))
+        # torchvision's transforms know the global generator only; that of a GPU is left alone.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(1 << 62, (), generator=generator)))
+            torch.default_generator.manual_seed(seed)
             changed: Tensor = change(frames)
         return changed.flatten(1, 2)
 
