@@ -60,6 +60,17 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digest(value: Any) -> str:
+    """32 hexadecimal digits that tell JSON values apart; the order of keys does not matter."""
+    text = json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def short_hash(description: Json) -> str:
+    """8 digits of :func:`digest`, for the names of folders that recipes give to their stages."""
+    return digest(description)[:8]
+
+
 def to_json(value: Mapping[str, Any]) -> bytes:
     """Readable JSON with a fixed order of keys, ASCII only, so that any file name survives."""
     return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode()
@@ -195,12 +206,17 @@ def open_stage(path: Path, description: Json, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         write_atomic(path, to_json(description), root)
         return
-    differences = list(_differences(read_json(path), json.loads(json.dumps(description))))
-    if differences:
+    differ = list(differences(read_json(path), description))
+    if differ:
         raise StageMismatchError(
-            f"{str(root)!r} holds outputs of other settings ({'; '.join(differences)}); "
+            f"{str(root)!r} holds outputs of other settings ({'; '.join(differ)}); "
             "use another --out, or remove that folder"
         )
+
+
+def differences(old: Any, new: Any) -> Iterator[str]:
+    """What differs between JSON that was read and a value that may hold tuples, in words."""
+    return _differences(old, json.loads(json.dumps(new)))
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
