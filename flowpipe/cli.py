@@ -14,6 +14,7 @@ from flowpipe import __version__
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.options import Command
 from flowpipe.commands.trajectories import ExtractTrajectories
+from flowpipe.commands.twostream import Fuse, TestStream, TrainStream, TwoStream
 from flowpipe.commands.upkeep import Demo, Doctor, Verify
 from flowpipe.errors import FlowpipeError
 
@@ -31,6 +32,10 @@ _UNWRITABLE = (
 COMMANDS: dict[str, Callable[..., Command]] = {
     "extract-flow": ExtractFlow,
     "extract-trajectories": ExtractTrajectories,
+    "two-stream": TwoStream,
+    "train-stream": TrainStream,
+    "test-stream": TestStream,
+    "fuse": Fuse,
     "view": View,
     "export-flow": ExportFlow,
     "verify": Verify,

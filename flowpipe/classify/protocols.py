@@ -6,6 +6,7 @@ out and says so in its notes, and so it says of a class that cannot be learnt in
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -43,6 +44,40 @@ class Protocol:
     classes: tuple[str, ...]
     splits: tuple[Split, ...]
     notes: tuple[str, ...] = ()
+
+
+def choose(dataset: Dataset, wanted: str | None) -> Protocol:
+    """The protocol that a user names.
+
+    Parameters
+    ----------
+    dataset
+        What is to be evaluated.
+    wanted
+        ``official``, ``loo`` (leave one group out), ``5-fold`` (or another number), a JSON file
+        as :func:`read_splits` reads it, or None: the official splits where the set has some, else
+        leave one group out.
+
+    Raises
+    ------
+    ParameterError, FormatError
+        It is none of these, or not possible on this set.
+    """
+    if wanted is None:
+        wanted = "official" if dataset.splits else "loo"
+    if wanted == "official":
+        return official(dataset)
+    if wanted == "loo":
+        return leave_one_group_out(dataset)
+    if folds := re.fullmatch(r"(\d+)-fold", wanted):
+        return k_fold(dataset, int(folds[1]))
+    path = Path(wanted)
+    if path.suffix != ".json" or not path.exists():
+        raise ParameterError(
+            f"protocol is {wanted!r}; it must be 'official', 'loo', a number of folds such as "
+            "'5-fold', or a JSON file of splits that exists"
+        )
+    return given(dataset, read_splits(path), path.stem)
 
 
 def official(dataset: Dataset) -> Protocol:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from flowpipe.classify.scores import Scores, SplitScores
+from flowpipe.classify.scores import Scores, SplitScores, load_scores
 from flowpipe.errors import FlowpipeError, ParameterError
 
 _LISTED = 20
@@ -62,6 +62,21 @@ def parse(text: str) -> tuple[Path, float]:
     if not math.isfinite(weight) or not path:
         raise ParameterError(f"{text!r} is no file, and no file with a weight such as rgb.npz:1.5")
     return Path(path), weight
+
+
+def read_part(text: str) -> Part:
+    """Read the scores of a file with its weight, as :func:`parse` takes them.
+
+    Raises
+    ------
+    ParameterError, FormatError
+        There is no such file, or it holds something else.
+    """
+    path, weight = parse(text)
+    try:
+        return Part(str(path), load_scores(path), weight)
+    except FileNotFoundError:
+        raise ParameterError(f"{str(path)!r} does not exist; a scores.npz is expected") from None
 
 
 def fuse(parts: Sequence[Part], *, probabilities: bool = False) -> Scores:

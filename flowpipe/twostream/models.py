@@ -76,7 +76,7 @@ class StreamNetwork(nn.Module):
         self.network = network
         self.channels = channels
         self.classes = tuple(classes)
-        self.backbone = _backbone(network.backbone)
+        self.backbone = _backbone(network.backbone, channels)
         self._last_name, n_features = _take_last_layer(self.backbone)
         self.first = _adapt_first_convolution(self.backbone, channels)
         self.dropout = nn.Dropout(network.dropout)
@@ -189,14 +189,15 @@ def backbones() -> list[str]:
     return [*torchvision.models.list_models(module=torchvision.models), cnn_m.NAME]
 
 
-def _backbone(name: str) -> nn.Module:
+def _backbone(name: str, channels: int) -> nn.Module:
     if name not in backbones():
         raise ParameterError(
             f"backbone is {name!r}; it must be a classification network of torchvision, such as "
             f"resnet18, vgg16, efficientnet_b0 or mobilenet_v3_small, or {cnn_m.NAME}"
         )
     if name == cnn_m.NAME:
-        return cnn_m.CnnM2048()
+        # The paper's temporal network lacks the second normalisation, to take less memory.
+        return cnn_m.CnnM2048(second_norm=channels == 3)
     # These two come with heads on the side, which have no place here.
     options = _NO_SIDE_HEADS if name in ("googlenet", "inception_v3") else {}
     return cast(nn.Module, torchvision.models.get_model(name, weights=None, **options))

@@ -93,7 +93,7 @@ def score_clips(
         Before any softmax, of the classes of all data sets of the network.
     """
     device = device or torch.device("cpu")
-    network = network.to(device).eval()
+    network = network.to(device).to(memory_format=torch.channels_last).eval()
     loader = DataLoader(
         cast(Dataset[Any], clips),
         batch_size=None,

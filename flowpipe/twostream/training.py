@@ -140,6 +140,7 @@ def train(
             history.close(run.epochs)
         save_model(out / MODEL_NAME, trained, whole, out)
         (out / CHECKPOINT_NAME).unlink(missing_ok=True)
+        artifacts.remove_stale(out)
     group.wait()
     return trained
 
@@ -181,7 +182,9 @@ class _Run:
         group: Group,
         loading: Loading,
     ) -> None:
-        self.network, self.clips, self.parameters = network.to(group.device), clips, parameters
+        # Convolutions are faster with channels last.
+        self.network = network.to(group.device).to(memory_format=torch.channels_last)
+        self.clips, self.parameters = clips, parameters
         self.out, self.group, self.loading = out, group, loading
         self.about = {**about, "training": asdict(parameters)}
         self.batches = Batches(
