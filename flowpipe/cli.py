@@ -13,6 +13,7 @@ from rich.text import Text
 from flowpipe import __version__
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.options import Command
+from flowpipe.commands.stacks import ExportStacks, WarpFlow
 from flowpipe.commands.trajectories import ExtractTrajectories
 from flowpipe.commands.twostream import Fuse, TestStream, TrainStream, TwoStream
 from flowpipe.commands.upkeep import Demo, Doctor, Verify
@@ -38,6 +39,8 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "fuse": Fuse,
     "view": View,
     "export-flow": ExportFlow,
+    "warp-flow": WarpFlow,
+    "export-stacks": ExportStacks,
     "verify": Verify,
     "doctor": Doctor,
     "demo": Demo,

@@ -1,0 +1,58 @@
+"""Stored flow without the camera's motion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flowpipe import artifacts
+from flowpipe.errors import ParameterError
+from flowpipe.flow import store
+from flowpipe.pipelines.steps import run_stage, say
+from flowpipe.runs import Summary
+from flowpipe.trajectories.warped import WarpFlow, WarpStage
+
+
+def warp_flow(
+    source: Path, out: Path, stage: WarpStage, *, jobs: int, overwrite: bool = False
+) -> Summary:
+    """Take the camera's motion out of stored flow; see :mod:`flowpipe.trajectories.warped`.
+
+    Parameters
+    ----------
+    source
+        Folder of flow, in any layout.
+    out
+        Folder to write to.
+    stage
+        What is written.
+    jobs
+        Worker processes.
+    overwrite
+        Compute again what is there already.
+
+    Raises
+    ------
+    StageMismatchError
+        The folder holds warped flow of other flow, or in another layout.
+    ParameterError, FormatError
+        There is no flow, or it lies in the output folder.
+    """
+    clips = list(store.stored_clips(source))
+    if not clips:
+        raise ParameterError(f"{str(source)!r} holds no flow")
+    if source.resolve() == out.resolve():
+        raise ParameterError(f"the flow in {str(source)!r} cannot be warped into its own folder")
+    records = store.layout(stage.layout).bookkeeping(out)
+    artifacts.open_stage(records / "stage.json", stage.description(_stage_of(source)), out)
+    say(f"{len(clips)} clips, without the camera's motion, into {out}")
+    work = WarpFlow(stage, out, overwrite)
+    return run_stage(work, clips, out=out, records=records, jobs=jobs, unit="fields")
+
+
+def _stage_of(source: Path) -> artifacts.Json | None:
+    """What the folder's ``stage.json`` says, None where there is none."""
+    for records in (source, store.layout("frames").bookkeeping(source)):
+        path = records / "stage.json"
+        if path.is_file():
+            return artifacts.read_json(path)
+    return None
