@@ -85,6 +85,8 @@ class StreamOptions:
     """Of weights."""
     conv1_lr: Annotated[float | None, arg(help_behavior_hint=_OF_PRESET)] = None
     """Learning rate of the first convolution, times that of others."""
+    spread_classes: Annotated[bool | None, arg(help_behavior_hint=_OF_PRESET)] = None
+    """Have every batch hold all classes, for small batches of few classes."""
     seed: Annotated[int | None, arg(help_behavior_hint=_OF_PRESET)] = None
     """Everything random follows from it."""
 
@@ -103,7 +105,7 @@ class StreamOptions:
             "network": ("backbone", "dropout", "consensus", "batch_norm"),
             "training": (
                 "epochs", "batch_size", "lr", "milestones", "clip", "weight_decay", "conv1_lr",
-                "seed",
+                "spread_classes", "seed",
             ),
         }  # fmt: skip
         changed = {

@@ -150,12 +150,13 @@ def train_stream(
     chosen = _chosen(sets[0], splits)
     with process_group(machine.device) as group:
         artifacts.open_stage(out / "stage.json", description, out)
-        opened = [_training_clips(sets, split.name, stream) for split in chosen]
-        for split, clips in zip(chosen, opened, strict=True):
+        check_clips(sets, [split.name for split in chosen], stream.snippets)
+        for split in chosen:
             folder = split_folder(sets[0].protocol, split, out)
             if (folder / MODEL_NAME).exists():
                 _tell(group, f"{split.name}: trained already")
                 continue
+            clips = _training_clips(sets, split.name, stream)
             _tell(group, f"{split.name}: {len(clips)} clips, {stream.network.backbone}")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(stream.training.seed)
@@ -181,6 +182,27 @@ def train_stream(
                 tensorboard=machine.tensorboard,
                 report=_Spoken(split.name),
             )
+        if group.leads:
+            artifacts.remove_stale(out)
+
+
+def check_clips(
+    sets: Sequence[LabelledFlow], splits: Sequence[str], snippets: Snippets, *, tests: bool = False
+) -> None:
+    """Look at all clips that networks will be trained on, and tested on.
+
+    Raises
+    ------
+    UnusableClipsError
+        Some are missing, too short or damaged; all are listed.
+    """
+    for each in sets:
+        found = [each.split(name) for name in splits]
+        halves = [split.train + (split.test if tests else ()) for split in found]
+        names = dict.fromkeys(name for half in halves for name in half)
+        stream_clips(
+            each.flow, each.labelled(list(names)), snippets, sampling="centre", transform=None
+        )
 
 
 def score_stream(
@@ -248,6 +270,7 @@ def score_stream(
     save_scores(out / "scores.npz", scores, out)
     metrics = evaluate(scores)
     artifacts.write_atomic(out / "metrics.json", artifacts.to_json(metrics.to_json()), out)
+    artifacts.remove_stale(out)
     say(line_of(snippets.modality, metrics))
     return scores
 
@@ -314,6 +337,7 @@ def fuse_streams(
         timings=timings or {},
     )
     write_report(out / "report.html", results, out)
+    artifacts.remove_stale(out)
     for name, each in [*alone.items(), (f"fused {weights}", metrics)]:
         say(line_of(name, each))
     return metrics
@@ -402,6 +426,8 @@ def two_stream(
             "out of the set, or mend them, and run again"
         )
     labelled = LabelledFlow(dataset, protocol, flow)
+    for stream in streams.values():
+        check_clips([labelled], [s.name for s in protocol.splits], stream.snippets, tests=True)
     parts: list[Part] = []
     times: dict[str, float] = {}
     parameters: dict[str, Json] = {"flow": stage.description()}
@@ -439,6 +465,7 @@ def two_stream(
     )
     for name in RESULTS:
         artifacts.write_atomic(out / name, (fused / name).read_bytes(), out)
+    artifacts.remove_stale(out)
     say(f"report: {out / 'report.html'}")
     return extracted.exit_status
 

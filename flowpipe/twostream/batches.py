@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -16,6 +17,10 @@ from flowpipe.errors import ParameterError
 
 class Clips(Protocol):
     """A data set of clips, such as :class:`flowpipe.twostream.FlowClips`."""
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """Class of each clip."""
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -34,12 +39,16 @@ class Batches(Sampler[list[int]]):
 
     Parameters
     ----------
-    count
-        Number of clips.
+    labels
+        Class of each clip.
     batch_size
         At most so many in a batch, over all processes.
     seed
         The order follows from seed and epoch.
+    spread
+        Have every batch hold all classes in nearly the parts that they have in the set. In small
+        batches of few classes the parts would otherwise differ so much that the last layer runs
+        after them.
     rank, world
         This process's part of every batch.
 
@@ -55,9 +64,18 @@ class Batches(Sampler[list[int]]):
     """
 
     def __init__(
-        self, count: int, batch_size: int, seed: int, *, rank: int = 0, world: int = 1
+        self,
+        labels: Sequence[int],
+        batch_size: int,
+        seed: int,
+        *,
+        spread: bool = False,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        self._count, self._seed, self._rank, self._world = count, seed, rank, world
+        self._labels, self._count = np.asarray(labels), len(labels)
+        self._seed, self._spread, self._rank, self._world = seed, spread, rank, world
+        count = self._count
         self.steps = -(-count // batch_size)
         self.epoch = self.first = 0
         if not count or count // self.steps < world:
@@ -71,13 +89,23 @@ class Batches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield this process's part of each batch."""
-        order = np.random.default_rng([self._seed, self.epoch]).permutation(self._count)
-        for batch in np.array_split(order, self.steps)[self.first :]:
+        for batch in np.array_split(self._order(), self.steps)[self.first :]:
             yield batch[self._rank :: self._world].tolist()
 
     def __len__(self) -> int:
         """Number of batches in the next iteration."""
         return self.steps - self.first
+
+    def _order(self) -> NDArray[np.int64]:
+        rng = np.random.default_rng([self._seed, self.epoch])
+        if not self._spread:
+            return rng.permutation(self._count)
+        # The clips of each class, in an order drawn at random, at equal distances on average.
+        place = np.empty(self._count)
+        for label in np.unique(self._labels):
+            members = rng.permutation(np.flatnonzero(self._labels == label))
+            place[members] = (np.arange(len(members)) + rng.random(len(members))) / len(members)
+        return np.argsort(place)
 
 
 class Joined(Dataset[tuple[Tensor, int]]):
@@ -95,6 +123,11 @@ class Joined(Dataset[tuple[Tensor, int]]):
         self._sets = list(sets)
         self._ends = list(accumulate(len(each) for each in sets))
         self._offsets = [0, *accumulate(classes)]
+        self.labels = [
+            label + offset
+            for each, offset in zip(sets, self._offsets, strict=False)
+            for label in each.labels
+        ]
 
     def __len__(self) -> int:
         """Number of clips."""

@@ -78,6 +78,8 @@ class Training:
     conv1_lr: float = 5.0
     """Learning rate of the first convolution, times that of others. Biases have twice their
     layer's."""
+    spread_classes: bool = False
+    """Have every batch hold all classes, for small batches of few classes."""
     seed: int = 0
     """Everything random follows from it."""
 
@@ -170,6 +172,6 @@ def preset(name: Preset, modality: Modality = "flow") -> Stream:
                 Snippets(modality, 3, length or 5, size=112),
                 Network("resnet18", dropout=0.5, batch_norm="train"),
                 "none",
-                Training(40, 16, 0.01, (0.6, 0.85), clip=20.0, conv1_lr=1.0),
+                Training(60, 16, 0.01, (0.6, 0.85), clip=20.0, conv1_lr=1.0, spread_classes=True),
             )
     raise ParameterError(f"preset is {name!r}; it must be one of {', '.join(get_args(Preset))}")

@@ -188,9 +188,10 @@ class _Run:
         self.out, self.group, self.loading = out, group, loading
         self.about = {**about, "training": asdict(parameters)}
         self.batches = Batches(
-            len(clips),
+            clips.labels,
             parameters.batch_size,
             parameters.seed,
+            spread=parameters.spread_classes,
             rank=group.rank,
             world=group.size,
         )

@@ -169,7 +169,7 @@ def as_array(value: Tensor) -> NDArray[Any]:
 
 def as_state(arrays: Mapping[str, NDArray[Any]]) -> State:
     """Tensors of arrays."""
-    return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+    return {name: torch.from_numpy(np.array(a, order="C")) for name, a in arrays.items()}
 
 
 def _split_state(path: Path) -> tuple[Json, State]:

@@ -29,6 +29,7 @@ class NoiseClips(Dataset):
 
     def __init__(self, count: int = 10, *, classes: int = 3, stop_at: int | None = None) -> None:
         self.count, self.classes, self.stop_at = count, classes, stop_at
+        self.labels = [index % classes for index in range(count)]
         self.epoch = torch.zeros((), dtype=torch.int64)
         self.epoch.share_memory_()
 
@@ -41,7 +42,7 @@ class NoiseClips(Dataset):
             if self.stop_at < 0:
                 raise KeyboardInterrupt
         generator = torch.Generator().manual_seed(1000 * int(self.epoch) + index)
-        label = index % self.classes
+        label = self.labels[index]
         return torch.randn(2, 4, 32, 32, generator=generator) + label, label
 
     def set_epoch(self, epoch: int) -> None:

@@ -271,7 +271,7 @@ def test_normalisations_have_no_decay_and_frozen_ones_are_left_out():
 
 
 def test_batches_are_of_one_size_and_of_their_epoch():
-    batches = Batches(10, 4, seed=1)
+    batches = Batches(range(10), 4, seed=1)
     epochs = []
     for batches.epoch in (0, 1, 0):
         epochs.append(list(batches))
@@ -280,16 +280,28 @@ def test_batches_are_of_one_size_and_of_their_epoch():
     assert epochs[0] == epochs[2] != epochs[1]
     batches.first = 2
     assert list(batches) == epochs[0][2:]
-    parts = [list(Batches(10, 4, seed=1, rank=rank, world=2)) for rank in (0, 1)]
+    parts = [list(Batches(range(10), 4, seed=1, rank=rank, world=2)) for rank in (0, 1)]
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(b) for b in epochs[0]]
     with pytest.raises(ParameterError, match="too few for 4 processes"):
-        Batches(3, 4, seed=0, world=4)
+        Batches(range(3), 4, seed=0, world=4)
+
+
+def test_classes_can_be_spread_over_the_batches():
+    labels = np.repeat([0, 1, 2], [12, 24, 12])
+    batches = Batches(labels, 8, seed=1, spread=True)
+    epochs = []
+    for batches.epoch in range(5):
+        epochs.append(list(batches))
+        assert sorted(clip for batch in epochs[-1] for clip in batch) == list(range(48))
+        counts = np.array([np.bincount(labels[batch], minlength=3) for batch in epochs[-1]])
+        assert (abs(counts - [2, 4, 2]) <= [1, 1, 1]).all()
+    assert len({tuple(sum(epoch, [])) for epoch in epochs}) == 5  # noqa: RUF017
 
 
 def test_joined_sets_keep_their_classes_apart():
     joined = Joined([NoiseClips(4), NoiseClips(5, classes=2)], (3, 2))
     assert len(joined) == 9
-    assert [joined[i][1] for i in range(9)] == [0, 1, 2, 0, 3, 4, 3, 4, 3]
+    assert [joined[i][1] for i in range(9)] == [0, 1, 2, 0, 3, 4, 3, 4, 3] == joined.labels
     joined.set_epoch(7)
     late, early = NoiseClips(5, classes=2), NoiseClips(5, classes=2)
     late.set_epoch(7)
