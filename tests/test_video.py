@@ -155,6 +155,16 @@ def test_probe(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("last", "only"), [(12, [0, 5, 11]), (6, {3, 5}), (3, ()), (12, [40])])
+def test_only_some_frames(tmp_path, last, only):
+    path = media.write(tmp_path / "a.mp4")
+    every = [frame.image for frame in video.frames(path)]
+    some = list(video.frames(path, max_frames=last, only=only))
+    expected = [image for index, image in enumerate(every) if index in only]
+    assert len(some) == len(expected)
+    assert all(np.array_equal(a.image, b) for a, b in zip(some, expected, strict=True))
+
+
 @pytest.mark.parametrize(("asked", "given"), [(0, 0), (1, 1), (5, 5), (12, 12), (99, 12)])
 def test_max_frames(tmp_path, asked, given):
     path = media.write(tmp_path / "a.mp4")

@@ -31,8 +31,6 @@ from flowpipe.footage import resized
 from flowpipe.trajectories.camera import CameraMotion, remove_motion
 from flowpipe.trajectories.parameters import TrajectoryParameters
 
-METHOD_PREFIX = "warped-"
-
 
 class FramesGoneError(FlowpipeError):
     """Stored flow has no frames, and its video is not there any more."""
@@ -128,7 +126,7 @@ class WarpFlow:
                 n_frames=meta.n_frames,
                 step=meta.step,
                 source=source,
-                method=METHOD_PREFIX + (meta.method or "unknown"),
+                method=f"warped-{meta.method or 'unknown'}",
                 parameters=meta.parameters,
                 solver=meta.solver,
                 solver_version=meta.solver_version,

@@ -120,7 +120,9 @@ class _Clips(Dataset[tuple[Tensor, int]]):
     def _reader(self, index: int) -> FlowReader:
         if self._process != os.getpid():  # forked: files that are shared share their position
             self._process, self._open = os.getpid(), OrderedDict()
-        reader = self._open.pop(index, None) or FlowReader(self._clips[index][0], bound=self.bound)
+        reader = self._open.pop(index, None)
+        if reader is None:
+            reader = FlowReader(self._clips[index][0], bound=self.bound)
         self._open[index] = reader
         if len(self._open) > _OPEN:
             self._open.popitem(last=False)[1].close()
@@ -270,6 +272,7 @@ class FrameClips(_Clips):
     def _usable_length(self, reader: FlowReader) -> int:
         if reader.meta.n_images:
             count = reader.meta.n_images
+            lookup.check_members(reader, images=True)
         else:
             count = reader.meta.n_frames
             _check_video(reader)

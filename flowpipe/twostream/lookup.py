@@ -101,17 +101,14 @@ def checked(
     return clips
 
 
-def check_members(reader: FlowReader) -> None:
-    """Raise a FormatError unless another tool's folder has every x and y between first and last."""
-    if reader.described or reader.layout.coding == "float":
-        return
-    names = reader.names()
-    wanted = (
-        member for index in range(len(reader)) for member in reader.layout.flow_members(index)
-    )
-    lacking = [member for member in wanted if member not in names]
-    if lacking:
-        raise FormatError(f"{str(reader.clip.path)!r} lacks {lacking[0]!r}")
+def check_members(reader: FlowReader, *, images: bool = False) -> None:
+    """Raise a FormatError unless every field of a clip is there, or every frame."""
+    there, kind = reader.names(), reader.layout
+    count = reader.meta.n_images if images else len(reader)
+    for index in range(count):
+        for member in (kind.image_member(index),) if images else kind.flow_members(index):
+            if member not in there:
+                raise FormatError(f"{str(reader.clip.path)!r} lacks {member!r}")
 
 
 def _last(name: str) -> str:

@@ -148,6 +148,13 @@ def test_ten_crops_are_the_corners_and_the_centre_and_their_mirror_images():
             assert torch.equal(crops[place + 5], expected[place][segment].flip(-1))
 
 
+def test_snippets_of_a_test_may_be_given_one_at_a_time():
+    flow = noise(4, 10, 60, 80)
+    transform = transforms.test_transform("flow", 32)
+    one_by_one = [transform(flow[k : k + 1], generator()) for k in range(4)]
+    assert torch.equal(transform(flow, generator()), torch.cat(one_by_one))
+
+
 def test_the_centre_crop_of_a_test():
     frames = noise(2, 3, 256, 340)
     out = transforms.TenCrop(224, 1, is_flow=False)(frames, generator())

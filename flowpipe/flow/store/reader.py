@@ -210,7 +210,7 @@ class FlowReader:
         if self.layout.coding != "jpeg":
             return quantize.to_uint8(self.flow(index, zero=127.5), bound)
         names = self.layout.flow_members(self._checked(index, len(self)))
-        x, y = (codecs.decode_grey(self._source.read(name), name) for name in names)
+        x, y = (codecs.decode_grey(self._source.read(name), self._place(name)) for name in names)
         if x.shape != y.shape:
             raise FormatError(f"{names} in {str(self.clip.path)!r} differ in size")
         return np.stack([x, y])
@@ -231,9 +231,9 @@ class FlowReader:
             case "jpeg":
                 flow = quantize.from_uint8(self.levels(index), self.meta.bound or 20.0)
             case "flo":
-                flow = codecs.decode_flo(self._source.read(names[0]), names[0])
+                flow = codecs.decode_flo(self._source.read(names[0]), self._place(names[0]))
             case "kitti":
-                flow = codecs.decode_kitti(self._source.read(names[0]), names[0])
+                flow = codecs.decode_kitti(self._source.read(names[0]), self._place(names[0]))
             case "float":
                 flow = self._source.array(index, names)
         decoded_bound = self.meta.bound or self.meta.decoded_bound
@@ -248,7 +248,8 @@ class FlowReader:
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 BGR frame ``index``, counted from 0."""
-        return codecs.decode_bgr(self.image_jpeg(index), self.layout.image_member(index))
+        name = self.layout.image_member(index)
+        return codecs.decode_bgr(self.image_jpeg(index), self._place(name))
 
     def read(self, member: str) -> bytes:
         """The bytes of one member.
@@ -259,6 +260,12 @@ class FlowReader:
             It is missing or damaged.
         """
         return self._source.read(member)
+
+    def _place(self, member: str) -> str:
+        """Where a member lies, for messages."""
+        part, _, name = member.rpartition("/")
+        folder = dict(self.layout.folders(self.clip.root, self.clip.name)).get(part)
+        return str((folder if part and folder else self.clip.path) / name)
 
     def _checked(self, index: int, length: int) -> int:
         if not 0 <= index < length:

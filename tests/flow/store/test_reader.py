@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from flowpipe.errors import FlowpipeError, FormatError
+from flowpipe.flow import quantize
 from flowpipe.flow.store import (
     LAYOUTS,
     FlowReader,
@@ -65,6 +67,50 @@ def test_one_clip_is_opened_by_its_own_path(tmp_path, name, path, monkeypatch):
         monkeypatch.chdir(out / path)
         (clip,) = stored_clips(out / path / "../a")
         assert clip.name == "a"
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_levels_of_every_layout(tmp_path, name):
+    store_clip(tmp_path, name, FLOWS)
+    with FlowReader(next(stored_clips(tmp_path))) as reader:
+        for bound in (20.0, 10.0):
+            got = reader.levels(1, bound).astype(int)
+            if reader.layout.coding == "jpeg":  # as they are stored
+                assert np.array_equal(got, reader.levels(1))
+            else:  # a KITTI PNG rounds to 1/64 px
+                off = np.abs(got - quantize.to_uint8(FLOWS[1], bound))
+                assert off.max() <= (name == "kitti-png")
+
+
+def test_decoding_without_bias(tmp_path):
+    store_clip(tmp_path / "zip", "zip", FLOWS)
+    convert(next(stored_clips(tmp_path / "zip")), tmp_path / "npy", "npy")
+    for name in ("zip", "npy"):
+        with FlowReader(next(stored_clips(tmp_path / name))) as reader:
+            usual, unbiased = reader.flow(0), reader.flow(0, zero=127.5)
+        np.testing.assert_allclose(unbiased - usual, 20 / 255, atol=1e-5)
+    store_clip(tmp_path / "exact", "npy", FLOWS)  # nothing was coded, nothing is shifted
+    with FlowReader(next(stored_clips(tmp_path / "exact"))) as reader:
+        assert np.array_equal(reader.flow(0, zero=127.5), FLOWS[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("frames", "k/a/flow_x_00002.jpg"),
+        ("tsfusion", "u/k/a/frame000002.jpg"),
+        ("flo", "k/a/flow_00002.flo"),
+        ("kitti-png", "k/a/flow_00002.png"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_folder(tmp_path, name, place):
+    store_clip(tmp_path, name, FLOWS, clip="k/a")
+    (tmp_path / place).write_bytes(b"nothing of the kind")
+    with (
+        FlowReader(next(stored_clips(tmp_path))) as reader,
+        pytest.raises(FormatError, match=re.escape(f"'{tmp_path / place}' ")),
+    ):
+        reader.flow(1)
 
 
 def test_a_path_that_holds_no_one_clip_is_refused(tmp_path):
