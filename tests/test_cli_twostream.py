@@ -14,6 +14,7 @@ import torch
 from flowpipe.classify.scores import Scores, SplitScores, load_scores, save_scores
 from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, write_synthetic
+from flowpipe.pipelines import streams
 from flowpipe.twostream.weights import load_model
 from tests.clips_for_tests import contents, no_flushing  # noqa: F401
 
@@ -175,10 +176,8 @@ def test_the_whole_recipe_goes_on_where_it_stopped(run, videos, tmp_path, monkey
     tests = ("--test-segments", 2, "--test-crops", 1, "--frame-size", "64x48")
     fast = ("--tvl1.n-scales", 1, "--tvl1.warps", 1, "--tvl1.iterations", 5)
     command = ("two-stream", videos, "--out", out, *QUICK, *tests, *fast, "--jobs", 0)
-    from flowpipe.pipelines import twostream
-
     with monkeypatch.context() as patched:
-        patched.setattr(twostream, "score_clips", _interrupt)
+        patched.setattr(streams, "score_clips", _interrupt)
         assert run(*command)[0] == 130
     assert not (out / "metrics.json").exists()
     models = {path: path.stat().st_mtime_ns for path in out.rglob("model.npz")}

@@ -18,7 +18,7 @@ from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.solvers import Backend
 
 if TYPE_CHECKING:
-    from flowpipe.pipelines.twostream import LabelledFlow, Machine
+    from flowpipe.pipelines.streams import LabelledFlow, Machine
     from flowpipe.twostream.parameters import Stream
 
 DatasetPath = Positional[Annotated[Path, arg(metavar="DATASET")]]
@@ -128,7 +128,7 @@ class MachineOptions:
 
     def machine(self, *, every: int = 200, tensorboard: bool = False) -> Machine:
         """With the number of workers that suits the device."""
-        from flowpipe.pipelines.twostream import Machine
+        from flowpipe.pipelines.streams import Machine
         from flowpipe.twostream.distributed import pick_device
         from flowpipe.twostream.training import Loading
 
@@ -184,7 +184,7 @@ class TrainStream:
 
     def run(self) -> int:
         """Train."""
-        from flowpipe.pipelines.twostream import train_stream
+        from flowpipe.pipelines.streams import train_stream
 
         if (self.also_videos is None) != (self.also_flow is None):
             raise ParameterError("--also-videos and --also-flow go together")
@@ -231,7 +231,7 @@ class TestStream:
 
     def run(self) -> int:
         """Test, and print the accuracy."""
-        from flowpipe.pipelines.twostream import score_stream
+        from flowpipe.pipelines.streams import score_stream
         from flowpipe.twostream.testing import Testing
 
         if self.task < 1:
@@ -355,7 +355,7 @@ def _labelled(
 ) -> LabelledFlow:
     from flowpipe.classify.protocols import choose
     from flowpipe.datasets.load import load
-    from flowpipe.pipelines.twostream import LabelledFlow
+    from flowpipe.pipelines.streams import LabelledFlow
 
     dataset = load(kind, videos, lists)
     return LabelledFlow(dataset, choose(dataset, protocol), flow)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from flowpipe.errors import ParameterError
 
@@ -47,12 +46,6 @@ class Group:
         """Until all are here."""
         if self.size > 1:
             dist.barrier()
-
-    def share(self, values: Tensor) -> Tensor:
-        """The first process's values."""
-        if self.size > 1:
-            dist.broadcast(values, 0)
-        return values
 
 
 @contextmanager

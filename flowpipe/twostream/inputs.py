@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowpipe.twostream.clips import FlowClips, FrameClips
-from flowpipe.twostream.clips import Transform as ClipTransform
+from flowpipe.twostream.clips import FlowClips, FrameClips, Transform
 from flowpipe.twostream.parameters import Snippets
 from flowpipe.twostream.sampling import Sampling
 
@@ -17,7 +16,7 @@ def stream_clips(
     snippets: Snippets,
     *,
     sampling: Sampling,
-    transform: ClipTransform | None,
+    transform: Transform | None,
     segments: int | None = None,
     seed: int = 0,
 ) -> FlowClips | FrameClips:

@@ -19,10 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from flowpipe.artifacts import Json
 from flowpipe.errors import ParameterError
+from flowpipe.twostream.clips import Transform
 from flowpipe.twostream.models import StreamNetwork
 from flowpipe.twostream.training import autocast, begin_worker
-
-Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
