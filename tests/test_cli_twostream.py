@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+import runpy
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -13,10 +15,10 @@ import torch
 
 from flowpipe.classify.scores import Scores, SplitScores, load_scores, save_scores
 from flowpipe.cli import main
-from flowpipe.datasets.synthetic import Synthetic, write_synthetic
+from flowpipe.datasets.synthetic import Synthetic, read_synthetic, write_synthetic
 from flowpipe.pipelines import streams
 from flowpipe.twostream.weights import load_model
-from tests.clips_for_tests import contents, no_flushing  # noqa: F401
+from tests.clips_for_tests import REPOSITORY, contents, no_flushing  # noqa: F401
 
 TINY = ("--backbone", "shufflenet_v2_x0_5", "--size", "32", "--epochs", "1", "--batch-size", "4")
 QUICK = ("--preset", "small", *TINY, "--workers", "0", "--device", "cpu")
@@ -122,10 +124,9 @@ def test_clips_that_lack_are_listed_before_training(run, videos, flow, tmp_path)
     for path in lost:
         assert f"{path.parent.name}/{path.stem}: not in" in told
     assert not list(tmp_path.glob("out/*/*"))
-    status, told = run(
-        "train-stream", videos, flow, "--out", tmp_path / "out", *QUICK, "--length", 10
-    )
-    assert (status, "12 clips" in told or "6 of 6 clips cannot be used" in told) == (2, True)
+    command = ("train-stream", videos, flow, "--out", tmp_path / "longer", *QUICK)
+    status, told = run(*command, "--length", 10)
+    assert (status, "12 of 12 clips cannot be used" in told) == (2, True), told
     assert "9 flow fields; a snippet takes 10" in told
 
 
@@ -215,3 +216,27 @@ def test_the_whole_recipe_goes_on_where_it_stopped(run, videos, tmp_path, monkey
 
 def _interrupt(*arguments, **options):
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("modality", ["flow", "rgb"])
+def test_the_script_to_copy(flow, videos, tmp_path, monkeypatch, capsys, modality, no_flushing):  # noqa: F811
+    split = read_synthetic(videos).splits[0]
+    for name, half in (("train", split.train), ("test", split.test)):
+        lines = [f"{clip} {clip.partition('/')[0]}\n" for clip in half]
+        (tmp_path / f"{name}.txt").write_text("".join(lines))
+    lists = (tmp_path / "train.txt", tmp_path / "test.txt")
+    options = ("--backbone", "shufflenet_v2_x0_5", "--weights", "none", "--size", "32")
+    options += ("--epochs", "2", "--batch-size", "4", "--workers", "0", "--test-segments", "2")
+    script = REPOSITORY / "scripts/train_two_stream.py"
+    arguments = (script, flow, *lists, *options, "--modality", modality, "--out", tmp_path / "o")
+    monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
+    runpy.run_path(str(script), run_name="__main__")
+    assert f"{modality}: accuracy" in capsys.readouterr().out
+    scores = load_scores(tmp_path / "o/scores.npz")
+    assert scores.splits[0].names == split.test
+    assert len(list(csv.DictReader((tmp_path / "o/log.csv").open()))) == 2
+    assert load_model(tmp_path / "o/model.npz")[0].classes == (6,)
+    # A clip that lacks is named, and nothing is trained.
+    lists[0].write_text(lists[0].read_text() + "orbit/none orbit\n")
+    with pytest.raises(SystemExit, match="orbit/none: not in"):
+        runpy.run_path(str(script), run_name="__main__")

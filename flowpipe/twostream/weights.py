@@ -214,6 +214,7 @@ def _read_safetensors(path: Path) -> State:
             f"{str(path)!r} takes the package safetensors: pip install 'flowpipe[safetensors]'"
         ) from None
     try:
-        return cast(State, load_file(path))
+        state: State = load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise FormatError(f"{str(path)!r} is not a whole safetensors file: {error}") from None
+    return state
