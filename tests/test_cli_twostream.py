@@ -240,3 +240,14 @@ def test_the_script_to_copy(flow, videos, tmp_path, monkeypatch, capsys, modalit
     lists[0].write_text(lists[0].read_text() + "orbit/none orbit\n")
     with pytest.raises(SystemExit, match="orbit/none: not in"):
         runpy.run_path(str(script), run_name="__main__")
+
+
+def test_only_training_takes_several_processes(run, videos, flow, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for command in (
+        ("test-stream", videos, flow, tmp_path / "models", "--out", tmp_path / "out"),
+        ("two-stream", videos, "--out", tmp_path / "out"),
+    ):
+        status, told = run(*command, "--device", "cpu")
+        assert (status, "torchrun started 2; train-stream takes several" in told) == (2, True)
+    assert not (tmp_path / "out").exists()

@@ -23,7 +23,7 @@ from flowpipe.flow import store
 from flowpipe.pipelines.steps import say
 from flowpipe.progress import clock_time
 from flowpipe.twostream.batches import Joined
-from flowpipe.twostream.distributed import Group, process_group
+from flowpipe.twostream.distributed import Group, alone, pick_device, process_group
 from flowpipe.twostream.history import LOG_NAME, Epoch
 from flowpipe.twostream.inputs import stream_clips
 from flowpipe.twostream.models import StreamNetwork
@@ -241,6 +241,7 @@ def score_stream(
     UnusableClipsError
         Clips are missing, too short or damaged; all are listed.
     """
+    alone("test-stream")
     machine = machine or Machine()
     chosen = _chosen(tested, splits)
     folders = {split.name: split_folder(tested.protocol, split, models) for split in chosen}
@@ -253,14 +254,13 @@ def score_stream(
     artifacts.open_stage(out / "stage.json", description, out)
     artifacts.remove_stale(out)
     parts: list[SplitScores] = []
-    with process_group(machine.device) as group:
-        for split in chosen:
-            network, snippets = loaded[split.name]
-            part = split_folder(tested.protocol, split, out).with_suffix(".npz")
-            if not part.exists():
-                found = _tested(network, snippets, tested, split, testing, number, group, machine)
-                save_scores(part, Scores(tested.protocol.classes, (found,)), out)
-            parts.extend(load_scores(part).splits)
+    for split in chosen:
+        network, snippets = loaded[split.name]
+        part = split_folder(tested.protocol, split, out).with_suffix(".npz")
+        if not part.exists():
+            found = _tested(network, snippets, tested, split, testing, number, machine)
+            save_scores(part, Scores(tested.protocol.classes, (found,)), out)
+        parts.extend(load_scores(part).splits)
     scores = Scores(tested.protocol.classes, tuple(parts))
     save_scores(out / "scores.npz", scores, out)
     metrics = evaluate(scores)
@@ -375,7 +375,6 @@ def _tested(
     split: Split,
     testing: Testing,
     number: int,
-    group: Group,
     machine: Machine,
 ) -> SplitScores:
     labelled = tested.labelled(split.test)
@@ -391,7 +390,7 @@ def _tested(
         network,
         clips,
         test_transform(snippets.modality, snippets.size, crops=testing.crops),
-        device=group.device,
+        device=pick_device(machine.device),
         workers=machine.loading.workers,
     )
     first = sum(network.classes[:number])

@@ -28,6 +28,7 @@ from flowpipe.pipelines.streams import (
     training_seconds,
 )
 from flowpipe.report.html import Results, Row, write_report, wrong_clips
+from flowpipe.twostream.distributed import alone
 from flowpipe.twostream.fusion import Part, fuse
 from flowpipe.twostream.parameters import Stream
 from flowpipe.twostream.testing import Testing
@@ -102,6 +103,7 @@ def two_stream(
     FlowpipeError
         Flow of clips that are needed could not be made.
     """
+    alone("two-stream")
     for note in protocol.notes:
         say(f"note: {note}")
     if splits:

@@ -79,6 +79,22 @@ def process_group(device: str = "auto") -> Iterator[Group]:
         dist.destroy_process_group()
 
 
+def alone(command: str) -> None:
+    """Make sure that ``torchrun`` has not started several processes.
+
+    Raises
+    ------
+    ParameterError
+        It has.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1:
+        raise ParameterError(
+            f"{command} runs in one process, but torchrun started {size}; "
+            "train-stream takes several"
+        )
+
+
 def pick_device(name: str) -> torch.device:
     """The torch device of a name; ``auto`` takes CUDA where there is some."""
     if name == "auto":
