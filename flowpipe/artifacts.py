@@ -221,12 +221,17 @@ def open_stage(path: Path, description: Json, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         write_atomic(path, to_json(description), root)
         return
-    differences = list(_differences(read_json(path), json.loads(json.dumps(description))))
-    if differences:
+    differ = list(differences(read_json(path), description))
+    if differ:
         raise StageMismatchError(
-            f"{str(root)!r} holds outputs of other settings ({'; '.join(differences)}); "
+            f"{str(root)!r} holds outputs of other settings ({'; '.join(differ)}); "
             "use another --out, or remove that folder"
         )
+
+
+def differences(old: Any, new: Any) -> Iterator[str]:
+    """What differs between JSON that was read and a value that may hold tuples, in words."""
+    return _differences(old, json.loads(json.dumps(new)))
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:

@@ -16,6 +16,7 @@ from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.options import Command
 from flowpipe.commands.stacks import ExportStacks, WarpFlow
 from flowpipe.commands.trajectories import ExtractTrajectories
+from flowpipe.commands.twostream import Fuse, TestStream, TrainStream, TwoStream
 from flowpipe.commands.upkeep import Clean, Demo, Doctor, Status, Verify
 from flowpipe.errors import FlowpipeError
 
@@ -36,6 +37,10 @@ COMMANDS: dict[str, Callable[..., Command]] = {
     "idt-baseline": IdtBaseline,
     "encode": Encode,
     "classify": Classify,
+    "two-stream": TwoStream,
+    "train-stream": TrainStream,
+    "test-stream": TestStream,
+    "fuse": Fuse,
     "view": View,
     "export-flow": ExportFlow,
     "warp-flow": WarpFlow,

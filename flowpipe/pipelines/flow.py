@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from flowpipe import artifacts, discovery
+from flowpipe.clips import Clip
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.execution import Advance, Done, Workers
 from flowpipe.flow import solvers, store
@@ -52,6 +53,19 @@ def extract_flow(
         No videos, or a list that cannot be read.
     """
     clips = discovery.discover(inputs)
+    return compute_flow(clips, out, stage, workers=workers, shard=shard, overwrite=overwrite)
+
+
+def compute_flow(
+    clips: Sequence[Clip],
+    out: Path,
+    stage: FlowStage,
+    *,
+    workers: Workers,
+    shard: Shard | None = None,
+    overwrite: bool = False,
+) -> Summary:
+    """:func:`extract_flow` of clips that have their names already."""
     records = store.layout(stage.layout).bookkeeping(out)
     artifacts.open_stage(records / "stage.json", stage.description(), out)
     say(f"{len(clips)} clips, {stage.parameters.method} with {stage.backend}, into {out}")

@@ -1,0 +1,76 @@
+"""Segment consensus: the scores of a clip from those of its snippets.
+
+Temporal segment networks (Wang et al., ECCV 2016; PAMI 2019) train on the consensus, so that the
+loss sees the clip and not the snippet. Their average is the default, their maximum and their
+attention weighting are the alternatives.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from flowpipe.errors import ParameterError
+
+Consensus = Literal["average", "max", "attention"]
+
+
+class Average(nn.Module):
+    """The mean over the segments."""
+
+    def forward(self, scores: Tensor, features: Tensor) -> Tensor:
+        """Scores of the clips: (B, K, classes), (B, K, F) -> (B, classes)."""
+        return scores.mean(dim=1)
+
+
+class Maximum(nn.Module):
+    """The largest of each class over the segments."""
+
+    def forward(self, scores: Tensor, features: Tensor) -> Tensor:
+        """Scores of the clips: (B, K, classes), (B, K, F) -> (B, classes)."""
+        return scores.amax(dim=1)
+
+
+class Attention(nn.Module):
+    """The mean over the segments, weighted by a softmax of what their features say.
+
+    It begins as the plain mean.
+
+    Parameters
+    ----------
+    n_features
+        F.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.importance = nn.Linear(n_features, 1)
+        nn.init.zeros_(self.importance.weight)
+        nn.init.zeros_(self.importance.bias)
+
+    def forward(self, scores: Tensor, features: Tensor) -> Tensor:
+        """Scores of the clips: (B, K, classes), (B, K, F) -> (B, classes)."""
+        weights = torch.softmax(self.importance(features), dim=1)
+        return (weights * scores).sum(dim=1)
+
+
+def consensus(kind: Consensus, n_features: int) -> nn.Module:
+    """The consensus of a name.
+
+    Raises
+    ------
+    ParameterError
+        There is none of that name.
+    """
+    match kind:
+        case "average":
+            return Average()
+        case "max":
+            return Maximum()
+        case "attention":
+            return Attention(n_features)
+    raise ParameterError(
+        f"consensus is {kind!r}; it must be one of {', '.join(get_args(Consensus))}"
+    )

@@ -1,0 +1,160 @@
+"""Late fusion: a weighted sum of the scores of several streams.
+
+TSN adds the scores before the softmax, RGB to flow as 1 to 1.5; the original two-stream network
+averages softmax outputs. Scores of the trajectories' machines take part like any others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from flowpipe.classify.scores import Scores, SplitScores, load_scores
+from flowpipe.errors import FlowpipeError, ParameterError
+
+_LISTED = 20
+
+
+class UnlikeScoresError(FlowpipeError):
+    """Scores of different clips, classes or splits cannot be added."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One stream of a fusion.
+
+    Attributes
+    ----------
+    name
+        For tables and errors, such as its file.
+    scores
+        Of all splits.
+    weight
+        In the sum.
+    """
+
+    name: str
+    scores: Scores
+    weight: float = 1.0
+
+
+def parse(text: str) -> tuple[Path, float]:
+    """``rgb.npz:1.5`` -> the file and its weight, 1 where none is given.
+
+    Raises
+    ------
+    ParameterError
+        The weight is not a number.
+    """
+    if Path(text).is_file() or ":" not in text:
+        return Path(text), 1.0
+    path, _, number = text.rpartition(":")
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight) or not path:
+        raise ParameterError(f"{text!r} is no file, and no file with a weight such as rgb.npz:1.5")
+    return Path(path), weight
+
+
+def read_part(text: str) -> Part:
+    """Read the scores of a file with its weight, as :func:`parse` takes them.
+
+    Raises
+    ------
+    ParameterError, FormatError
+        There is no such file, or it holds something else.
+    """
+    path, weight = parse(text)
+    try:
+        return Part(str(path), load_scores(path), weight)
+    except FileNotFoundError:
+        raise ParameterError(f"{str(path)!r} does not exist; a scores.npz is expected") from None
+
+
+def fuse(parts: Sequence[Part], *, probabilities: bool = False) -> Scores:
+    """Add the scores of streams up, split by split.
+
+    Parameters
+    ----------
+    parts
+        Streams that scored the same clips in the same splits. Their order is free; classes are
+        matched by name, and so are clips.
+    probabilities
+        Apply a softmax to each stream's scores first.
+
+    Returns
+    -------
+    Scores
+        In the order of the first stream.
+
+    Raises
+    ------
+    UnlikeScoresError
+        Classes, splits, clips or labels differ; the message lists what lacks where.
+    ParameterError
+        There is no stream, or the weights are all 0.
+    """
+    if not parts or all(part.weight == 0 for part in parts):
+        raise ParameterError("nothing to fuse: at least one stream with a weight is needed")
+    first = parts[0]
+    for other in parts[1:]:
+        _same(first, other, "classes", set(first.scores.classes), set(other.scores.classes))
+        splits = [{split.split for split in part.scores.splits} for part in (first, other)]
+        _same(first, other, "splits", *splits)
+    return Scores(
+        first.scores.classes,
+        tuple(_fused(split.split, parts, probabilities) for split in first.scores.splits),
+    )
+
+
+def _fused(name: str, parts: Sequence[Part], probabilities: bool) -> SplitScores:
+    classes = parts[0].scores.classes
+    like = _split(parts[0], name)
+    total = np.zeros(like.scores.shape, np.float64)
+    for part in parts:
+        own = _split(part, name)
+        _same(parts[0], part, f"clips of split {name!r}", set(like.names), set(own.names))
+        row = {clip: i for i, clip in enumerate(own.names)}
+        rows = [row[clip] for clip in like.names]
+        columns = [part.scores.classes.index(label) for label in classes]
+        truth = np.array([classes.index(part.scores.classes[i]) for i in own.labels[rows]])
+        wrong = np.flatnonzero(truth != like.labels)
+        if wrong.size:
+            clip = like.names[wrong[0]]
+            raise UnlikeScoresError(
+                f"{parts[0].name} and {part.name} disagree on the true class of {wrong.size} clips "
+                f"of split {name!r}, such as {clip!r}"
+            )
+        scores: NDArray[np.float64] = own.scores[rows][:, columns].astype(np.float64)
+        total += part.weight * (softmax(scores, axis=1) if probabilities else scores)
+    return SplitScores(name, like.names, like.labels, total.astype(np.float32))
+
+
+def _split(part: Part, name: str) -> SplitScores:
+    return next(split for split in part.scores.splits if split.split == name)
+
+
+def _same(first: Part, other: Part, what: str, ours: set[str], theirs: set[str]) -> None:
+    told = [
+        f"{part.name} lacks {_listed(sorted(lacking))}"
+        for part, lacking in ((first, theirs - ours), (other, ours - theirs))
+        if lacking
+    ]
+    if told:
+        raise UnlikeScoresError(
+            f"{what} of {first.name} and {other.name} differ: {'; '.join(told)}"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:_LISTED])
+    more = len(names) - _LISTED
+    return f"{shown} and {more} more" if more > 0 else shown
