@@ -68,7 +68,7 @@ class ExtractFlow:
     backend: Backend | Literal["auto"] = "auto"
     """Solver; auto takes the best that runs here and says which. See: flowpipe doctor."""
     fast: bool = False
-    """A cheaper setting of TV-L1 than the published one, on our own solver: 2.5 to 3 times faster,
+    """A cheaper setting of TV-L1 than the published one, on our own solver: 2 to 3 times faster,
     0.07 px off in the mean, more where motion is large and fast (docs/benchmarks.md)."""
     size: Annotated[str | None, arg(metavar="WxH", help_behavior_hint="(default: 340x256)")] = None
     """Width and height of frames and flow, in pixels. TSN's 340x256 if no size is given."""
