@@ -3,9 +3,10 @@
     python scripts/bench_flow.py clip.mp4 [more clips] [--size 340x256 ...] [--middlebury DIR]
 
 Solvers take turns, and a ratio is between times of the same run: other work on the machine changes
-the times and hardly the ratios. With one thread and no GPU the times are processor time. OpenCV's
-CPU solver "cuda-like" is set to the scheme of its CUDA solver (no median filter, one loop of 300
-iterations): the one ours computes.
+the times and hardly the ratios. With one thread and nothing but CPU solvers the times are processor
+time. OpenCV's CPU solver "cuda-like" is set to the scheme of its CUDA solver (no median filter, one
+loop of 300 iterations): the one ours computes. A batch that is larger than the number of pairs is
+filled by repeating them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +28,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from flowpipe.errors import FlowpipeError
+from flowpipe.errors import BackendUnavailableError
+from flowpipe.flow.opencv import OpencvSolver, Runtime, why_unavailable
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.tvl1 import Tvl1Solver, pyramid_sizes
 
@@ -35,7 +37,7 @@ Frames = NDArray[np.uint8]
 Solver = Callable[[Frames, Frames], NDArray[np.float32]]
 
 cv2: Any = _cv2  # its stubs know neither opencv-contrib nor the CUDA build
-OURS, YARDSTICK = "flowpipe cpu", "OpenCV cpu, cuda-like"
+YARDSTICK = "OpenCV cpu, cuda-like"
 FLOPS = 62
 """Of an iteration, a pixel: 17 primal, 4 for the change, 2 x 20.5 dual (a root is one)."""
 FIELDS_MOVED = 16
@@ -62,65 +64,82 @@ class Options:
     """Batches for solvers that take them."""
     device: tuple[str, ...] = ("cpu",)
     """Our devices: cpu, cuda, torch:cpu, ..."""
+    tvl1: Tvl1 = field(default_factory=Tvl1)
+    """Parameters of ours and of OpenCV's, which has the published steps and its own cubic."""
     others: bool = True
     """Also measure scikit-image, DIS and OpenCV's defaults, CUDA and OpenCL solvers."""
     middlebury: Path | None = None
     """Folder of Middlebury pairs (NAME/frame10.png, frame11.png, flow10.flo)."""
 
 
-def each(calc: Callable[[Frames, Frames], Any]) -> Solver:
+@dataclass(frozen=True)
+class Entry:
+    """A solver that is measured."""
+
+    solve: Solver
+    batch: int = 1
+    on_cpu: bool = True
+
+    def filled(self, frames: Frames) -> Frames:
+        """The frames, repeated until they fill the last batch."""
+        return np.resize(frames, (-(-len(frames) // self.batch) * self.batch, *frames.shape[1:]))
+
+    def __call__(self, first: Frames, second: Frames) -> NDArray[np.float32]:
+        """Flow of the pairs, a batch at a time."""
+        starts = range(0, len(first), self.batch)
+        parts = [slice(start, start + self.batch) for start in starts]
+        return np.concatenate([self.solve(first[p], second[p]) for p in parts])
+
+
+def is_here(device: str) -> bool:
+    try:
+        Tvl1Solver(Tvl1(), 16, 16, device=device)
+    except BackendUnavailableError as error:
+        print(f"no flowpipe {device}: {error}")
+        return False
+    return True
+
+
+def each(calc: Callable[[Frames, Frames], Any]) -> Entry:
     """Make a solver of batches of one of pairs, which gives (H, W, 2) or (2, H, W)."""
 
     def solve(first: Frames, second: Frames) -> NDArray[np.float32]:
         flows = [np.asarray(calc(a, b)) for a, b in zip(first, second, strict=True)]
         return np.stack([f if f.shape[0] == 2 else f.transpose(2, 0, 1) for f in flows])
 
-    return solve
+    return Entry(solve)
 
 
-def opencv(**settings: Any) -> Solver:
-    solver = cv2.optflow.DualTVL1OpticalFlow_create(**settings)
+def opencv_defaults() -> Entry:
+    solver = cv2.optflow.DualTVL1OpticalFlow_create()
     return each(lambda a, b: solver.calc(a, b, None))
 
 
-CUDA_LIKE = {"innnerIterations": 1, "outerIterations": 300, "medianFiltering": 1}
+def cuda_like(runtime: Runtime, tvl1: Tvl1, height: int, width: int) -> Entry:
+    """OpenCV's solver in the scheme of its CUDA solver."""
+    known = replace(tvl1, cubic=Tvl1().cubic, steps=Tvl1().steps)
+    return Entry(OpencvSolver(known, runtime, height, width), on_cpu=runtime == "cpu")
 
 
-def opencv_cuda(a: Frames, b: Frames) -> Any:
-    solver = cv2.cuda.OpticalFlowDual_TVL1.create()
-    first, second = cv2.cuda_GpuMat(a), cv2.cuda_GpuMat(b)
-    return solver.calc(first, second, None).download()
-
-
-def opencv_opencl(a: Frames, b: Frames) -> Any:
-    solver = cv2.optflow.DualTVL1OpticalFlow_create(**CUDA_LIKE)
-    return solver.calc(cv2.UMat(a), cv2.UMat(b), None).get()
-
-
-def solvers(height: int, width: int, threads: int, options: Options) -> dict[str, Solver]:
+def entries(height: int, width: int, threads: int, options: Options) -> dict[str, Entry]:
     """Those that are here, by name; ours first."""
-    found: dict[str, Solver] = {}
+    found: dict[str, Entry] = {}
+    settings = [("", batch, options.tvl1) for batch in options.batch]
+    settings.append((", fast", max(options.batch), Tvl1.fast()))
     for device in options.device:
-        for batch in options.batch:
-            name = f"flowpipe {device}" + (f", batch {batch}" if batch > 1 else "")
-            try:
-                ours = Tvl1Solver(
-                    Tvl1(), height, width, device=device, threads=threads, batch=batch
-                )
-            except FlowpipeError as error:
-                print(f"no {name}: {error}")
-                continue
-            found[name] = in_batches(ours, batch)
-    if "cpu" in options.device:
-        found["flowpipe cpu, fast"] = Tvl1Solver(Tvl1.fast(), height, width, threads=threads)
-    found[YARDSTICK] = opencv(**CUDA_LIKE)
+        for kind, batch, tvl1 in settings:
+            name = f"flowpipe {device}{kind}" + (f", batch {batch}" if batch > 1 else "")
+            ours = Tvl1Solver(tvl1, height, width, device=device, threads=threads, batch=batch)
+            found[name] = Entry(ours, batch, on_cpu=device == "cpu")
+    found[YARDSTICK] = cuda_like("cpu", options.tvl1, height, width)
     if not options.others:
         return found
-    found["OpenCV cpu, defaults"] = opencv()
-    if hasattr(cv2, "cuda") and cv2.cuda.getCudaEnabledDeviceCount():
-        found["OpenCV cuda"] = each(opencv_cuda)
-    if cv2.ocl.haveOpenCL():
-        found["OpenCV opencl, cuda-like"] = each(opencv_opencl)
+    found["OpenCV cpu, defaults"] = opencv_defaults()
+    for runtime in ("cuda", "opencl"):
+        if reason := why_unavailable(runtime, Tvl1.method):
+            print(f"no OpenCV {runtime}: {reason}")
+        else:
+            found[f"OpenCV {runtime}"] = cuda_like(runtime, options.tvl1, height, width)
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     found["OpenCV DIS, medium"] = each(lambda a, b: dis.calc(a, b, None))
     try:
@@ -132,14 +151,6 @@ def solvers(height: int, width: int, threads: int, options: Options) -> dict[str
             lambda a, b: skimage_tvl1(a / np.float32(255), b / np.float32(255))[::-1]
         )
     return found
-
-
-def in_batches(solver: Tvl1Solver, batch: int) -> Solver:
-    def solve(first: Frames, second: Frames) -> NDArray[np.float32]:
-        parts = [slice(i, i + batch) for i in range(0, len(first), batch)]
-        return np.concatenate([solver(first[p], second[p]) for p in parts])
-
-    return solver if batch == 1 else solve
 
 
 def read_pairs(clip: Path, width: int, height: int, options: Options) -> Iterator[Frames]:
@@ -156,33 +167,41 @@ def read_pairs(clip: Path, width: int, height: int, options: Options) -> Iterato
 
 
 def time_in_turns(
-    found: dict[str, Solver],
+    found: dict[str, Entry],
     first: Frames,
     second: Frames,
     rounds: int,
     clock: Callable[[], float] = time.process_time,
 ) -> tuple[dict[str, float], dict[str, NDArray[np.float32]]]:
     """Seconds a pair, the best of the rounds, and the flow of each solver."""
-    flows = {name: solve(first, second) for name, solve in found.items()}
+    flows = {
+        name: entry(entry.filled(first), entry.filled(second))[: len(first)]
+        for name, entry in found.items()
+    }
     seconds = dict.fromkeys(found, np.inf)
     for _ in range(rounds):
-        for name, solve in found.items():
+        for name, entry in found.items():
+            a, b = entry.filled(first), entry.filled(second)
             start = clock()
-            solve(first, second)
-            seconds[name] = min(seconds[name], (clock() - start) / len(first))
+            entry(a, b)
+            seconds[name] = min(seconds[name], (clock() - start) / len(a))
     return seconds, flows
 
 
-def iteration_cost(height: int, width: int) -> float:
-    """Seconds of our CPU iteration, a pixel, over a whole pyramid of this size."""
-    grey = np.random.default_rng(0).integers(0, 256, (2, 1, height, width), dtype=np.uint8)
+def iteration_cost(
+    height: int, width: int, device: str = "cpu", batch: int = 1, rounds: int = 3
+) -> float:
+    """Seconds of our iteration, a pixel, over a whole pyramid of this size."""
+    grey = np.random.default_rng(0).integers(0, 256, (2, batch, height, width), dtype=np.uint8)
     pixels = sum(h * w for h, w in pyramid_sizes(height, width, 5, 0.8))
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    few, many = 2, 32
     seconds = {}
-    for iterations in (2, 32):
-        solver = Tvl1Solver(replace(Tvl1(), epsilon=0.0, iterations=iterations), height, width)
-        took = time_in_turns({"": solver}, grey[0], grey[1], 3)[0][""]
-        seconds[iterations] = took
-    return (seconds[32] - seconds[2]) / (30 * 5 * pixels)
+    for iterations in (few, many):
+        setting = replace(Tvl1(), epsilon=0.0, iterations=iterations, warps=1)
+        solver = Entry(Tvl1Solver(setting, height, width, device=device, batch=batch), batch)
+        seconds[iterations] = time_in_turns({"": solver}, grey[0], grey[1], rounds, clock)[0][""]
+    return (seconds[many] - seconds[few]) / ((many - few) * pixels)
 
 
 @numba.njit(fastmath=True)  # type: ignore[untyped-decorator,unused-ignore]
@@ -203,21 +222,57 @@ def ceilings() -> tuple[float, float]:
     return 2 * source.nbytes / copy, 2 * 64 * 1_000_000 / fma
 
 
-def _timed(call: Callable[[], Any]) -> float:
-    start = time.process_time()
+def device_bandwidth(device: str) -> float:
+    """Bytes a second that a copy in the device's memory moves."""
+    import torch
+
+    if not torch.cuda.is_available():  # under Triton's interpreter
+        device = "cpu"
+    source = torch.ones(1 << 26, device=device)
+    target = torch.empty_like(source)
+
+    def copy() -> None:
+        target.copy_(source)
+        if source.is_cuda:
+            torch.cuda.synchronize()
+
+    return 2 * 4 * len(source) / min(_timed(copy, time.perf_counter) for _ in range(8))
+
+
+def _timed(call: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> float:
+    start = clock()
     call()
-    return time.process_time() - start
+    return clock() - start
+
+
+def print_share_of_the_roofline(
+    width: int, height: int, device: str, options: Options, console: Console
+) -> None:
+    batch = 1 if device == "cpu" else max(options.batch)
+    cost = iteration_cost(height, width, device, batch, options.rounds)
+    size = f"flowpipe {device}, {width}x{height}, batch {batch}"
+    moved = 4 * FIELDS_MOVED / cost
+    if device == "cpu":
+        bandwidth, flops = ceilings()
+        limit = f"{FLOPS / cost / flops:.0%} of {flops / 1e9:.0f} GFLOP/s (one core, FMA); "
+    else:
+        bandwidth, limit = device_bandwidth(device), ""
+    console.print(
+        f"{size}: {cost * 1e9:.3f} ns a pixel and iteration = {limit}{moved / bandwidth:.0%} of "
+        f"the {bandwidth / 1e9:.1f} GB/s of a copy in memory, were nothing kept in a cache"
+    )
 
 
 def speed_table(width: int, height: int, threads: int, options: Options, console: Console) -> None:
     pairs = [p for clip in options.clips for p in read_pairs(clip, width, height, options)]
     first, second = (np.stack([p[i] for p in pairs]) for i in (0, 1))
     cv2.setNumThreads(threads)
-    found = solvers(height, width, threads, options)
-    alone = threads == 1 and not any(name.split(",")[0].endswith("cuda") for name in found)
+    found = entries(height, width, threads, options)
+    alone = threads == 1 and all(entry.on_cpu for entry in found.values())
     clock = time.process_time if alone else time.perf_counter
     seconds, flows = time_in_turns(found, first, second, options.rounds, clock)
-    table = Table(title=f"{width}x{height}, {len(pairs)} pairs, {threads} thread(s)")
+    kind = "processor time" if alone else "wall clock"
+    table = Table(title=f"{width}x{height}, {len(pairs)} pairs, {threads} thread(s), {kind}")
     for column in ("solver", "pairs/s", "ms a pair", "x OpenCV", "mean px", "p99 px"):
         table.add_column(column, justify="left" if column == "solver" else "right", no_wrap=True)
     for name, took in seconds.items():
@@ -230,13 +285,13 @@ def speed_table(width: int, height: int, threads: int, options: Options, console
 
 
 def middlebury_table(folder: Path, console: Console) -> None:
-    settings: dict[str, Tvl1 | dict[str, int]] = {
+    settings: dict[str, Tvl1 | Runtime | None] = {
         "flowpipe (OpenCV's CUDA scheme)": Tvl1(),
         "flowpipe, cubic -0.75, median 5": Tvl1(cubic=-0.75, median=5),
         "flowpipe, n_scales auto": Tvl1(n_scales="auto"),
         "flowpipe, fast": Tvl1.fast(),
-        "OpenCV cpu, cuda-like": CUDA_LIKE,
-        "OpenCV cpu, defaults": {},
+        "OpenCV cpu, cuda-like": "cpu",
+        "OpenCV cpu, defaults": None,
     }
     names = sorted(p.name for p in folder.iterdir() if (p / "flow10.flo").exists())
     table = Table("end-point error, px", *names)
@@ -249,9 +304,11 @@ def middlebury_table(folder: Path, console: Console) -> None:
             )
             truth = cv2.readOpticalFlow(str(folder / name / "flow10.flo")).transpose(2, 0, 1)
             known = (np.abs(truth) < 1e9).all(axis=0)
-            solver: Solver = (
-                Tvl1Solver(setting, *a.shape) if isinstance(setting, Tvl1) else opencv(**setting)
-            )
+            solver: Solver
+            if isinstance(setting, Tvl1):
+                solver = Tvl1Solver(setting, *a.shape)
+            else:
+                solver = cuda_like(setting, Tvl1(), *a.shape) if setting else opencv_defaults()
             flow = solver(a[None].astype(np.uint8), b[None].astype(np.uint8))[0]
             errors.append(np.hypot(*(flow - truth))[known].mean())
         table.add_row(title, *(f"{e:.4f}" for e in errors))
@@ -268,19 +325,15 @@ def cpu_model() -> str:
 def main(options: Options) -> None:
     console = Console(width=110)
     versions = f"OpenCV {cv2.__version__}, numba {numba.__version__}"
+    options = replace(options, device=tuple(filter(is_here, options.device)))
     console.print(f"{cpu_model()}, {versions}, {date.today()}")
     for size in options.size:
         width, height = (int(n) for n in size.split("x"))
         for threads in options.threads:
             speed_table(width, height, threads, options, console)
-        if "cpu" in options.device:
-            cost, (bandwidth, flops) = iteration_cost(height, width), ceilings()
-            console.print(
-                f"{OURS}, {size}: {cost * 1e9:.2f} ns a pixel and iteration = "
-                f"{FLOPS / cost / flops:.0%} of {flops / 1e9:.0f} GFLOP/s (one core, FMA); "
-                f"{4 * FIELDS_MOVED / cost / bandwidth:.0%} of the {bandwidth / 1e9:.1f} GB/s of a "
-                "copy in memory, were nothing kept in a cache"
-            )
+        for device in options.device:
+            if not device.startswith("torch"):
+                print_share_of_the_roofline(width, height, device, options, console)
     if options.middlebury:
         middlebury_table(options.middlebury, console)
 

@@ -193,22 +193,36 @@ class _CudaFlow:
         return on_device
 
 
-def _check_supported(parameters: FlowParameters, runtime: Runtime) -> None:
-    if isinstance(parameters, Tvl1) and runtime == "cuda" and parameters.median != 1:
-        raise ParameterError(
+def why_unsupported(parameters: FlowParameters, runtime: Runtime) -> str | None:
+    """None where OpenCV has all that the parameters ask for, else what it lacks."""
+    if not isinstance(parameters, Tvl1):
+        return None
+    if runtime == "cuda" and parameters.median != 1:
+        return (
             f"median is {parameters.median}; opencv-cuda has no median filter, set it to 1 "
             "or take another backend"
         )
-    if isinstance(parameters, Tvl1) and parameters.cubic != Tvl1().cubic:
-        raise ParameterError(
+    if parameters.cubic != Tvl1().cubic:
+        return (
             f"cubic is {parameters.cubic:g}; OpenCV's solvers have their own interpolation, "
             f"leave it at {Tvl1().cubic:g} or take flowpipe's solver"
         )
-    if isinstance(parameters, Tvl1) and runtime == "opencl" and parameters.gamma:
-        raise ParameterError(
+    if parameters.steps != Tvl1().steps:
+        return (
+            f"steps is {parameters.steps!r}; OpenCV's solvers have the {Tvl1().steps} ones only, "
+            "take flowpipe's solver (--backend cpu, cuda or torch)"
+        )
+    if runtime == "opencl" and parameters.gamma:
+        return (
             f"gamma is {parameters.gamma:g}; opencv-opencl has no illumination term, set it to 0 "
             "or take another backend"
         )
+    return None
+
+
+def _check_supported(parameters: FlowParameters, runtime: Runtime) -> None:
+    if reason := why_unsupported(parameters, runtime):
+        raise ParameterError(reason)
 
 
 def _cpu_solver(parameters: FlowParameters) -> Any:

@@ -56,8 +56,12 @@ def why_unavailable(backend: Backend, method: str) -> str | None:
     return None
 
 
-def choose(backend: Backend | Literal["auto"], method: str) -> Backend:
+def choose(
+    backend: Backend | Literal["auto"], method: str, parameters: FlowParameters | None = None
+) -> Backend:
     """The backend to use: the one asked for, or with ``auto`` the best that runs here.
+
+    With the method's parameters, one that has all they ask for.
 
     Raises
     ------
@@ -68,6 +72,8 @@ def choose(backend: Backend | Literal["auto"], method: str) -> Backend:
     reasons = {}
     for candidate in asked:
         reason = why_unavailable(candidate, method)
+        if reason is None and parameters is not None and candidate in _OPENCV:
+            reason = opencv.why_unsupported(parameters, _OPENCV[candidate])
         if reason is None:
             return candidate
         if method in methods(candidate) or backend != "auto":

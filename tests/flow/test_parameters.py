@@ -21,6 +21,7 @@ OUT_OF_RANGE = [
     (Tvl1, "iterations", 0, "at least 1 and at most 100000"),
     (Tvl1, "median", 2, "1, 3 or 5"),
     (Tvl1, "gamma", -1, "at least 0"),
+    (Tvl1, "steps", "fast", "'published' or 'over-relaxed'"),
     (Farneback, "levels", 0, "at least 1 and at most 100"),
     (Farneback, "pyr_scale", 0.96, "at least 0.1 and at most 0.95"),
     (Farneback, "window", 0, "at least 1 and at most 1000"),
@@ -76,7 +77,13 @@ def test_defaults_of_tvl1_are_those_of_the_cuda_solver():
         "median": 1,
         "gamma": 0.0,
         "cubic": -0.5,
+        "steps": "published",
     }
+
+
+def test_over_relaxed_steps_have_no_illumination_term():
+    with pytest.raises(ParameterError, match=r"gamma is 0\.5; with steps 'over-relaxed'"):
+        Tvl1(gamma=0.5, steps="over-relaxed")
 
 
 def test_a_range_without_ends_takes_numbers_only():

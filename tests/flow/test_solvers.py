@@ -31,6 +31,18 @@ def test_auto_takes_our_own_on_a_gpu_then_opencvs_then_our_own_on_the_cpu(monkey
     assert solvers.choose("auto", "tvl1") == "cpu"
 
 
+def test_a_backend_that_lacks_a_parameter_is_not_taken(monkeypatch):
+    _only(monkeypatch, cuda={"tvl1"}, cpu={"tvl1"}, opencl={"tvl1"})
+    for parameters in (Tvl1.fast(), Tvl1(median=5), Tvl1(cubic=-0.75)):
+        assert solvers.choose("auto", "tvl1", parameters) == "cpu"
+    assert solvers.choose("auto", "tvl1", Tvl1(gamma=1.0)) == "opencv-cuda"
+    assert solvers.choose("opencv-cpu", "tvl1", Tvl1(median=5)) == "opencv-cpu"
+    with pytest.raises(BackendUnavailableError, match="opencv-cpu: steps is 'over-relaxed'; Open"):
+        solvers.choose("opencv-cpu", "tvl1", Tvl1.fast())
+    with pytest.raises(BackendUnavailableError, match=r"opencv-opencl: gamma is 0\.5"):
+        solvers.choose("opencv-opencl", "tvl1", Tvl1(gamma=0.5))
+
+
 def test_opencl_and_torch_are_taken_on_request_only(monkeypatch):
     _only(monkeypatch, opencl={"dis"})
     assert solvers.choose("opencv-opencl", "dis") == "opencv-opencl"

@@ -13,6 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+RELAXATION = 1.9
+"""How far an over-relaxed step goes, 1 to 2."""
+CARRIED = 0.5
+"""Share of a level's dual variables that over-relaxed steps start the next with.
+
+From none they need many iterations to grow; all of them hold the flow to a coarse level's errors.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

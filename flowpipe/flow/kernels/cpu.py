@@ -10,30 +10,46 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.flow.kernels import Step, cpu_loops
+from flowpipe.flow.kernels import CARRIED, Step, cpu_iteration, cpu_loops
+from flowpipe.flow.kernels.cpu_iteration import FIELDS, LIT, PLAIN, RELAXED
 from flowpipe.flow.kernels.cpu_loops import LANES, MARGIN
 
 Array = NDArray[np.float32]
 
-_FIELDS = 10
 _PAGE = 1024
 """Floats in 4096 bytes, which is where L1 cache sets repeat."""
 _STAGGER = 112
-"""Floats by which a field is shifted against the one before; _FIELDS of them make about a page."""
+"""Floats by which a field is shifted against the one before; ten of them make about a page."""
 _BAND = 8
 """Iterations a sweep; more gain nothing, measured from 32x64 to 1080p."""
 
 
+_NOTHING = np.zeros(0, np.float32)
+
+
 class CpuKernels:
-    """The `Kernels` of a CPU core, for frames of one size."""
+    """The `Kernels` of a CPU core, for frames of one size.
+
+    Parameters
+    ----------
+    height, width
+        Size of the frames, in pixels.
+    gamma
+        Weight of the illumination term; 0 is none.
+    relaxed
+        Over-relaxed steps, instead of the published ones; they have no illumination term.
+    """
 
     name = "flowpipe-cpu"
     version = f"1+numba-{numba.__version__}"
     batch = 1
 
-    def __init__(self, height: int, width: int) -> None:
-        stride = _stride(width)
-        self._pool = _aligned(_FIELDS * (_spacing(height, stride)))
+    def __init__(
+        self, height: int, width: int, *, gamma: float = 0.0, relaxed: bool = False
+    ) -> None:
+        self._gamma = gamma
+        self._kind = RELAXED if relaxed else LIT if gamma else PLAIN
+        self._pool = _aligned(FIELDS[self._kind] * _spacing(height, _stride(width)))
         reach = 2 * MARGIN
         self._texture_pool = _aligned((height + reach) * (width + reach) * 4)
         self._places = np.zeros(width, np.int32)
@@ -55,10 +71,11 @@ class CpuKernels:
 
     def begin(self, first: Array, second: Array, flow: Array | None) -> None:
         _, height, width = first.shape
+        carried = None if flow is None else self._carried(height, width)
         self._first = first[0]
         self._stride = stride = _stride(width)
         spacing, rows = _spacing(height, stride), (height + 2) * stride
-        pool = self._pool[: _FIELDS * spacing].reshape(_FIELDS, spacing)
+        pool = self._pool[: FIELDS[self._kind] * spacing].reshape(-1, spacing)
         pool[:] = 0
         self._fields = pool[:, :rows]
         self._inside = (np.arange(stride) < width).astype(np.float32)
@@ -67,6 +84,28 @@ class CpuKernels:
         cpu_loops.weave(second[0], self._texture.reshape(shape))
         if flow is not None:
             self.flow()[:] = flow
+        if carried is not None:
+            self._planes(self._carries())[:] = carried
+            if self._kind == RELAXED:  # p1 is zero in the last column, p2 in the last row
+                self._planes(slice(2, 6, 2))[:, :, -1] = 0
+                self._planes(slice(3, 6, 2))[:, -1] = 0
+
+    def _carries(self) -> slice:
+        """Fields that a finer level takes over: u3, or p."""
+        return {PLAIN: slice(0), LIT: slice(10, 11), RELAXED: slice(2, 6)}[self._kind]
+
+    def _carried(self, height: int, width: int) -> Array:
+        """Those of the level that ends, at the size of the next."""
+        h, w = self._first.shape
+        planes = np.ascontiguousarray(self._planes(self._carries()))
+        share = CARRIED if self._kind == RELAXED else 1
+        return self.resize(planes, height, width, h / height, w / width, share)
+
+    def _planes(self, fields: slice) -> Array:
+        """Fields of the level as (n, h, w) views."""
+        height, width = self._first.shape
+        chosen = self._fields[fields]
+        return chosen.reshape(len(chosen), height + 2, self._stride)[:, 1:-1, :width]
 
     def median(self, side: int) -> None:
         flow = self.flow()[0]
@@ -74,7 +113,7 @@ class CpuKernels:
             component[:] = cv2.medianBlur(np.ascontiguousarray(component), side)
 
     def warp(self, cubic: float) -> None:
-        u1, u2, _, _, _, _, *data_term = self._fields
+        u1, u2, _, _, _, _, *data_term = self._fields[:10]
         cpu_loops.warp(
             self._texture,
             self._first,
@@ -89,8 +128,10 @@ class CpuKernels:
 
     def iterate(self, step: Step) -> None:
         height, width = self._first.shape
-        cpu_loops.iterate(
+        cpu_iteration.iterate(
+            self._kind,
             *self._fields,
+            *[_NOTHING] * (13 - len(self._fields)),
             self._inside,
             height,
             width,
@@ -99,14 +140,13 @@ class CpuKernels:
             step.tau,
             step.l_t,
             step.theta,
+            self._gamma,
             step.epsilon**2 * height * width,
             step.iterations,
         )
 
     def flow(self) -> Array:
-        height, width = self._first.shape
-        rows = self._fields[:2].reshape(2, height + 2, self._stride)
-        return rows[None, :, 1:-1, :width]
+        return self._planes(slice(2))[None]
 
 
 def _stride(width: int) -> int:

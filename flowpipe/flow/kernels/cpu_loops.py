@@ -1,19 +1,6 @@
-"""The loops of TV-L1 on a CPU, compiled by Numba: vector code, one pass over memory.
+"""TV-L1's loops over an image on a CPU, compiled by Numba: resize and warp.
 
-A field (u, p, ...) is a flat float32 array of rows, `stride` apart, with a row of padding above and
-below and at least one padding column behind each row, which is also the one before the next. Every
-loop runs over whole vectors of `LANES` pixels, the last one into the padding. What makes that right
-without a branch in a loop:
-
-- p11, p21 are zero before a row, p12, p22 above the first: a backward difference needs no test;
-- u is repeated once behind a row and below the last, so a forward difference there is zero;
-- the dual variables are stored times theta, which spares the multiplication of the divergence.
-
-`iterate` does several iterations in one sweep over the rows: iteration t works a row behind
-iteration t - 1, whose rows it finds in the cache. Nothing is recomputed and no value differs.
-
-The primal step and the dual step of a row are loops of their own: in one loop, the chain of one
-pixel's operations is longer than a core looks ahead.
+The loops of the iteration are in `cpu_iteration`.
 """
 
 from __future__ import annotations
@@ -36,7 +23,6 @@ MARGIN = 3
 SMALLEST_GRADIENT = np.float32(np.finfo(np.float32).eps)
 """Squared gradient under which the data term has no direction."""
 
-_ONE = np.uint64(1)
 _UNIT = np.float32(1)
 _KEYS = (
     ((0, 1), (2, 1), (-2, -1), (0, -1)),
@@ -62,7 +48,7 @@ _options: dict[str, Any] = {
     "cache": True,
     "pipeline_class": _DistinctArrays,
 }
-_iteration = numba.njit(fastmath=True, **_options)
+iteration = numba.njit(fastmath=True, **_options)
 # an address comes of a flow here, so that NaN and infinity must stay what they are
 _kernel = numba.njit(fastmath={"reassoc", "contract", "arcp", "nsz", "afn"}, **_options)
 
@@ -229,125 +215,3 @@ def _window(typing, texture, place, pitch, cubic, tx, ty):
         return context.make_tuple(builder, signature.return_type, sums)
 
     return signature, generate
-
-
-@_iteration
-def iterate(
-    u1: Field,
-    u2: Field,
-    p11: Field,
-    p12: Field,
-    p21: Field,
-    p22: Field,
-    gx: Field,
-    gy: Field,
-    rho: Field,
-    fall: Field,
-    inside: Field,
-    height: int,
-    width: int,
-    stride: int,
-    band: int,
-    tau: float,
-    l_t: float,
-    theta: float,
-    stop: float,
-    iterations: int,
-) -> int:
-    """Iterate until the summed squared change of u is at most `stop`; return the iterations done.
-
-    OpenCV's CUDA solver looks at the change after an odd iteration only, and after a look that
-    found e only once e has been paid off at `stop` an iteration. When the next look comes is
-    therefore known, and the iterations before it are swept `band` at a time.
-    """
-    done = 0
-    until_look = 2
-    while done < iterations:
-        left = min(until_look, iterations - done) if stop > 0 else iterations - done
-        looked = left == until_look and stop > 0
-        done += left
-        change = 0.0
-        while left > 0:
-            together = min(left, band)
-            left -= together
-            change = _sweep(
-                u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, inside,
-                height, width, stride, together, looked and left == 0,
-                np.float32(tau), np.float32(l_t), np.float32(tau / theta),
-            )  # fmt: skip
-        if looked:
-            if change <= stop:
-                break
-            until_look = 2 * (int(min(change / (2 * stop), np.float64(iterations))) + 1)
-    return done
-
-
-@_iteration
-def _sweep(
-    u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, inside,
-    height, width, stride, together, look, tau, l_t, taut,
-):  # fmt: skip
-    """Do `together` iterations; return the last one's summed squared change of u if `look`."""
-    pitch = np.uint64(stride)
-    padded = (width + LANES - 1) // LANES * LANES
-    change = 0.0
-    for step in range(height + together):
-        for t in range(together):
-            y = step - t
-            if 0 <= y < height:
-                start, end = np.uint64(stride * (y + 1)), np.uint64(stride * (y + 1) + padded)
-                if look and t == together - 1:
-                    change += _primal_and_change(
-                        u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, inside, start, end, pitch,
-                        l_t,
-                    )  # fmt: skip
-                else:
-                    _primal(u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_t)
-                behind = np.uint64(stride * (y + 1) + width)
-                u1[behind], u2[behind] = u1[behind - _ONE], u2[behind - _ONE]
-                if y == height - 1:
-                    for i in range(start, end):
-                        u1[i + pitch], u2[i + pitch] = u1[i], u2[i]
-            if 0 < y <= height:
-                start, end = np.uint64(stride * y), np.uint64(stride * y + padded)
-                _dual(u1, p11, p12, start, end, pitch, tau, taut)
-                _dual(u2, p21, p22, start, end, pitch, tau, taut)
-    return change
-
-
-@_iteration
-def _primal(u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_t):
-    """Zach et al.'s eqs. 15 and 17 for a row: threshold the residual, add the divergence."""
-    for i in range(start, end):
-        residual = rho[i] + gx[i] * u1[i] + gy[i] * u2[i]
-        d = min(max(residual * fall[i], -l_t), l_t)
-        u1[i] += d * gx[i] + ((p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch]))
-        u2[i] += d * gy[i] + ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch]))
-
-
-@_iteration
-def _primal_and_change(
-    u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, inside, start, end, pitch, l_t
-):  # fmt: skip
-    """As `_primal`; return the summed squared change of the pixels inside."""
-    change = np.float32(0)
-    for i in range(start, end):
-        residual = rho[i] + gx[i] * u1[i] + gy[i] * u2[i]
-        d = min(max(residual * fall[i], -l_t), l_t)
-        d1 = d * gx[i] + ((p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch]))
-        d2 = d * gy[i] + ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch]))
-        change += (d1 * d1 + d2 * d2) * inside[i - start]
-        u1[i] += d1
-        u2[i] += d2
-    return change
-
-
-@_iteration
-def _dual(u, p1, p2, start, end, pitch, tau, taut):
-    """Chambolle's projected ascent for a row of one component; p is stored times theta."""
-    for i in range(start, end):
-        ux = u[i + _ONE] - u[i]
-        uy = u[i + pitch] - u[i]
-        shrink = np.float32(1) / (np.float32(1) + taut * np.sqrt(ux * ux + uy * uy))
-        p1[i] = (p1[i] + tau * ux) * shrink
-        p2[i] = (p2[i] + tau * uy) * shrink

@@ -14,6 +14,7 @@ Triton's interpreter, for tests.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -47,14 +48,17 @@ _WORKING, _LOOK, _DONE = 0, 1, 2
 class CudaKernels(TorchKernels):
     """The `Kernels` of a CUDA device, for frames of one size."""
 
-    def __init__(self, device: str, height: int, width: int) -> None:
+    def __init__(
+        self, device: str, height: int, width: int, *, gamma: float = 0.0, relaxed: bool = False
+    ) -> None:
         interpreted = triton.knobs.runtime.interpret
         if not interpreted and not torch.cuda.is_available():
             raise BackendUnavailableError(
                 f"device {device!r} needs an NVIDIA GPU and a torch build for CUDA; here is none. "
                 "device='cpu' works everywhere"
             )
-        super().__init__("cpu" if interpreted else device)
+        super().__init__("cpu" if interpreted else device, gamma=gamma, relaxed=relaxed)
+        self._interpreted = interpreted
         self._block = _INTERPRETED_BLOCK if interpreted else _BLOCK
         self.name = "flowpipe-cuda"
         self.version = f"1+triton-{triton.__version__}"
@@ -66,21 +70,32 @@ class CudaKernels(TorchKernels):
         batch, height, width = self._first.shape
         area = height * width
         self._u = self._u.contiguous()
-        self._g = torch.empty_like(self._u)
+        self._g = torch.empty(batch, 2, height, width, device=self._device)
         self._rho, self._fall = torch.empty_like(self._first), torch.empty_like(self._first)
-        cuda_loops.warp[(triton.cdiv(area, self._block), batch)](
-            self._first.contiguous(), self._texture.contiguous(), self._u, self._g, self._rho,
-            self._fall, height, width, cubic, BLOCK=self._block,
-        )  # fmt: skip
+        with self._selected():
+            cuda_loops.warp[(triton.cdiv(area, self._block), batch)](
+                self._first.contiguous(), self._texture.contiguous(), self._u, self._g, self._rho,
+                self._fall, height, width, cubic, COMPONENTS=self._u.shape[1], BLOCK=self._block,
+            )  # fmt: skip
+
+    def _selected(self) -> AbstractContextManager[object]:
+        """Triton launches on the device that is current, whatever its arguments are on."""
+        return nullcontext() if self._interpreted else torch.cuda.device(self._device)
 
     def iterate(self, step: Step) -> None:
+        with self._selected():
+            self._iterate(step)
+
+    def _iterate(self, step: Step) -> None:
         batch, height, width = self._first.shape
         blocks = triton.cdiv(height * width, self._block)
         here: tuple[Tensor, ...] = (self._u, self._p1, self._p2)
         there = tuple(torch.empty_like(field) for field in here)
         stop = step.epsilon**2 * height * width
-        state = torch.tensor([[1, 1 if stop > 0 else -1, 0]] * batch, dtype=torch.int32)
-        old_state = state.to(self._device)
+        # filled there: copied from the host it would have to wait for the device
+        old_state = torch.zeros(batch, 3, dtype=torch.int32, device=self._device)
+        old_state[:, _WORKING] = 1
+        old_state[:, _LOOK] = 1 if stop > 0 else -1
         new_state = torch.empty_like(old_state)
         old_change = torch.zeros(batch, blocks, device=self._device)
         new_change = torch.zeros_like(old_change)
@@ -91,7 +106,8 @@ class CudaKernels(TorchKernels):
                 *here, *there, self._g, self._rho, self._fall,
                 old_state, new_state, old_change, new_change,
                 done, height, width, blocks,
-                stop, step.tau / step.theta, step.l_t, step.theta,
+                stop, step.tau / step.theta, step.l_t, step.theta, self._gamma,
+                COMPONENTS=self._u.shape[1], RELAXED=self._relaxed,
                 BLOCK=self._block, BLOCKS=triton.next_power_of_2(blocks),
             )  # fmt: skip
             here, there = there, here

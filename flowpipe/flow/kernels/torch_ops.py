@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from flowpipe.errors import BackendUnavailableError
-from flowpipe.flow.kernels import Step
+from flowpipe.flow.kernels import CARRIED, RELAXATION, Step
 
 _GLANCE = 16
 """Iterations between two questions to the device whether every pair rests."""
@@ -30,6 +30,8 @@ class TorchKernels:
     gamma
         Weight of the illumination term; with one, the flow has a third component while it is
         computed, added to the residual `gamma` times.
+    relaxed
+        Over-relaxed steps, instead of the published ones; they have no illumination term.
 
     Raises
     ------
@@ -39,7 +41,7 @@ class TorchKernels:
 
     batch = 16
 
-    def __init__(self, device: str, gamma: float = 0.0) -> None:
+    def __init__(self, device: str, *, gamma: float = 0.0, relaxed: bool = False) -> None:
         try:
             self._device = torch.device(device)
             torch.empty(1, device=self._device)
@@ -49,8 +51,10 @@ class TorchKernels:
             ) from error
         self.name = f"flowpipe-torch-{self._device.type}"
         self.version = f"1+torch-{torch.__version__.split('+')[0]}"
-        self._gamma = gamma
+        self._gamma, self._relaxed = gamma, relaxed
         self._u: Tensor
+        self._p1: Tensor
+        self._p2: Tensor
 
     def upload(self, frames: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(frames)).to(self._device).float()
@@ -76,13 +80,16 @@ class TorchKernels:
         components = 3 if self._gamma else 2
         self._first = first
         u = first.new_zeros(batch, components, height, width)
+        p1, p2 = torch.zeros_like(u), torch.zeros_like(u)
         if flow is not None:
+            h, w = self._u.shape[-2:]
+            size = (height, width, h / height, w / width)
             u[:, :2] = flow
-            if self._gamma:
-                h, w = self._u.shape[-2:]
-                u[:, 2:] = self.resize(self._u[:, 2:], height, width, h / height, w / width, 1)
-        self._u = u
-        self._p1, self._p2 = torch.zeros_like(self._u), torch.zeros_like(self._u)
+            u[:, 2:] = self.resize(self._u[:, 2:], *size, 1)
+            if self._relaxed:
+                p1[..., :-1] = self.resize(self._p1, *size, CARRIED)[..., :-1]
+                p2[..., :-1, :] = self.resize(self._p2, *size, CARRIED)[..., :-1, :]
+        self._u, self._p1, self._p2 = u, p1, p2
         framed = functional.pad(second[:, None], (1, 1, 1, 1), mode="replicate")
         dx = (framed[..., 1:-1, 2:] - framed[..., 1:-1, :-2]) / 2
         dy = (framed[..., 2:, 1:-1] - framed[..., :-2, 1:-1]) / 2
@@ -108,7 +115,8 @@ class TorchKernels:
                 taps = texture.gather(2, at.view(batch, 1, -1).expand(-1, 3, -1))
                 total += (down[j] * across[i])[:, None] * taps.view_as(total)
         self._g = total[:, 1:]
-        self._square = (self._g**2).sum(1, keepdim=True)
+        square = (self._g**2).sum(1, keepdim=True)
+        self._fall = -1 / square.clamp(min=torch.finfo(torch.float32).eps)
         u = self._u[:, :2]
         self._rho = total[:, :1] - (self._g * u).sum(1, keepdim=True) - self._first[:, None]
         if self._gamma:
@@ -117,22 +125,16 @@ class TorchKernels:
     def iterate(self, step: Step) -> None:
         batch, height, width = self._first.shape
         stop = step.epsilon**2 * height * width
-        limit = step.l_t * self._square
-        smallest = torch.finfo(torch.float32).eps
-        inverse = torch.where(self._square > smallest, 1 / self._square.clamp(min=smallest), 0)
-        taut = step.tau / step.theta
+        steps = self._over_relaxed if self._relaxed else self._published
         working = torch.ones(batch, 1, 1, 1, dtype=torch.bool, device=self._device)
         owed = torch.zeros(batch, device=self._device)
         for n in range(step.iterations):
-            rho = self._rho + (self._g * self._u).sum(1, keepdim=True)
-            pull = torch.where(rho.abs() > limit, -step.l_t * rho.sign(), -rho * inverse)
-            change = pull * self._g + step.theta * _divergence(self._p1, self._p2)
-            u = self._u + change
-            ux, uy = _forward(u)
-            shrink = 1 + taut * torch.sqrt(ux * ux + uy * uy)
-            self._u = torch.where(working, u, self._u)
-            self._p1 = torch.where(working, (self._p1 + taut * ux) / shrink, self._p1)
-            self._p2 = torch.where(working, (self._p2 + taut * uy) / shrink, self._p2)
+            new = steps(step)
+            change = new[0] - self._u
+            self._u, self._p1, self._p2 = (
+                torch.where(working, b, a)
+                for a, b in zip((self._u, self._p1, self._p2), new, strict=True)
+            )
             if stop == 0:
                 continue
             if n % 2 == 0:
@@ -144,6 +146,33 @@ class TorchKernels:
             working = working & ~(looks & (error <= stop)).view(-1, 1, 1, 1)
             if n % _GLANCE == _GLANCE - 1 and not working.any():
                 break
+
+    def _published(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """The next u, p1 and p2."""
+        u = self._u + self._pull(self._u, step.l_t, 1) * self._g
+        u = u + step.theta * _divergence(self._p1, self._p2)
+        ux, uy = _forward(u)
+        taut = step.tau / step.theta
+        shrink = 1 + taut * torch.sqrt(ux * ux + uy * uy)
+        return u, (self._p1 + taut * ux) / shrink, (self._p2 + taut * uy) / shrink
+
+    def _over_relaxed(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        u = self._u + step.theta * _divergence(self._p1, self._p2)
+        u = u + self._pull(u, step.l_t, 0.5) * self._g
+        ux, uy = _forward(2 * u - self._u)
+        length = step.tau / (2 * step.theta)
+        p1, p2 = self._p1 + length * ux, self._p2 + length * uy
+        shrink = torch.sqrt(p1 * p1 + p2 * p2).clamp(min=1)
+        return (
+            torch.lerp(self._u, u, RELAXATION),
+            torch.lerp(self._p1, p1 / shrink, RELAXATION),
+            torch.lerp(self._p2, p2 / shrink, RELAXATION),
+        )
+
+    def _pull(self, u: Tensor, limit: float, share: float) -> Tensor:
+        """How far the data term moves u along the gradient, of which it goes a share."""
+        rho = self._rho + (self._g * u).sum(1, keepdim=True)
+        return (share * rho * self._fall).clamp(-limit, limit)
 
     def flow(self) -> Tensor:
         return self._u[:, :2]

@@ -1,0 +1,257 @@
+"""TV-L1's iteration on a CPU, compiled by Numba: vector code, one pass over memory.
+
+A field (u, p, ...) is a flat float32 array of rows, `stride` apart, with a row of padding above and
+below and at least one padding column behind each row, which is also the one before the next. Every
+loop runs over whole vectors of `LANES` pixels, the last one into the padding. What makes that right
+without a branch in a loop:
+
+- p11, p21 are zero before a row, p12, p22 above the first: a backward difference needs no test;
+- u is repeated once behind a row and below the last, so a forward difference there is zero;
+- the dual variables are stored times theta, which spares the multiplication of the divergence.
+
+`iterate` does several iterations in one sweep over the rows: iteration t works a row behind
+iteration t - 1, whose rows it finds in the cache. Nothing is recomputed and no value differs.
+
+The primal step and the dual step of a row are loops of their own: in one loop, the chain of one
+pixel's operations is longer than a core looks ahead. Which steps they are is decided once a row.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flowpipe.flow.kernels import RELAXATION
+from flowpipe.flow.kernels.cpu_loops import LANES, Field, iteration
+
+PLAIN, LIT, RELAXED = 0, 1, 2
+"""The published steps; with the illumination term; the over-relaxed steps."""
+FIELDS = {PLAIN: 10, LIT: 13, RELAXED: 12}
+"""Fields of each: u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, and with the illumination term u3,
+p31, p32, with over-relaxation the extrapolated u1 and u2."""
+
+_ONE = np.uint64(1)
+_UNIT = np.float32(1)
+_TINY = np.float32(1e-20)
+
+
+@iteration
+def iterate(
+    kind: int,
+    u1: Field,
+    u2: Field,
+    p11: Field,
+    p12: Field,
+    p21: Field,
+    p22: Field,
+    gx: Field,
+    gy: Field,
+    rho: Field,
+    fall: Field,
+    e1: Field,
+    e2: Field,
+    e3: Field,
+    inside: Field,
+    height: int,
+    width: int,
+    stride: int,
+    band: int,
+    tau: float,
+    l_t: float,
+    theta: float,
+    gamma: float,
+    stop: float,
+    iterations: int,
+) -> int:
+    """Iterate until the summed squared change of u is at most `stop`; return the iterations done.
+
+    OpenCV's CUDA solver looks at the change after an odd iteration only, and after a look that
+    found e only once e has been paid off at `stop` an iteration. When the next look comes is
+    therefore known, and the iterations before it are swept `band` at a time.
+    """
+    done = 0
+    until_look = 2
+    while done < iterations:
+        left = min(until_look, iterations - done) if stop > 0 else iterations - done
+        looked = left == until_look and stop > 0
+        done += left
+        change = 0.0
+        while left > 0:
+            together = min(left, band)
+            left -= together
+            change = _sweep(
+                kind, u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, e1, e2, e3, inside,
+                height, width, stride, together, looked and left == 0,
+                np.float32(tau), np.float32(l_t), np.float32(theta), np.float32(gamma),
+            )  # fmt: skip
+        if looked:
+            if change <= stop:
+                break
+            until_look = 2 * (int(min(change / (2 * stop), np.float64(iterations))) + 1)
+    return done
+
+
+@iteration
+def _sweep(
+    kind, u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, e1, e2, e3, inside,
+    height, width, stride, together, look, tau, l_t, theta, gamma,
+):  # fmt: skip
+    """Do `together` iterations; return the last one's summed squared change of u if `look`."""
+    pitch = np.uint64(stride)
+    padded = (width + LANES - 1) // LANES * LANES
+    change = 0.0
+    for step in range(height + together):
+        for t in range(together):
+            y = step - t
+            looks = look and t == together - 1
+            if 0 <= y < height:
+                start, end = np.uint64(stride * (y + 1)), np.uint64(stride * (y + 1) + padded)
+                if kind == RELAXED:
+                    _primal_relaxed(
+                        u1, u2, e1, e2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch,
+                        l_t,
+                    )  # fmt: skip
+                    if looks:
+                        change += _change_relaxed(u1, u2, e1, e2, inside, start, end)
+                    _repeat(e1, start, end, width, pitch, y == height - 1)
+                    _repeat(e2, start, end, width, pitch, y == height - 1)
+                elif kind == LIT:
+                    row = _primal_lit(
+                        u1, u2, e1, p11, p12, p21, p22, e2, e3,
+                        gx, gy, rho, fall, inside, start, end, pitch, l_t, gamma,
+                    )  # fmt: skip
+                    if looks:
+                        change += row
+                    _repeat(u1, start, end, width, pitch, y == height - 1)
+                    _repeat(u2, start, end, width, pitch, y == height - 1)
+                    _repeat(e1, start, end, width, pitch, y == height - 1)
+                else:
+                    if looks:
+                        change += _primal_and_change(
+                            u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, inside,
+                            start, end, pitch, l_t,
+                        )  # fmt: skip
+                    else:
+                        _primal(
+                            u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_t
+                        )
+                    _repeat(u1, start, end, width, pitch, y == height - 1)
+                    _repeat(u2, start, end, width, pitch, y == height - 1)
+            if 0 < y <= height:
+                start, end = np.uint64(stride * y), np.uint64(stride * y + padded)
+                if kind == RELAXED:
+                    _dual_relaxed(e1, p11, p12, start, end, pitch, tau, theta)
+                    _dual_relaxed(e2, p21, p22, start, end, pitch, tau, theta)
+                else:
+                    _dual(u1, p11, p12, start, end, pitch, tau, tau / theta)
+                    _dual(u2, p21, p22, start, end, pitch, tau, tau / theta)
+                    if kind == LIT:
+                        _dual(e1, e2, e3, start, end, pitch, tau, tau / theta)
+    return change
+
+
+@iteration
+def _repeat(u, start, end, width, pitch, last):
+    """Repeat a row's last pixel behind it, and the last row below itself."""
+    behind = start + np.uint64(width)
+    u[behind] = u[behind - _ONE]
+    if last:
+        for i in range(start, end):
+            u[i + pitch] = u[i]
+
+
+@iteration
+def _primal(u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_t):
+    """Zach et al.'s eqs. 15 and 17 for a row: threshold the residual, add the divergence."""
+    for i in range(start, end):
+        residual = rho[i] + gx[i] * u1[i] + gy[i] * u2[i]
+        d = min(max(residual * fall[i], -l_t), l_t)
+        u1[i] += d * gx[i] + ((p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch]))
+        u2[i] += d * gy[i] + ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch]))
+
+
+@iteration
+def _primal_and_change(
+    u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, inside, start, end, pitch, l_t
+):  # fmt: skip
+    """As `_primal`; return the summed squared change of the pixels inside."""
+    change = np.float32(0)
+    for i in range(start, end):
+        residual = rho[i] + gx[i] * u1[i] + gy[i] * u2[i]
+        d = min(max(residual * fall[i], -l_t), l_t)
+        d1 = d * gx[i] + ((p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch]))
+        d2 = d * gy[i] + ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch]))
+        change += (d1 * d1 + d2 * d2) * inside[i - start]
+        u1[i] += d1
+        u2[i] += d2
+    return change
+
+
+@iteration
+def _primal_lit(
+    u1, u2, u3, p11, p12, p21, p22, p31, p32, gx, gy, rho, fall, inside, start, end, pitch,
+    l_t, gamma,
+):  # fmt: skip
+    """As `_primal_and_change`, with the illumination u3 as a third component of weight gamma."""
+    change = np.float32(0)
+    for i in range(start, end):
+        residual = rho[i] + gx[i] * u1[i] + gy[i] * u2[i] + gamma * u3[i]
+        d = min(max(residual * fall[i], -l_t), l_t)
+        d1 = d * gx[i] + ((p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch]))
+        d2 = d * gy[i] + ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch]))
+        change += (d1 * d1 + d2 * d2) * inside[i - start]
+        u1[i] += d1
+        u2[i] += d2
+        u3[i] += d * gamma + ((p31[i] - p31[i - _ONE]) + (p32[i] - p32[i - pitch]))
+    return change
+
+
+@iteration
+def _dual(u, p1, p2, start, end, pitch, tau, taut):
+    """Chambolle's projected ascent for a row of one component; p is stored times theta."""
+    for i in range(start, end):
+        ux = u[i + _ONE] - u[i]
+        uy = u[i + pitch] - u[i]
+        shrink = _UNIT / (_UNIT + taut * np.sqrt(ux * ux + uy * uy))
+        p1[i] = (p1[i] + tau * ux) * shrink
+        p2[i] = (p2[i] + tau * uy) * shrink
+
+
+@iteration
+def _primal_relaxed(
+    u1, u2, ahead1, ahead2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_t
+):  # fmt: skip
+    """Chambolle and Pock's primal step of length theta for a row, and its extrapolation."""
+    half, relaxation = np.float32(0.5), np.float32(RELAXATION)
+    for i in range(start, end):
+        d1 = (p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch])
+        d2 = (p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch])
+        residual = rho[i] + gx[i] * (u1[i] + d1) + gy[i] * (u2[i] + d2)
+        d = min(max(residual * (half * fall[i]), -l_t), l_t)
+        d1 += d * gx[i]
+        d2 += d * gy[i]
+        ahead1[i] = u1[i] + (d1 + d1)
+        ahead2[i] = u2[i] + (d2 + d2)
+        u1[i] += relaxation * d1
+        u2[i] += relaxation * d2
+
+
+@iteration
+def _change_relaxed(u1, u2, ahead1, ahead2, inside, start, end):
+    """Summed squared change of the pixels inside, by `_primal_relaxed`."""
+    change = np.float32(0)
+    for i in range(start, end):
+        d1, d2 = ahead1[i] - u1[i], ahead2[i] - u2[i]
+        change += (d1 * d1 + d2 * d2) * inside[i - start]
+    return change * np.float32((RELAXATION / (2 - RELAXATION)) ** 2)
+
+
+@iteration
+def _dual_relaxed(ahead, p1, p2, start, end, pitch, tau, theta):
+    """Their dual step for a row of one component, projected; p is stored times theta."""
+    step, relaxation = np.float32(0.5) * tau, np.float32(RELAXATION)
+    for i in range(start, end):
+        q1 = p1[i] + step * (ahead[i + _ONE] - ahead[i])
+        q2 = p2[i] + step * (ahead[i + pitch] - ahead[i])
+        shrink = min(theta / np.sqrt(q1 * q1 + (q2 * q2 + _TINY)), _UNIT)
+        p1[i] += relaxation * (q1 * shrink - p1[i])
+        p2[i] += relaxation * (q2 * shrink - p2[i])
