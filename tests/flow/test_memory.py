@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from flowpipe import pipelines
 from flowpipe.clips import Clip
 from flowpipe.execution import Workers
 from flowpipe.flow import solvers
 from flowpipe.flow.batching import Gathered
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.parameters import Tvl1
+from flowpipe.pipelines.flow import extract_flow
 from tests.clips_for_tests import REPOSITORY, write_video
 
 SHORT, LONG = 15, 60
@@ -65,7 +65,7 @@ def measure(folder):
                 found[f"{name} {clip}"] = measured(lambda: extract(one, lambda count: None))  # noqa: B023
     for clips in ("few", "few", "many"):
         run = functools.partial(
-            pipelines.extract_flow,
+            extract_flow,
             [str(folder / clips)],
             folder / "flow",
             STAGE,
