@@ -12,8 +12,10 @@ from flowpipe.trajectories.farneback_loops import DistinctArrays
 from flowpipe.trajectories.parameters import GRADIENT_BINS
 
 BINS = GRADIENT_BINS
-COLUMN = 4 * BINS
-"""A column's histogram: HOG, HOF without its zero bin, MBHx, MBHy."""
+HALF = 2
+"""Descriptors that a sweep makes: HOG and HOF, or MBHx and MBHy."""
+COLUMN = HALF * BINS
+"""A column's histograms: of one half, HOF without its zero bin."""
 
 _DEGREES = np.float32(180 / np.pi)
 _ATAN = np.array(
@@ -73,8 +75,12 @@ def gradient_row(image, y, out):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def split_row(dx, dy, bins, lower, upper):  # type: ignore[no-untyped-def]
-    """Lower bin of each vector, and the shares of its length in that bin and in the next."""
+def split_row(dx, dy, least, bins, pairs, stays):  # type: ignore[no-untyped-def]
+    """Lower bin of each vector, and the shares of its length in that bin and in the next.
+
+    The shares of a pixel stand in `pairs` with that of the even bin first. Vectors no longer than
+    `least` have none, and 1 in `stays`.
+    """
     to_bin = np.float32(BINS / 360) * _DEGREES
     p1, p3, p5, p7 = _ATAN[0] * to_bin, _ATAN[1] * to_bin, _ATAN[2] * to_bin, _ATAN[3] * to_bin
     quarter, half, full = np.float32(BINS / 4), np.float32(BINS / 2), np.float32(BINS)
@@ -88,130 +94,230 @@ def split_row(dx, dy, bins, lower, upper):  # type: ignore[no-untyped-def]
         a = half - a if u < 0 else a
         a = full - a if v < 0 else a
         whole = np.floor(a)
+        lower = np.int32(np.int32(whole) & np.int32(BINS - 1))
+        odd = (lower & np.int32(1)) != 0
         length = np.sqrt(u * u + v * v)
-        bins[x] = np.int32(np.int32(whole) & np.int32(BINS - 1))
-        upper[x] = length * (a - whole)
-        lower[x] = length - upper[x]
+        stays[x] = np.int32(0) if length > least else np.int32(1)
+        length = length if length > least else np.float32(0)
+        above = length * (a - whole)
+        below = length - above
+        bins[x] = lower
+        pairs[np.uint64(2 * x)] = above if odd else below
+        pairs[np.uint64(2 * x + 1)] = below if odd else above
 
 
 @_kernel
-def set_still(lower, upper, dx, dy, min_flow, still):  # type: ignore[no-untyped-def]
-    """Mark pixels that hardly move; they count in the zero bin, and in no other."""
-    for x in range(still.size):
-        length = np.sqrt(dx[x] * dx[x] + dy[x] * dy[x])
-        moves = length > min_flow
-        still[x] = np.float32(0) if moves else np.float32(1)
-        lower[x] = lower[x] if moves else np.float32(0)
-        upper[x] = upper[x] if moves else np.float32(0)
+def split_pixels(grey, flow, half, y, min_flow, gradient, bins, pairs, stays):  # type: ignore[no-untyped-def]
+    """Bins and shares of a row's pixels for one half: HOG and HOF, or MBHx and MBHy."""
+    any_length = np.float32(-1)
+    if half == 0:
+        gradient_row(grey, y, gradient)
+        split_row(gradient[0], gradient[1], any_length, bins[0], pairs[0], stays)
+        split_row(flow[0, y], flow[1, y], min_flow, bins[1], pairs[1], stays)
+    else:
+        for k in range(2):
+            gradient_row(flow[k], y, gradient)
+            split_row(gradient[0], gradient[1], any_length, bins[k], pairs[k], stays)
 
 
-@_kernel
-def histogram_row(grey, flow, y, min_flow, gradient, bins, shares, still):  # type: ignore[no-untyped-def]
-    """Bins and shares of a row's pixels for the four histograms."""
-    dx, dy = gradient[0], gradient[1]
-    gradient_row(grey, y, gradient)
-    split_row(dx, dy, bins[0], shares[0], shares[1])
-    split_row(flow[0, y], flow[1, y], bins[1], shares[2], shares[3])
-    set_still(shares[2], shares[3], flow[0, y], flow[1, y], min_flow, still)
-    gradient_row(flow[0], y, gradient)
-    split_row(dx, dy, bins[2], shares[4], shares[5])
-    gradient_row(flow[1], y, gradient)
-    split_row(dx, dy, bins[3], shares[6], shares[7])
+def _address(builder, data, at, kind):
+    return builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
 
 
-@_kernel
-def count_row(columns, bins, shares, sign):  # type: ignore[no-untyped-def]
-    """Add a row's shares to the histograms of their columns, or take them off."""
-    flat = columns.reshape(columns.size)
-    for x in range(columns.shape[0]):
-        for k in range(4):
-            base = np.uint32(COLUMN * x + BINS * k)
-            lower = np.uint32(bins[k, x])
-            upper = (lower + np.uint32(1)) & np.uint32(BINS - 1)
-            flat[base + lower] += sign * shares[2 * k, x]
-            flat[base + upper] += sign * shares[2 * k + 1, x]
-
-
-@_kernel
-def add_line(out, a, sign):  # type: ignore[no-untyped-def]
-    """``out += sign * a``."""
-    for x in range(out.size):
-        out[x] += sign * a[x]
+def _arrays(context, builder, signature, arguments, which):
+    """Where the data of some of the array arguments begin."""
+    return [
+        context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in which
+    ]
 
 
 @intrinsic
-def _sum_columns(typing, columns, first, count, out, place):
-    """Write the sum of `count` columns' histograms from `first` on to `place` of `out`, both flat.
+def _exchange_row(typing, columns, masks, width, bins, pairs, old_bins, old_pairs):
+    """Add a row's shares to the histograms of their columns and take those of an old row off.
 
-    From loops over arrays the compiler would keep the sum in memory, not in registers.
+    All flat. The two shares of a pixel are spread over a vector, of which the mask of its lower bin
+    lets two lanes through: one addition for a whole histogram, where counting bin by bin would wait
+    for memory.
     """
     index = numba.int64
-    signature = numba.void(columns, index, index, out, index)
+    signature = numba.void(columns, masks, index, bins, pairs, old_bins, old_pairs)
 
     def generate(context, builder, signature, arguments):
-        _, first, count, _, place = arguments
-        source, target = (
-            context.make_array(signature.args[i])(context, builder, arguments[i]).data
-            for i in (0, 3)
+        histograms, lanes, *rows = _arrays(
+            context, builder, signature, arguments, (0, 1, 3, 4, 5, 6)
         )
-        kind = ir.VectorType(ir.FloatType(), BINS)
-        word = ir.IntType(64)
-        parts = range(COLUMN // BINS)
-        totals = [
-            cgutils.alloca_once_value(builder, ir.Constant(kind, [0.0] * BINS)) for _ in parts
-        ]
+        width = arguments[2]
+        word, lane, pair = ir.IntType(64), ir.IntType(32), ir.IntType(64)
+        floats, integers = ir.VectorType(ir.FloatType(), BINS), ir.VectorType(lane, BINS)
+        everywhere = ir.Constant(ir.VectorType(lane, BINS // 2), [0] * (BINS // 2))
+        nothing = ir.Constant(ir.VectorType(pair, 1), ir.Undefined)
 
-        def vector(data, at, part):
-            at = builder.add(at, word(BINS * part))
-            return builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
+        def shares(bins, pairs, at):
+            place = builder.mul(builder.sext(builder.load(builder.gep(bins, [at])), word), word(8))
+            mask = builder.load(_address(builder, lanes, place, integers))
+            mask.align = 4
+            both = builder.load(_address(builder, pairs, builder.mul(at, word(2)), pair))
+            both.align = 4
+            both = builder.insert_element(nothing, both, lane(0))
+            both = builder.bitcast(builder.shuffle_vector(both, both, everywhere), integers)
+            return builder.bitcast(builder.and_(both, mask), floats)
 
-        with cgutils.for_range(builder, count) as loop:
-            at = builder.mul(builder.add(first, loop.index), word(COLUMN))
-            for part in parts:
-                values = builder.load(vector(source, at, part))
-                values.align = 4
-                builder.store(builder.fadd(builder.load(totals[part]), values), totals[part])
-        for part in parts:
-            builder.store(builder.load(totals[part]), vector(target, place, part)).align = 4
+        with cgutils.for_range(builder, width) as loop:
+            for k in range(HALF):
+                at = builder.add(loop.index, builder.mul(width, word(k)))
+                place = builder.add(builder.mul(loop.index, word(COLUMN)), word(BINS * k))
+                histogram = _address(builder, histograms, place, floats)
+                total = builder.load(histogram)
+                total.align = 4
+                total = builder.fadd(total, shares(rows[0], rows[1], at))
+                total = builder.fsub(total, shares(rows[2], rows[3], at))
+                builder.store(total, histogram).align = 4
         return context.get_dummy_value()
 
     return signature, generate
 
 
 @_kernel
-def add_track(sums, stills, epsilon, share, scale, out):  # type: ignore[no-untyped-def]
-    """Normalise one frame's histograms (L1, square root) and add them to a track's mean.
+def sum_integers(values):  # type: ignore[no-untyped-def]
+    """Sum of a row of integers."""
+    total = np.int32(0)
+    for x in range(values.size):
+        total += values[x]
+    return total
 
-    What is below 0 is so but for rounding.
+
+@_kernel
+def exchange(out, new, old):  # type: ignore[no-untyped-def]
+    """``out += new - old``."""
+    for x in range(out.size):
+        out[x] += new[x] - old[x]
+
+
+@intrinsic
+def _sum_columns(typing, columns, first, count, out, place):
+    """Write the sum of `count` columns' histograms from `first` on to `place` of `out`, both flat.
+
+    From loops over arrays the compiler would keep the sum in memory, not in registers. Two columns
+    at a time have sums of their own, as an addition waits for the one before it.
     """
-    cells = sums.shape[0]
-    zero = np.float32(0)
-    for x in range(COLUMN):
-        scale[x] = zero
-    for c in range(cells):
-        for x in range(COLUMN):
-            scale[x] += max(sums[c, x], zero) + epsilon
-    for k in range(4):
-        total = zero
-        if k == 1:
-            for c in range(cells):
-                total += stills[c] + epsilon
-        for x in range(BINS):
-            total += scale[np.uint64(BINS * k + x)]
-        total = share / total
-        for x in range(BINS):
-            scale[np.uint64(BINS * k + x)] = total
-    for c in range(cells):
-        for x in range(COLUMN):
-            at = np.uint64(COLUMN * c + x)
-            out[at] += np.sqrt(scale[x] * (max(sums[c, x], zero) + epsilon))
-        out[COLUMN * cells + c] += np.sqrt((stills[c] + epsilon) * scale[BINS])
+    index = numba.int64
+    signature = numba.void(columns, index, index, out, index)
+
+    def generate(context, builder, signature, arguments):
+        _, first, count, _, place = arguments
+        source, target = _arrays(context, builder, signature, arguments, (0, 3))
+        kind = ir.VectorType(ir.FloatType(), BINS)
+        word = ir.IntType(64)
+        zero = ir.Constant(kind, [0.0] * BINS)
+        totals = [[cgutils.alloca_once_value(builder, zero) for _ in range(HALF)] for _ in "ab"]
+
+        def add(column, sums):
+            at = builder.mul(column, word(COLUMN))
+            for part, total in enumerate(sums):
+                values = builder.load(
+                    _address(builder, source, builder.add(at, word(BINS * part)), kind)
+                )
+                values.align = 4
+                builder.store(builder.fadd(builder.load(total), values), total)
+
+        pairs = builder.lshr(count, word(1))
+        with cgutils.for_range(builder, pairs) as loop:
+            column = builder.add(first, builder.shl(loop.index, word(1)))
+            add(column, totals[0])
+            add(builder.add(column, word(1)), totals[1])
+        with cgutils.if_unlikely(builder, builder.trunc(count, ir.IntType(1))):
+            add(builder.add(first, builder.shl(pairs, word(1))), totals[0])
+        for part in range(HALF):
+            total = builder.fadd(*(builder.load(sums[part]) for sums in totals))
+            at = builder.add(place, word(BINS * part))
+            builder.store(total, _address(builder, target, at, kind)).align = 4
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _add_roots(typing, sums, place, cells, epsilon, share, others, out, at):
+    """Add the square roots of L1-normalised histograms to a track's mean; return the last factor.
+
+    The histograms of `cells` cells begin at `place` of `sums`, their mean at `at` of `out`, both
+    flat; `share` is what a frame counts for, squared. `others` is the sum of what is normalised
+    along with the last histogram. What is below 0 is so but for rounding.
+    """
+    index, single = numba.int64, numba.float32
+    signature = single(sums, index, index, single, single, single, out, index)
+
+    def generate(context, builder, signature, arguments):
+        _, place, cells, epsilon, share, others, _, at = arguments
+        source, target = _arrays(context, builder, signature, arguments, (0, 6))
+        word, lane = ir.IntType(64), ir.IntType(32)
+        kind = ir.VectorType(ir.FloatType(), BINS)
+        zero = ir.Constant(kind, [0.0] * BINS)
+        nothing = ir.Constant(ir.VectorType(ir.FloatType(), 1), ir.Undefined)
+        everywhere = ir.Constant(ir.VectorType(lane, BINS), [0] * BINS)
+        root = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(kind, [kind]), f"llvm.sqrt.v{BINS}f32"
+        )
+
+        def spread(value):
+            value = builder.insert_element(nothing, value, lane(0))
+            return builder.shuffle_vector(value, value, everywhere)
+
+        def histogram(data, begin, cell, part):
+            begin = builder.add(begin, builder.mul(cell, word(COLUMN)))
+            return _address(builder, data, builder.add(begin, word(BINS * part)), kind)
+
+        def counts(cell, part):
+            values = builder.load(histogram(source, place, cell, part))
+            values.align = 4
+            values = builder.select(builder.fcmp_ordered(">", values, zero), values, zero)
+            return builder.fadd(values, many)
+
+        many, factors = spread(epsilon), []
+        for part in range(HALF):
+            total = cgutils.alloca_once_value(builder, zero)
+            with cgutils.for_range(builder, cells) as loop:
+                builder.store(builder.fadd(builder.load(total), counts(loop.index, part)), total)
+            total = builder.load(total)
+            for lanes in ([4, 5, 6, 7], [2, 3], [1]):
+                other = ir.Constant(ir.VectorType(lane, BINS), (lanes * BINS)[:BINS])
+                total = builder.fadd(total, builder.shuffle_vector(total, total, other))
+            total = builder.extract_element(total, lane(0))
+            if part == HALF - 1:
+                total = builder.fadd(total, others)
+            factors.append(builder.fdiv(share, total))
+        for part, factor in enumerate(factors):
+            factor = spread(factor)
+            with cgutils.for_range(builder, cells) as loop:
+                mean = histogram(target, at, loop.index, part)
+                value = builder.call(root, [builder.fmul(factor, counts(loop.index, part))])
+                before = builder.load(mean)
+                before.align = 4
+                builder.store(builder.fadd(before, value), mean).align = 4
+        return factors[-1]
+
+    return signature, generate
+
+
+@_kernel
+def add_track(sums, place, stills, half, epsilon, share, out):  # type: ignore[no-untyped-def]
+    """Normalise one frame's histograms (L1, square root) and add them to a track's mean."""
+    cells, others = stills.size, np.float32(0)
+    if half == 0:
+        others = np.float32(sum_integers(stills)) + np.float32(cells) * epsilon
+    begin = COLUMN * cells
+    factor = _add_roots(sums, place, cells, epsilon, share, others, out, begin * half)  # type: ignore[call-arg]
+    if half == 0:
+        for c in range(cells):
+            still = np.float32(stills[c])
+            out[np.uint64(2 * begin + c)] += np.sqrt((still + epsilon) * factor)
 
 
 @_kernel
 def sweep_level(  # type: ignore[no-untyped-def]
     grey,
     flow,
+    half,
     min_flow,
     cells,
     order,
@@ -219,13 +325,13 @@ def sweep_level(  # type: ignore[no-untyped-def]
     first,
     columns,
     still,
+    masks,
     bins,
-    shares,
-    gone,
+    pairs,
+    stays,
     gradient,
     sums,
     stills,
-    scale,
     slots,
     ages,
     frames_per_cell,
@@ -234,26 +340,35 @@ def sweep_level(  # type: ignore[no-untyped-def]
 ):
     """Add the normalised histograms of every cell of every region to the tracks' descriptors.
 
-    `columns` and `still` hold the histograms of the last rows, as many as a cell is high; `bins`,
-    `shares` and `gone` what those rows have put there, to take it off when they leave. `sums` and
-    `stills` are a ring of the tracks whose region has begun: few, so that it stays in the cache.
+    Of one half of the descriptors, so that the columns fit in the first cache. `columns` and
+    `still` hold the histograms of the last rows, as many as a cell is high; `bins`, `pairs` and
+    `stays` what those rows have put there, to take it off when they leave. `sums` and `stills` are
+    a ring of the tracks whose region has begun: few, so that it stays in the cache.
     """
-    side = bins.shape[0]
+    side = bins.shape[0] - 1
+    height, width = grey.shape
     flat, flat_sums = columns.reshape(columns.size), sums.reshape(sums.size)
+    flat_masks = masks.reshape(masks.size)
     nt, share = out.shape[1], np.float32(1 / frames_per_cell)
     reach, open_tracks = (cells - 1) * side + 1, 1
     for y in range(first.size - reach):
         open_tracks = max(open_tracks, first[y + reach] - first[y])
     columns[:] = 0
     still[:] = 0
-    for y in range(grey.shape[0]):
-        k = y % side
-        if y >= side:
-            count_row(columns, bins[k], shares[k], np.float32(-1))
-            add_line(still, gone[k], np.float32(-1))
-        histogram_row(grey, flow, y, min_flow, gradient, bins[k], shares[k], gone[k])
-        count_row(columns, bins[k], shares[k], np.float32(1))
-        add_line(still, gone[k], np.float32(1))
+    # rows above the first one: they take nothing off
+    bins[:] = 0
+    pairs[:] = 0
+    stays[:] = 0
+    for y in range(height):
+        new, old = y % (side + 1), (y + 1) % (side + 1)
+        split_pixels(grey, flow, half, y, min_flow, gradient, bins[new], pairs[new], stays[new])
+        _exchange_row(  # type: ignore[call-arg]
+            flat, flat_masks, width,
+            bins[new].reshape(HALF * width), pairs[new].reshape(2 * HALF * width),
+            bins[old].reshape(HALF * width), pairs[old].reshape(2 * HALF * width),
+        )  # fmt: skip
+        if half == 0:
+            exchange(still, stays[new], stays[old])
         for cy in range(cells):
             top = y + 1 - (cy + 1) * side
             if top < 0:
@@ -265,12 +380,11 @@ def sweep_level(  # type: ignore[no-untyped-def]
                     _sum_columns(  # type: ignore[call-arg]
                         flat, left, side, flat_sums, (place * cells**2 + cell) * COLUMN
                     )
-                    zero = np.float32(0)
-                    for x in range(left, left + side):
-                        zero += still[np.uint64(x)]
-                    stills[place, cell] = zero
+                    if half == 0:
+                        stills[place, cell] = sum_integers(still[left : left + side])
                 t = ages[slots[i]] // frames_per_cell
                 if cy == cells - 1 and t < nt:
                     add_track(
-                        sums[place], stills[place], epsilon, share * share, scale, out[slots[i], t]
-                    )
+                        flat_sums, place * cells**2 * COLUMN, stills[place], half, epsilon,
+                        share * share, out[slots[i], t],
+                    )  # fmt: skip

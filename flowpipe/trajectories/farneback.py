@@ -20,6 +20,7 @@ import numpy as np
 from flowpipe.trajectories.farneback_loops import (
     NUMBERS,
     TERMS,
+    TOGETHER,
     expansion,
     padded,
     refinement,
@@ -72,8 +73,8 @@ class FarnebackFlow:
                         (4, size),
                         size,
                         (TERMS, size),
-                        (parameters.flow_iterations, 2 * radius + 1, TERMS, size),
-                        (TERMS, size + 2 * radius),
+                        (parameters.flow_iterations, 2 * radius + TOGETHER, TERMS, size),
+                        (TERMS, TOGETHER, size + 2 * radius),
                     )
                 ),
             )

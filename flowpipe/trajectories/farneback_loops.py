@@ -26,6 +26,8 @@ LANES = 8
 NUMBERS = 8
 """Floats of a pixel in an expansion: five, and three unused."""
 TERMS = 5
+TOGETHER = 2
+"""Rows that are blurred at a time, so that each row of the ring is read less often."""
 
 _ONE, _HALF = np.float32(1), np.float32(0.5)
 _REGULARISATION = np.float32(1e-3)
@@ -217,17 +219,19 @@ def refinement(radius: int) -> Callable[..., Any]:
     """Compile the iteration of the flow for a window of that radius."""
 
     @_kernel
-    def blur_rows(ring, offsets, taps, size, out):  # type: ignore[no-untyped-def]
-        """Blur across the rows of the ring that begin at `offsets`."""
+    def blur_rows(ring, offsets, taps, size, out, pitch):  # type: ignore[no-untyped-def]
+        """Blur TOGETHER rows across the rows of the ring that begin at `offsets`."""
         for x in range(size):
-            total = taps[0] * ring[offsets[radius] + np.uint64(x)]
-            for k in range(1, radius + 1, 3):
-                part = np.float32(0)
-                for j in range(k, min(k + 3, radius + 1)):
-                    after = ring[offsets[radius + j] + np.uint64(x)]
-                    part += taps[j] * (after + ring[offsets[radius - j] + np.uint64(x)])
-                total += part
-            out[x] = total
+            for row in range(TOGETHER):
+                middle = row + radius
+                total = taps[0] * ring[offsets[middle] + np.uint64(x)]
+                for k in range(1, radius + 1, 3):
+                    part = np.float32(0)
+                    for j in range(k, min(k + 3, radius + 1)):
+                        after = ring[offsets[middle + j] + np.uint64(x)]
+                        part += taps[j] * (after + ring[offsets[middle - j] + np.uint64(x)])
+                    total += part
+                out[np.uint64(row * pitch + x)] = total
 
     @_kernel
     def blur(line, taps, x):  # type: ignore[no-untyped-def]
@@ -264,38 +268,46 @@ def refinement(radius: int) -> Callable[..., Any]:
         height, width = flow.shape[1:]
         iterations, window, _, size = ring.shape
         pitch = size * NUMBERS
-        offsets = np.empty(window, np.uint64)
+        offsets = np.empty(2 * radius + TOGETHER, np.uint64)
         flat_first, flat_second = first.reshape(first.size), second.reshape(second.size)
         flat_weights, flat_terms = weights.reshape(weights.size), terms.reshape(terms.size)
         flat_ring = ring.reshape(ring.size)
-        for step in range(-radius, height + (iterations - 1) * radius):
+        for step in range(0, height + iterations * radius, TOGETHER):
             for t in range(iterations):
-                y = step - t * radius
-                ahead = y + radius
-                if 0 <= ahead < height:
-                    flow_x, flow_y = flow[0, ahead], flow[1, ahead]
-                    find_places(flow_x, flow_y, ahead, height, width, pitch, places, weights, share)
+                ahead = step - t * radius
+                for y in range(max(ahead, 0), min(ahead + TOGETHER, height)):
+                    flow_x, flow_y = flow[0, y], flow[1, y]
+                    find_places(flow_x, flow_y, y, height, width, pitch, places, weights, share)
                     mix_row(
-                        flat_first, ahead * pitch, flat_second, pitch, places,
+                        flat_first, y * pitch, flat_second, pitch, places,
                         flat_weights, flat_terms, size,
                     )  # fmt: skip
                     normal_equations(
-                        terms, share, flow_x, flow_y, weights_x, weights_y[ahead],
-                        ring[t, ahead % window],
-                    )  # fmt: skip
-                if not 0 <= y < height:
+                        terms, share, flow_x, flow_y, weights_x, weights_y[y], ring[t, y % window]
+                    )
+                begin = ahead - radius
+                if begin + TOGETHER <= 0 or begin >= height:
                     continue
-                for k in range(window):
-                    row = min(max(y + k - radius, 0), height - 1) % window
+                for k in range(2 * radius + TOGETHER):
+                    row = min(max(begin + k - radius, 0), height - 1) % window
                     offsets[k] = (t * window + row) * TERMS * size
                 for k in range(TERMS):
                     line = lines[k]
-                    blur_rows(flat_ring[k * size :], offsets, taps, width, line[radius:])
-                    line[:radius] = line[radius]
-                    line[radius + width : 2 * radius + width] = line[radius + width - 1]
-                solve_row(
-                    lines[0], lines[1], lines[2], lines[3], lines[4], taps, flow[0, y], flow[1, y]
-                )
+                    blur_rows(
+                        flat_ring[k * size :], offsets, taps, width,
+                        line.reshape(line.size)[radius:], line.shape[1],
+                    )  # fmt: skip
+                    for row in range(TOGETHER):
+                        line[row, :radius] = line[row, radius]
+                        line[row, radius + width : 2 * radius + width] = line[
+                            row, radius + width - 1
+                        ]
+                for row in range(max(-begin, 0), min(TOGETHER, height - begin)):
+                    y = begin + row
+                    solve_row(
+                        lines[0, row], lines[1, row], lines[2, row], lines[3, row], lines[4, row],
+                        taps, flow[0, y], flow[1, y],
+                    )  # fmt: skip
 
     return refine_level
 
