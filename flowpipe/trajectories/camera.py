@@ -14,10 +14,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from flowpipe.trajectories.homography import Homography, fit_homography
 from flowpipe.trajectories.pyramid import Grey, Plane
 from flowpipe.trajectories.sampling import strongest_points
 
-Homography = NDArray[np.float64]
 Mask = NDArray[np.uint8]
 Keypoints = tuple[Plane, NDArray[np.uint8]]
 """(n, 2) places and (n, 32) bytes of description."""
@@ -30,7 +30,6 @@ _KEYPOINTS = 200
 _MARGIN = 5
 _NO_BITS = np.empty((0, 32), np.uint8)
 _BITS = np.array([value.bit_count() for value in range(256)], np.uint8)
-_MIN_MATCHES, _MIN_INLIERS = 50, 25
 
 
 class CameraMotion:
@@ -102,18 +101,6 @@ def nearest_keypoints(last_places, last_bits, places, bits, count_bits):  # type
             if distance < least:
                 least, nearest[i] = distance, j
     return nearest
-
-
-def fit_homography(source: Plane, target: Plane) -> Homography:
-    """Homography by RANSAC (1 pixel), the identity where too little supports one.
-
-    OpenCV starts its sampling from the same state in every call, so the result is repeatable.
-    """
-    if len(source) > _MIN_MATCHES:
-        matrix, inliers = cv2.findHomography(source, target, cv2.RANSAC, 1.0)
-        if matrix is not None and np.count_nonzero(inliers) > _MIN_INLIERS:
-            return np.asarray(matrix, np.float64)
-    return np.eye(3)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

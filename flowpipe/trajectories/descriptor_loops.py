@@ -8,8 +8,19 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from flowpipe.trajectories.farneback_loops import DistinctArrays
 from flowpipe.trajectories.parameters import GRADIENT_BINS
+from flowpipe.trajectories.vectors import (
+    FLOATS,
+    INTEGERS,
+    LANE,
+    WORD,
+    ZERO,
+    kernel,
+    memories,
+    root_of,
+    spread,
+    total_of,
+)
 
 BINS = GRADIENT_BINS
 HALF = 2
@@ -24,18 +35,8 @@ _ATAN = np.array(
 )
 """Odd polynomial of ``cv2.fastAtan2``, whose error (0.01 degree) the programs share."""
 
-# With reassociation or contraction allowed, code that Numba has just compiled rounds differently
-# from the same code out of its cache: the first run on a machine gave other bytes than the next.
-_kernel = numba.njit(
-    cache=True,
-    nogil=True,
-    fastmath={"nsz"},
-    error_model="numpy",
-    pipeline_class=DistinctArrays,
-)
 
-
-@_kernel
+@kernel
 def place_regions(slots, points, ages, size, height, width, order, corners, first):  # type: ignore[no-untyped-def]
     """Upper left corners of the tracks' regions, and the tracks sorted by their upper row.
 
@@ -55,7 +56,7 @@ def place_regions(slots, points, ages, size, height, width, order, corners, firs
         first[y + 1] += 1
 
 
-@_kernel
+@kernel
 def differences(left, right, above, below, dx, dy):  # type: ignore[no-untyped-def]
     """Differences across a row without its first and last pixel."""
     for x in range(dx.size):
@@ -64,7 +65,7 @@ def differences(left, right, above, below, dx, dy):  # type: ignore[no-untyped-d
         dy[x] = np.float32(below[x]) - np.float32(above[x])
 
 
-@_kernel
+@kernel
 def gradient_row(image, y, out):  # type: ignore[no-untyped-def]
     """[-1 0 1] along x and y with mirrored borders (101), which is 0 across a border."""
     height, width = image.shape
@@ -74,7 +75,7 @@ def gradient_row(image, y, out):  # type: ignore[no-untyped-def]
     out[0, 0] = out[0, width - 1] = 0
 
 
-@_kernel
+@kernel
 def split_row(dx, dy, least, bins, pairs, stays):  # type: ignore[no-untyped-def]
     """Lower bin of each vector, and the shares of its length in that bin and in the next.
 
@@ -106,7 +107,7 @@ def split_row(dx, dy, least, bins, pairs, stays):  # type: ignore[no-untyped-def
         pairs[np.uint64(2 * x + 1)] = below if odd else above
 
 
-@_kernel
+@kernel
 def split_pixels(grey, flow, half, y, min_flow, gradient, bins, pairs, stays):  # type: ignore[no-untyped-def]
     """Bins and shares of a row's pixels for one half: HOG and HOF, or MBHx and MBHy."""
     any_length = np.float32(-1)
@@ -118,17 +119,6 @@ def split_pixels(grey, flow, half, y, min_flow, gradient, bins, pairs, stays):  
         for k in range(2):
             gradient_row(flow[k], y, gradient)
             split_row(gradient[0], gradient[1], any_length, bins[k], pairs[k], stays)
-
-
-def _address(builder, data, at, kind):
-    return builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
-
-
-def _arrays(context, builder, signature, arguments, which):
-    """Where the data of some of the array arguments begin."""
-    return [
-        context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in which
-    ]
 
 
 @intrinsic
@@ -143,41 +133,30 @@ def _exchange_row(typing, columns, masks, width, bins, pairs, old_bins, old_pair
     signature = numba.void(columns, masks, index, bins, pairs, old_bins, old_pairs)
 
     def generate(context, builder, signature, arguments):
-        histograms, lanes, *rows = _arrays(
-            context, builder, signature, arguments, (0, 1, 3, 4, 5, 6)
+        histograms, lanes, *rows = memories(
+            context, builder, signature, arguments, 0, 1, 3, 4, 5, 6
         )
         width = arguments[2]
-        word, lane, pair = ir.IntType(64), ir.IntType(32), ir.IntType(64)
-        floats, integers = ir.VectorType(ir.FloatType(), BINS), ir.VectorType(lane, BINS)
-        everywhere = ir.Constant(ir.VectorType(lane, BINS // 2), [0] * (BINS // 2))
-        nothing = ir.Constant(ir.VectorType(pair, 1), ir.Undefined)
 
         def shares(bins, pairs, at):
-            place = builder.mul(builder.sext(builder.load(builder.gep(bins, [at])), word), word(8))
-            mask = builder.load(_address(builder, lanes, place, integers))
-            mask.align = 4
-            both = builder.load(_address(builder, pairs, builder.mul(at, word(2)), pair))
-            both.align = 4
-            both = builder.insert_element(nothing, both, lane(0))
-            both = builder.bitcast(builder.shuffle_vector(both, both, everywhere), integers)
-            return builder.bitcast(builder.and_(both, mask), floats)
+            lower = builder.sext(bins.load(at, LANE), WORD)
+            mask = lanes.load(builder.mul(lower, WORD(BINS)), INTEGERS)
+            both = spread(builder, pairs.load(builder.mul(at, WORD(2)), WORD), BINS // 2)
+            return builder.bitcast(builder.and_(builder.bitcast(both, INTEGERS), mask), FLOATS)
 
         with cgutils.for_range(builder, width) as loop:
             for k in range(HALF):
-                at = builder.add(loop.index, builder.mul(width, word(k)))
-                place = builder.add(builder.mul(loop.index, word(COLUMN)), word(BINS * k))
-                histogram = _address(builder, histograms, place, floats)
-                total = builder.load(histogram)
-                total.align = 4
-                total = builder.fadd(total, shares(rows[0], rows[1], at))
+                at = builder.add(loop.index, builder.mul(width, WORD(k)))
+                place = builder.add(builder.mul(loop.index, WORD(COLUMN)), WORD(BINS * k))
+                total = builder.fadd(histograms.load(place), shares(rows[0], rows[1], at))
                 total = builder.fsub(total, shares(rows[2], rows[3], at))
-                builder.store(total, histogram).align = 4
+                histograms.store(place, total)
         return context.get_dummy_value()
 
     return signature, generate
 
 
-@_kernel
+@kernel
 def sum_integers(values):  # type: ignore[no-untyped-def]
     """Sum of a row of integers."""
     total = np.int32(0)
@@ -186,7 +165,7 @@ def sum_integers(values):  # type: ignore[no-untyped-def]
     return total
 
 
-@_kernel
+@kernel
 def exchange(out, new, old):  # type: ignore[no-untyped-def]
     """``out += new - old``."""
     for x in range(out.size):
@@ -205,32 +184,25 @@ def _sum_columns(typing, columns, first, count, out, place):
 
     def generate(context, builder, signature, arguments):
         _, first, count, _, place = arguments
-        source, target = _arrays(context, builder, signature, arguments, (0, 3))
-        kind = ir.VectorType(ir.FloatType(), BINS)
-        word = ir.IntType(64)
-        zero = ir.Constant(kind, [0.0] * BINS)
-        totals = [[cgutils.alloca_once_value(builder, zero) for _ in range(HALF)] for _ in "ab"]
+        source, target = memories(context, builder, signature, arguments, 0, 3)
+        totals = [[cgutils.alloca_once_value(builder, ZERO) for _ in range(HALF)] for _ in "ab"]
 
         def add(column, sums):
-            at = builder.mul(column, word(COLUMN))
+            at = builder.mul(column, WORD(COLUMN))
             for part, total in enumerate(sums):
-                values = builder.load(
-                    _address(builder, source, builder.add(at, word(BINS * part)), kind)
-                )
-                values.align = 4
+                values = source.load(builder.add(at, WORD(BINS * part)))
                 builder.store(builder.fadd(builder.load(total), values), total)
 
-        pairs = builder.lshr(count, word(1))
+        pairs = builder.lshr(count, WORD(1))
         with cgutils.for_range(builder, pairs) as loop:
-            column = builder.add(first, builder.shl(loop.index, word(1)))
+            column = builder.add(first, builder.shl(loop.index, WORD(1)))
             add(column, totals[0])
-            add(builder.add(column, word(1)), totals[1])
+            add(builder.add(column, WORD(1)), totals[1])
         with cgutils.if_unlikely(builder, builder.trunc(count, ir.IntType(1))):
-            add(builder.add(first, builder.shl(pairs, word(1))), totals[0])
+            add(builder.add(first, builder.shl(pairs, WORD(1))), totals[0])
         for part in range(HALF):
             total = builder.fadd(*(builder.load(sums[part]) for sums in totals))
-            at = builder.add(place, word(BINS * part))
-            builder.store(total, _address(builder, target, at, kind)).align = 4
+            target.store(builder.add(place, WORD(BINS * part)), total)
         return context.get_dummy_value()
 
     return signature, generate
@@ -249,71 +221,53 @@ def _add_roots(typing, sums, place, cells, epsilon, share, others, out, at):
 
     def generate(context, builder, signature, arguments):
         _, place, cells, epsilon, share, others, _, at = arguments
-        source, target = _arrays(context, builder, signature, arguments, (0, 6))
-        word, lane = ir.IntType(64), ir.IntType(32)
-        kind = ir.VectorType(ir.FloatType(), BINS)
-        zero = ir.Constant(kind, [0.0] * BINS)
-        nothing = ir.Constant(ir.VectorType(ir.FloatType(), 1), ir.Undefined)
-        everywhere = ir.Constant(ir.VectorType(lane, BINS), [0] * BINS)
-        root = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(kind, [kind]), f"llvm.sqrt.v{BINS}f32"
-        )
+        source, target = memories(context, builder, signature, arguments, 0, 6)
+        many = spread(builder, epsilon)
 
-        def spread(value):
-            value = builder.insert_element(nothing, value, lane(0))
-            return builder.shuffle_vector(value, value, everywhere)
-
-        def histogram(data, begin, cell, part):
-            begin = builder.add(begin, builder.mul(cell, word(COLUMN)))
-            return _address(builder, data, builder.add(begin, word(BINS * part)), kind)
+        def histogram(begin, cell, part):
+            return builder.add(begin, builder.add(builder.mul(cell, WORD(COLUMN)), part))
 
         def counts(cell, part):
-            values = builder.load(histogram(source, place, cell, part))
-            values.align = 4
-            values = builder.select(builder.fcmp_ordered(">", values, zero), values, zero)
-            return builder.fadd(values, many)
+            values = source.load(histogram(place, cell, part))
+            positive = builder.fcmp_ordered(">", values, ZERO)
+            return builder.fadd(builder.select(positive, values, ZERO), many)
 
-        many, factors = spread(epsilon), []
-        for part in range(HALF):
-            total = cgutils.alloca_once_value(builder, zero)
+        parts, factors = [WORD(BINS * k) for k in range(HALF)], []
+        for part in parts:
+            total = cgutils.alloca_once_value(builder, ZERO)
             with cgutils.for_range(builder, cells) as loop:
                 builder.store(builder.fadd(builder.load(total), counts(loop.index, part)), total)
-            total = builder.load(total)
-            for lanes in ([4, 5, 6, 7], [2, 3], [1]):
-                other = ir.Constant(ir.VectorType(lane, BINS), (lanes * BINS)[:BINS])
-                total = builder.fadd(total, builder.shuffle_vector(total, total, other))
-            total = builder.extract_element(total, lane(0))
-            if part == HALF - 1:
-                total = builder.fadd(total, others)
-            factors.append(builder.fdiv(share, total))
-        for part, factor in enumerate(factors):
-            factor = spread(factor)
+            factors.append(total_of(builder, builder.load(total)))
+        factors[-1] = builder.fadd(factors[-1], others)
+        factors = [builder.fdiv(share, total) for total in factors]
+        for part, factor in zip(parts, factors, strict=True):
+            factor = spread(builder, factor)
             with cgutils.for_range(builder, cells) as loop:
-                mean = histogram(target, at, loop.index, part)
-                value = builder.call(root, [builder.fmul(factor, counts(loop.index, part))])
-                before = builder.load(mean)
-                before.align = 4
-                builder.store(builder.fadd(before, value), mean).align = 4
+                mean = histogram(at, loop.index, part)
+                value = root_of(builder, builder.fmul(factor, counts(loop.index, part)))
+                target.store(mean, builder.fadd(target.load(mean), value))
         return factors[-1]
 
     return signature, generate
 
 
-@_kernel
+@kernel
 def add_track(sums, place, stills, half, epsilon, share, out):  # type: ignore[no-untyped-def]
     """Normalise one frame's histograms (L1, square root) and add them to a track's mean."""
     cells, others = stills.size, np.float32(0)
     if half == 0:
         others = np.float32(sum_integers(stills)) + np.float32(cells) * epsilon
     begin = COLUMN * cells
-    factor = _add_roots(sums, place, cells, epsilon, share, others, out, begin * half)  # type: ignore[call-arg]
+    factor: float = _add_roots(  # type: ignore[call-arg]
+        sums, place, cells, epsilon, share, others, out, begin * half
+    )
     if half == 0:
         for c in range(cells):
             still = np.float32(stills[c])
             out[np.uint64(2 * begin + c)] += np.sqrt((still + epsilon) * factor)
 
 
-@_kernel
+@kernel
 def sweep_level(  # type: ignore[no-untyped-def]
     grey,
     flow,

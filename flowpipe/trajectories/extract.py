@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import ParameterError
 from flowpipe.trajectories.boxes import box_mask
-from flowpipe.trajectories.camera import CameraMotion, Homography, remove_motion, warp_back
+from flowpipe.trajectories.camera import CameraMotion, remove_motion, warp_back
 from flowpipe.trajectories.descriptors import Describer, descriptor_columns
 from flowpipe.trajectories.farneback import FarnebackFlow
+from flowpipe.trajectories.homography import Homography
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.pyramid import Grey, Level, Plane, grey_pyramid, pyramid_levels
 from flowpipe.trajectories.sampling import Sampler

@@ -22,11 +22,12 @@ from flowpipe.trajectories.farneback_loops import (
     TERMS,
     TOGETHER,
     expansion,
-    padded,
     refinement,
 )
+from flowpipe.trajectories.median import MedianFilter
 from flowpipe.trajectories.parameters import SCALE_STRIDE, TrajectoryParameters
 from flowpipe.trajectories.pyramid import Grey, Level, Plane, Reducer
+from flowpipe.trajectories.vectors import padded
 
 Expansion = list[Plane]
 """Per level (height, width, 5): y and x gradient, then the terms of yy, xx and xy."""
@@ -80,6 +81,7 @@ class FarnebackFlow:
             )
             for size in (padded(v.width) for v in levels)
         ]
+        self._medians = [MedianFilter(v.height, v.width) for v in levels]
         self._raw = [np.empty((2, v.height, v.width), np.float32) for v in levels]
 
     def new_expansion(self) -> Expansion:
@@ -116,13 +118,13 @@ class FarnebackFlow:
                 *self._refine_rows[k],
                 raw,
             )
-            filter_flow(raw, out[k])
+            filter_flow(self._medians[k], raw, out[k])
 
 
-def filter_flow(flow: Plane, out: Plane) -> None:
+def filter_flow(median: MedianFilter, flow: Plane, out: Plane) -> None:
     """5x5 median of each component."""
     for channel in range(2):
-        cv2.medianBlur(flow[channel], 5, dst=out[channel])
+        median.apply(flow[channel], out[channel])
 
 
 def poly_kernel(radius: int, sigma: float) -> tuple[Plane, Plane]:

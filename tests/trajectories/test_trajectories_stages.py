@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowpipe.trajectories.camera import fit_homography, warp_back
+from flowpipe.trajectories.camera import warp_back
 from flowpipe.trajectories.farneback import FarnebackFlow
+from flowpipe.trajectories.homography import fit_homography
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.pyramid import grey_pyramid, pyramid_levels
 from flowpipe.trajectories.sampling import Sampler, strongest_points

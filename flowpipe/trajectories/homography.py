@@ -1,0 +1,199 @@
+"""Homography between two sets of matched points, by RANSAC.
+
+Fischler and Bolles (1981) as ``cv2.findHomography`` does it, draw for draw: the same sequence of
+random samples, tests of a sample, inliers and end, so that the same matches support the result.
+OpenCV solves an eigenvalue problem of a 9x9 matrix for every sample of four points, which has a
+closed form; that is here. The matches that support the best sample go to OpenCV, for the linear and
+the non-linear least squares.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.trajectories.pyramid import Plane
+from flowpipe.trajectories.vectors import kernel
+
+Homography = NDArray[np.float64]
+
+_MIN_MATCHES, _MIN_INLIERS = 50, 25
+_THRESHOLD, _CONFIDENCE, _ITERATIONS, _ATTEMPTS = 1.0, 0.995, 2000, 10000
+_BLOCK = 128
+"""Matches that are tested before it is asked whether a sample can still win."""
+_EPSILON = float(np.finfo(np.float32).eps)
+_LOW = np.uint64(0xFFFFFFFF)
+
+
+def fit_homography(source: Plane, target: Plane) -> Homography:
+    """Homography by RANSAC (1 pixel), the identity where too little supports one.
+
+    The sampling starts from the same state in every call, so the result is repeatable.
+
+    Parameters
+    ----------
+    source, target
+        (n, 2) float32 x, y of the matches.
+
+    Returns
+    -------
+    (3, 3) float64; the identity with up to 50 matches or up to 25 that agree.
+    """
+    if len(source) > _MIN_MATCHES:
+        points = np.ascontiguousarray(np.hstack([source, target]).T, np.float32)
+        supports = np.zeros(len(source), np.bool_)
+        if find_support(points, np.empty(points.shape[1], np.float32), supports) > _MIN_INLIERS:
+            matrix, _ = cv2.findHomography(source[supports], target[supports], 0)
+            if matrix is not None:
+                return np.asarray(matrix, np.float64)
+    return np.eye(3)
+
+
+@kernel
+def draw(state, count):  # type: ignore[no-untyped-def]
+    """OpenCV's multiply-with-carry generator: its next state and a number below `count`."""
+    state = (state & _LOW) * np.uint64(4164903690) + (state >> np.uint64(32))
+    return state, np.int64((state & _LOW) % np.uint64(count))
+
+
+@kernel
+def double_area(p, a, b, c):  # type: ignore[no-untyped-def]
+    """Twice the signed area of a triangle of columns of `p`, (2, n)."""
+    return (p[0, b] - p[0, a]) * (p[1, c] - p[1, a]) - (p[1, b] - p[1, a]) * (p[0, c] - p[0, a])
+
+
+@kernel
+def last_is_in_line(p):  # type: ignore[no-untyped-def]
+    """Whether the last of four points is in line with two others."""
+    for j in range(3):
+        dx1, dy1 = p[0, j] - p[0, 3], p[1, j] - p[1, 3]
+        for k in range(j):
+            dx2, dy2 = p[0, k] - p[0, 3], p[1, k] - p[1, 3]
+            extent = abs(dx1) + abs(dy1) + abs(dx2) + abs(dy2)
+            if abs(dx2 * dy1 - dy2 * dx1) <= _EPSILON * extent:
+                return True
+    return False
+
+
+@kernel
+def is_sound(sample):  # type: ignore[no-untyped-def]
+    """Whether four matches, (4, 4), are in general position and turn alike in both images."""
+    source, target = sample[:2], sample[2:]
+    if last_is_in_line(source) or last_is_in_line(target):
+        return False
+    turned = 0
+    for a, b, c in ((0, 1, 2), (1, 2, 3), (0, 2, 3), (0, 1, 3)):
+        turned += double_area(source, a, b, c) * double_area(target, a, b, c) < 0
+    return turned == 0 or turned == 4
+
+
+@kernel
+def basis_to_points(p, out):  # type: ignore[no-untyped-def]
+    """Projective map of the axes and of (1, 1, 1) to four points; up to a factor."""
+    weights = (double_area(p, 1, 2, 3), double_area(p, 2, 0, 3), double_area(p, 0, 1, 3))
+    for k in range(3):
+        out[0, k], out[1, k], out[2, k] = weights[k] * p[0, k], weights[k] * p[1, k], weights[k]
+
+
+@kernel
+def through_four(sample, first, second, out):  # type: ignore[no-untyped-def]
+    """Homography through four matches, last entry 1; whether there is one."""
+    basis_to_points(sample[:2], first)
+    basis_to_points(sample[2:], second)
+    # second @ adjugate(first)
+    for i in range(3):
+        a, b, c = second[i]
+        for j in range(3):
+            k, m = (j + 1) % 3, (j + 2) % 3
+            out[i, j] = (
+                a * (first[k, 1] * first[m, 2] - first[m, 1] * first[k, 2])
+                + b * (first[k, 2] * first[m, 0] - first[m, 2] * first[k, 0])
+                + c * (first[k, 0] * first[m, 1] - first[m, 0] * first[k, 1])
+            )
+    if abs(out[2, 2]) < 1e-300:
+        return False
+    out /= out[2, 2]
+    return True
+
+
+@kernel
+def measure(matrix, sx, sy, tx, ty, error):  # type: ignore[no-untyped-def]
+    """Squared distances of the mapped points from their matches."""
+    h00, h01, h02 = np.float32(matrix[0, 0]), np.float32(matrix[0, 1]), np.float32(matrix[0, 2])
+    h10, h11, h12 = np.float32(matrix[1, 0]), np.float32(matrix[1, 1]), np.float32(matrix[1, 2])
+    h20, h21, one = np.float32(matrix[2, 0]), np.float32(matrix[2, 1]), np.float32(1)
+    for i in range(sx.size):
+        depth = one / (h20 * sx[i] + h21 * sy[i] + one)
+        dx = (h00 * sx[i] + h01 * sy[i] + h02) * depth - tx[i]
+        dy = (h10 * sx[i] + h11 * sy[i] + h12) * depth - ty[i]
+        error[i] = dx * dx + dy * dy
+
+
+@kernel
+def count_below(error, limit):  # type: ignore[no-untyped-def]
+    """How many are at most `limit`."""
+    count = np.int32(0)
+    for i in range(error.size):
+        count += np.int32(1) if error[i] <= limit else np.int32(0)
+    return count
+
+
+@kernel
+def samples_needed(share, most):  # type: ignore[no-untyped-def]
+    """Samples after which one without an outlier has come up with the confidence wanted."""
+    success = share**4
+    if 1 - success < 2.3e-308:
+        return 0
+    wanted, spoilt = np.log(1 - _CONFIDENCE), np.log(1 - success)
+    if spoilt >= 0 or -wanted >= most * -spoilt:
+        return most
+    return int(np.rint(wanted / spoilt))
+
+
+@kernel
+def find_support(points, error, supports):  # type: ignore[no-untyped-def]
+    """Mark the matches within the threshold of the sample that most agree with; their number.
+
+    `points` is (4, n): source x, y and target x, y; `error` is scratch.
+    """
+    count, limit = points.shape[1], np.float32(_THRESHOLD * _THRESHOLD)
+    sx, sy, tx, ty = points[0], points[1], points[2], points[3]
+    sample, chosen = np.empty((4, 4)), np.empty(4, np.int64)
+    first, second, matrix = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
+    best, needed, done, state = 3, _ITERATIONS, 0, np.uint64(0xFFFFFFFFFFFFFFFF)
+    while done < needed:
+        done += 1
+        sound = False
+        for _ in range(_ATTEMPTS):
+            k = 0
+            while k < 4:
+                state, chosen[k] = draw(state, count)
+                new = True
+                for j in range(k):
+                    new = new and chosen[j] != chosen[k]
+                k += new
+            for k in range(4):
+                for i in range(4):
+                    sample[i, k] = points[i, chosen[k]]
+            sound = is_sound(sample)
+            if sound:
+                break
+        if not sound:
+            break
+        if not through_four(sample, first, second, matrix):
+            continue
+        good = 0
+        for begin in range(0, count, _BLOCK):
+            end = min(begin + _BLOCK, count)
+            measure(matrix, sx[begin:end], sy[begin:end], tx[begin:end], ty[begin:end], error)
+            good += count_below(error[: end - begin], limit)
+            if good + count - end <= best:
+                break
+        if good > best:
+            best = good
+            measure(matrix, sx, sy, tx, ty, error)
+            for i in range(count):
+                supports[i] = error[i] <= limit
+            needed = samples_needed(good / count, needed)
+    return best if best > 3 else 0
