@@ -39,6 +39,7 @@ STAGES: list[tuple[str, Any, str]] = [
     ("expansion", farneback.FarnebackFlow, "expand"),
     ("flow", farneback.FarnebackFlow, "flow"),
     ("median", farneback, "filter_flow"),
+    ("sampling", extract, "measure_corners"),
     ("sampling", sampling.Sampler, "sample"),
     ("descriptors", descriptors.Describer, "add"),
     ("camera", camera.CameraMotion, "estimate"),

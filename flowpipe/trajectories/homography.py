@@ -3,13 +3,12 @@
 Fischler and Bolles (1981) as ``cv2.findHomography`` does it, draw for draw: the same sequence of
 random samples, tests of a sample, inliers and end, so that the same matches support the result.
 OpenCV solves an eigenvalue problem of a 9x9 matrix for every sample of four points, which has a
-closed form; that is here. The matches that support the best sample go to OpenCV, for the linear and
-the non-linear least squares.
+closed form. The matches that support the best sample determine the homography by the least squares
+of their distances, whose minimum OpenCV finds, too.
 """
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,11 +21,12 @@ _MIN_MATCHES, _MIN_INLIERS = 50, 25
 _THRESHOLD, _CONFIDENCE, _ITERATIONS, _ATTEMPTS = 1.0, 0.995, 2000, 10000
 _BLOCK = 128
 """Matches that are tested before it is asked whether a sample can still win."""
+_STEPS, _SMALLEST_STEP = 10, 1e-9
 _EPSILON = float(np.finfo(np.float32).eps)
 _LOW = np.uint64(0xFFFFFFFF)
 
 
-def fit_homography(source: Plane, target: Plane) -> Homography:
+def fit_homography(source: Plane, target: Plane, precise: int = 0) -> Homography:
     """Homography by RANSAC (1 pixel), the identity where too little supports one.
 
     The sampling starts from the same state in every call, so the result is repeatable.
@@ -35,19 +35,107 @@ def fit_homography(source: Plane, target: Plane) -> Homography:
     ----------
     source, target
         (n, 2) float32 x, y of the matches.
+    precise
+        So many of the first matches are more precise than the others: the homography is fitted
+        once more to those of them that agree with it.
 
     Returns
     -------
     (3, 3) float64; the identity with up to 50 matches or up to 25 that agree.
     """
-    if len(source) > _MIN_MATCHES:
-        points = np.ascontiguousarray(np.hstack([source, target]).T, np.float32)
-        supports = np.zeros(len(source), np.bool_)
-        if find_support(points, np.empty(points.shape[1], np.float32), supports) > _MIN_INLIERS:
-            matrix, _ = cv2.findHomography(source[supports], target[supports], 0)
-            if matrix is not None:
-                return np.asarray(matrix, np.float64)
-    return np.eye(3)
+    if len(source) <= _MIN_MATCHES:
+        return np.eye(3)
+    points = np.ascontiguousarray(np.hstack([source, target]).T, np.float32)
+    error, supports = np.empty(len(source), np.float32), np.zeros(len(source), np.bool_)
+    sample = np.empty((3, 3))
+    if find_support(points, error, supports, sample) <= _MIN_INLIERS:
+        return np.eye(3)
+    matrix = least_squares(points, supports, sample)
+    if precise:
+        measure(matrix, points[0], points[1], points[2], points[3], error)
+        supports = error <= _THRESHOLD * _THRESHOLD
+        supports[precise:] = False
+        if np.count_nonzero(supports) > _MIN_INLIERS:
+            matrix = least_squares(points, supports, matrix)
+    return np.asarray(matrix, np.float64)
+
+
+@kernel
+def least_squares(points, supports, matrix):  # type: ignore[no-untyped-def]
+    """Least distance of the mapped points from their matches, by Gauss and Newton's iteration.
+
+    Parameters
+    ----------
+    points
+        (4, n): source x, y and target x, y.
+    supports
+        (n,) which of them count; four at least in general position.
+    matrix
+        (3, 3) to begin with, last entry 1; near the solution, so that a few steps do.
+    """
+    normal, right = np.empty((8, 8)), np.empty(8)
+    matrix = matrix.copy()
+    for _ in range(_STEPS):
+        # blocks of the normal equations: products of p = (x, y, 1) / depth, which both coordinates
+        # share, and of what they owe to the depth
+        normal[:] = 0
+        right[:] = 0
+        for i in range(points.shape[1]):
+            if not supports[i]:
+                continue
+            x, y = np.float64(points[0, i]), np.float64(points[1, i])
+            depth = 1 / (matrix[2, 0] * x + matrix[2, 1] * y + 1)
+            u = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) * depth
+            v = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) * depth
+            du, dv = points[2, i] - u, points[3, i] - v
+            p = (x * depth, y * depth, depth)
+            for j in range(3):
+                for k in range(j + 1):
+                    normal[j, k] += p[j] * p[k]
+                for k in range(2):
+                    normal[6 + k, j] -= p[j] * p[k] * u
+                    normal[6 + k, 3 + j] -= p[j] * p[k] * v
+                right[j] += p[j] * du
+                right[3 + j] += p[j] * dv
+            square, along = u * u + v * v, u * du + v * dv
+            for j in range(2):
+                for k in range(j + 1):
+                    normal[6 + j, 6 + k] += p[j] * p[k] * square
+                right[6 + j] -= p[j] * along
+        normal[3:6, 3:6] = normal[:3, :3]
+        if not solve_symmetric(normal, right):
+            break
+        change = 0.0
+        for j in range(8):
+            matrix[j // 3, j % 3] += right[j]
+            change = max(change, abs(right[j]))
+        if change < _SMALLEST_STEP:
+            break
+    return matrix
+
+
+@kernel
+def solve_symmetric(matrix, right):  # type: ignore[no-untyped-def]
+    """Solve in place by Cholesky's factors, from the lower triangle; whether it could be done."""
+    size = right.size
+    for j in range(size):
+        for k in range(j):
+            for i in range(j, size):
+                matrix[i, j] -= matrix[i, k] * matrix[j, k]
+        if not matrix[j, j] > 0:
+            return False
+        root = np.sqrt(matrix[j, j])
+        for i in range(j, size):
+            matrix[i, j] /= root
+    for i in range(size):
+        for k in range(i):
+            right[i] -= matrix[i, k] * right[k]
+        right[i] /= matrix[i, i]
+    for i in range(size - 1, -1, -1):
+        for k in range(i + 1, size):
+            right[i] -= matrix[k, i] * right[k]
+        right[i] /= matrix[i, i]
+    return True
 
 
 @kernel
@@ -152,10 +240,11 @@ def samples_needed(share, most):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def find_support(points, error, supports):  # type: ignore[no-untyped-def]
+def find_support(points, error, supports, winner):  # type: ignore[no-untyped-def]
     """Mark the matches within the threshold of the sample that most agree with; their number.
 
-    `points` is (4, n): source x, y and target x, y; `error` is scratch.
+    `points` is (4, n): source x, y and target x, y; `error` is scratch. `winner` becomes the
+    homography through the sample.
     """
     count, limit = points.shape[1], np.float32(_THRESHOLD * _THRESHOLD)
     sx, sy, tx, ty = points[0], points[1], points[2], points[3]
@@ -192,6 +281,7 @@ def find_support(points, error, supports):  # type: ignore[no-untyped-def]
                 break
         if good > best:
             best = good
+            winner[:] = matrix
             measure(matrix, sx, sy, tx, ty, error)
             for i in range(count):
                 supports[i] = error[i] <= limit
