@@ -4,10 +4,11 @@ Histograms: Dalal and Triggs (2005), Laptev et al. (2008), Dalal et al. (2006); 
 normalisation as in the released DT and iDT programs (RootSIFT: L1, then the square root, over the
 cells of one frame; then the mean over the frames of a temporal cell).
 
-The programs hold an integral image per bin. Here a level is swept once from top to bottom: per
-column a histogram of the last rows, as many as a cell is high, is kept up to date (what enters and
-what leaves), and a track whose cell ends in the row adds up its columns. That touches a few rows of
-memory in place of four integral images, and has none of their rounding.
+The programs hold an integral image per bin. Here a level is swept from top to bottom, once for HOG
+and HOF and once for MBH: per column a histogram of the last rows, as many as a cell is high, is
+kept up to date (what enters and what leaves), and a track whose cell ends in the row adds up its
+columns. That touches a few rows of memory in place of four integral images, and has none of their
+rounding.
 """
 
 from __future__ import annotations
