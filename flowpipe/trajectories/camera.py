@@ -1,36 +1,25 @@
 """The camera's motion between two frames: matches, homography, warped frame.
 
 Wang and Schmid (2013): keypoint matches and flow at corners, a homography by RANSAC, and the second
-frame warped back by it, so that flow to the warped frame holds what moved by itself. The released
-program matches SURF, which patents kept out of OpenCV's wheels; ORB (Rublee et al. 2011) stands in
-here, and moves the result by no more than another RANSAC seed does. SIFT comes as close and takes
-ten times as long.
+frame warped back by it, so that flow to the warped frame holds what moved by itself. Flow places a
+match better than a keypoint does, and has the last word where both agree.
 """
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from flowpipe.trajectories.corners import CornerStrength
+from flowpipe.trajectories.homography import Homography, fit_homography
+from flowpipe.trajectories.keypoints import KeypointFinder, Keypoints, nearest_keypoints
 from flowpipe.trajectories.pyramid import Grey, Plane
-from flowpipe.trajectories.sampling import strongest_points
 
-Homography = NDArray[np.float64]
 Mask = NDArray[np.uint8]
-Keypoints = tuple[Plane, NDArray[np.uint8]]
-"""(n, 2) places and (n, 32) bytes of description."""
-
-_SEARCH = 25
-"""A keypoint is looked for this far along each axis, in pixels."""
 _CORNERS = 1000
 _KEYPOINTS = 200
-"""ORB's places are coarse; more of them outvote the flow, which is the better witness."""
 _MARGIN = 5
-_NO_BITS = np.empty((0, 32), np.uint8)
-_BITS = np.array([value.bit_count() for value in range(256)], np.uint8)
-_MIN_MATCHES, _MIN_INLIERS = 50, 25
 
 
 class CameraMotion:
@@ -38,26 +27,39 @@ class CameraMotion:
 
     Parameters
     ----------
+    height, width
+        Of the frames.
     quality
         Least eigenvalue of the corners that flow is taken from, as a part of the largest.
     """
 
-    def __init__(self, quality: float) -> None:
+    def __init__(self, height: int, width: int, quality: float) -> None:
         self._quality = quality
-        self._detector = cv2.ORB.create(nfeatures=_KEYPOINTS)
-        self._previous: Keypoints = (np.empty((0, 2), np.float32), _NO_BITS)
+        self._finder = KeypointFinder(height, width, _KEYPOINTS, quality)
+        self._previous: Keypoints
 
-    def start(self, grey: Grey, mask: Mask | None) -> None:
-        """Take the first frame."""
-        self._previous = self._keypoints(grey, mask)
+    def start(self, grey: Grey, corners: CornerStrength, mask: Mask | None) -> None:
+        """Take the first frame and its corners."""
+        self._previous = self._finder.find(grey, corners, mask)
 
-    def estimate(self, previous: Grey, grey: Grey, flow: Plane, mask: Mask | None) -> Homography:
+    def estimate(
+        self,
+        previous: CornerStrength,
+        grey: Grey,
+        corners: CornerStrength,
+        flow: Plane,
+        mask: Mask | None,
+    ) -> Homography:
         """Homography that takes points of the previous frame to where they are in this one.
 
         Parameters
         ----------
-        previous, grey
-            (h, w) uint8.
+        previous
+            The previous frame's corners, measured.
+        grey
+            (h, w) uint8, this frame.
+        corners
+            This frame's corners, measured.
         flow
             (2, h, w) float32 from the previous frame to this one.
         mask
@@ -67,53 +69,15 @@ class CameraMotion:
         -------
         (3, 3) float64; the identity where there are too few matches (50) or inliers (25).
         """
-        last, now = self._previous, self._keypoints(grey, mask)
+        last, now = self._previous, self._finder.find(grey, corners, mask)
         self._previous = now
-        corners = strongest_points(previous, mask, _CORNERS, self._quality)
-        at = np.rint(corners).astype(int)
-        source, target = [corners], [corners + flow[:, at[:, 1], at[:, 0]].T]
-        nearest = nearest_keypoints(*last, *now, _BITS)
-        source.append(last[0][nearest[nearest >= 0]])
-        target.append(now[0][nearest >= 0])
-        return fit_homography(np.concatenate(source), np.concatenate(target))
-
-    def _keypoints(self, grey: Grey, mask: Mask | None) -> Keypoints:
-        keypoints, bits = self._detector.detectAndCompute(grey, mask)
-        if not keypoints:
-            return np.empty((0, 2), np.float32), _NO_BITS
-        return np.array([k.pt for k in keypoints], np.float32), np.asarray(bits, np.uint8)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def nearest_keypoints(last_places, last_bits, places, bits, count_bits):  # type: ignore[no-untyped-def]
-    """For each keypoint the most similar one of the last frame within the search range, or -1."""
-    nearest = np.full(len(places), -1, np.int64)
-    for i in range(len(places)):
-        least = 8 * bits.shape[1] + 1
-        for j in range(len(last_places)):
-            if (
-                abs(places[i, 0] - last_places[j, 0]) >= _SEARCH
-                or abs(places[i, 1] - last_places[j, 1]) >= _SEARCH
-            ):
-                continue
-            distance = 0
-            for k in range(bits.shape[1]):
-                distance += count_bits[bits[i, k] ^ last_bits[j, k]]
-            if distance < least:
-                least, nearest[i] = distance, j
-    return nearest
-
-
-def fit_homography(source: Plane, target: Plane) -> Homography:
-    """Homography by RANSAC (1 pixel), the identity where too little supports one.
-
-    OpenCV starts its sampling from the same state in every call, so the result is repeatable.
-    """
-    if len(source) > _MIN_MATCHES:
-        matrix, inliers = cv2.findHomography(source, target, cv2.RANSAC, 1.0)
-        if matrix is not None and np.count_nonzero(inliers) > _MIN_INLIERS:
-            return np.asarray(matrix, np.float64)
-    return np.eye(3)
+        points = previous.strongest(mask, _CORNERS, self._quality)
+        x, y = points.T.astype(np.intp)
+        nearest = np.empty(len(now[0]), np.int64)
+        nearest_keypoints(*last, *now, nearest)
+        source = [points, last[0][nearest[nearest >= 0]]]
+        target = [points + flow[:, y, x].T, now[0][nearest >= 0]]
+        return fit_homography(np.concatenate(source), np.concatenate(target), precise=len(points))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -8,12 +8,25 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from flowpipe.trajectories.farneback_loops import DistinctArrays
 from flowpipe.trajectories.parameters import GRADIENT_BINS
+from flowpipe.trajectories.vectors import (
+    FLOATS,
+    INTEGERS,
+    LANE,
+    WORD,
+    ZERO,
+    kernel,
+    memories,
+    root_of,
+    spread,
+    total_of,
+)
 
 BINS = GRADIENT_BINS
-COLUMN = 4 * BINS
-"""A column's histogram: HOG, HOF without its zero bin, MBHx, MBHy."""
+HALF = 2
+"""Descriptors that a sweep makes: HOG and HOF, or MBHx and MBHy."""
+COLUMN = HALF * BINS
+"""A column's histograms: of one half, HOF without its zero bin."""
 
 _DEGREES = np.float32(180 / np.pi)
 _ATAN = np.array(
@@ -22,18 +35,8 @@ _ATAN = np.array(
 )
 """Odd polynomial of ``cv2.fastAtan2``, whose error (0.01 degree) the programs share."""
 
-# With reassociation or contraction allowed, code that Numba has just compiled rounds differently
-# from the same code out of its cache: the first run on a machine gave other bytes than the next.
-_kernel = numba.njit(
-    cache=True,
-    nogil=True,
-    fastmath={"nsz"},
-    error_model="numpy",
-    pipeline_class=DistinctArrays,
-)
 
-
-@_kernel
+@kernel
 def place_regions(slots, points, ages, size, height, width, order, corners, first):  # type: ignore[no-untyped-def]
     """Upper left corners of the tracks' regions, and the tracks sorted by their upper row.
 
@@ -53,7 +56,7 @@ def place_regions(slots, points, ages, size, height, width, order, corners, firs
         first[y + 1] += 1
 
 
-@_kernel
+@kernel
 def differences(left, right, above, below, dx, dy):  # type: ignore[no-untyped-def]
     """Differences across a row without its first and last pixel."""
     for x in range(dx.size):
@@ -62,7 +65,7 @@ def differences(left, right, above, below, dx, dy):  # type: ignore[no-untyped-d
         dy[x] = np.float32(below[x]) - np.float32(above[x])
 
 
-@_kernel
+@kernel
 def gradient_row(image, y, out):  # type: ignore[no-untyped-def]
     """[-1 0 1] along x and y with mirrored borders (101), which is 0 across a border."""
     height, width = image.shape
@@ -72,9 +75,13 @@ def gradient_row(image, y, out):  # type: ignore[no-untyped-def]
     out[0, 0] = out[0, width - 1] = 0
 
 
-@_kernel
-def split_row(dx, dy, bins, lower, upper):  # type: ignore[no-untyped-def]
-    """Lower bin of each vector, and the shares of its length in that bin and in the next."""
+@kernel
+def split_row(dx, dy, least, bins, pairs, stays):  # type: ignore[no-untyped-def]
+    """Lower bin of each vector, and the shares of its length in that bin and in the next.
+
+    The shares of a pixel stand in `pairs` with that of the even bin first. Vectors no longer than
+    `least` have none, and 1 in `stays`.
+    """
     to_bin = np.float32(BINS / 360) * _DEGREES
     p1, p3, p5, p7 = _ATAN[0] * to_bin, _ATAN[1] * to_bin, _ATAN[2] * to_bin, _ATAN[3] * to_bin
     quarter, half, full = np.float32(BINS / 4), np.float32(BINS / 2), np.float32(BINS)
@@ -88,130 +95,183 @@ def split_row(dx, dy, bins, lower, upper):  # type: ignore[no-untyped-def]
         a = half - a if u < 0 else a
         a = full - a if v < 0 else a
         whole = np.floor(a)
+        lower = np.int32(np.int32(whole) & np.int32(BINS - 1))
+        odd = (lower & np.int32(1)) != 0
         length = np.sqrt(u * u + v * v)
-        bins[x] = np.int32(np.int32(whole) & np.int32(BINS - 1))
-        upper[x] = length * (a - whole)
-        lower[x] = length - upper[x]
+        stays[x] = np.int32(0) if length > least else np.int32(1)
+        length = length if length > least else np.float32(0)
+        above = length * (a - whole)
+        below = length - above
+        bins[x] = lower
+        pairs[np.uint64(2 * x)] = above if odd else below
+        pairs[np.uint64(2 * x + 1)] = below if odd else above
 
 
-@_kernel
-def set_still(lower, upper, dx, dy, min_flow, still):  # type: ignore[no-untyped-def]
-    """Mark pixels that hardly move; they count in the zero bin, and in no other."""
-    for x in range(still.size):
-        length = np.sqrt(dx[x] * dx[x] + dy[x] * dy[x])
-        moves = length > min_flow
-        still[x] = np.float32(0) if moves else np.float32(1)
-        lower[x] = lower[x] if moves else np.float32(0)
-        upper[x] = upper[x] if moves else np.float32(0)
+@kernel
+def split_pixels(grey, flow, half, y, min_flow, gradient, bins, pairs, stays):  # type: ignore[no-untyped-def]
+    """Bins and shares of a row's pixels for one half: HOG and HOF, or MBHx and MBHy."""
+    any_length = np.float32(-1)
+    if half == 0:
+        gradient_row(grey, y, gradient)
+        split_row(gradient[0], gradient[1], any_length, bins[0], pairs[0], stays)
+        split_row(flow[0, y], flow[1, y], min_flow, bins[1], pairs[1], stays)
+    else:
+        for k in range(2):
+            gradient_row(flow[k], y, gradient)
+            split_row(gradient[0], gradient[1], any_length, bins[k], pairs[k], stays)
 
 
-@_kernel
-def histogram_row(grey, flow, y, min_flow, gradient, bins, shares, still):  # type: ignore[no-untyped-def]
-    """Bins and shares of a row's pixels for the four histograms."""
-    dx, dy = gradient[0], gradient[1]
-    gradient_row(grey, y, gradient)
-    split_row(dx, dy, bins[0], shares[0], shares[1])
-    split_row(flow[0, y], flow[1, y], bins[1], shares[2], shares[3])
-    set_still(shares[2], shares[3], flow[0, y], flow[1, y], min_flow, still)
-    gradient_row(flow[0], y, gradient)
-    split_row(dx, dy, bins[2], shares[4], shares[5])
-    gradient_row(flow[1], y, gradient)
-    split_row(dx, dy, bins[3], shares[6], shares[7])
+@intrinsic
+def _exchange_row(typing, columns, masks, width, bins, pairs, old_bins, old_pairs):
+    """Add a row's shares to the histograms of their columns and take those of an old row off.
+
+    All flat. The two shares of a pixel are spread over a vector, of which the mask of its lower bin
+    lets two lanes through: one addition for a whole histogram, where counting bin by bin would wait
+    for memory.
+    """
+    index = numba.int64
+    signature = numba.void(columns, masks, index, bins, pairs, old_bins, old_pairs)
+
+    def generate(context, builder, signature, arguments):
+        histograms, lanes, *rows = memories(
+            context, builder, signature, arguments, 0, 1, 3, 4, 5, 6
+        )
+        width = arguments[2]
+
+        def shares(bins, pairs, at):
+            lower = builder.sext(bins.load(at, LANE), WORD)
+            mask = lanes.load(builder.mul(lower, WORD(BINS)), INTEGERS)
+            both = spread(builder, pairs.load(builder.mul(at, WORD(2)), WORD), BINS // 2)
+            return builder.bitcast(builder.and_(builder.bitcast(both, INTEGERS), mask), FLOATS)
+
+        with cgutils.for_range(builder, width) as loop:
+            for k in range(HALF):
+                at = builder.add(loop.index, builder.mul(width, WORD(k)))
+                place = builder.add(builder.mul(loop.index, WORD(COLUMN)), WORD(BINS * k))
+                total = builder.fadd(histograms.load(place), shares(rows[0], rows[1], at))
+                total = builder.fsub(total, shares(rows[2], rows[3], at))
+                histograms.store(place, total)
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
-@_kernel
-def count_row(columns, bins, shares, sign):  # type: ignore[no-untyped-def]
-    """Add a row's shares to the histograms of their columns, or take them off."""
-    flat = columns.reshape(columns.size)
-    for x in range(columns.shape[0]):
-        for k in range(4):
-            base = np.uint32(COLUMN * x + BINS * k)
-            lower = np.uint32(bins[k, x])
-            upper = (lower + np.uint32(1)) & np.uint32(BINS - 1)
-            flat[base + lower] += sign * shares[2 * k, x]
-            flat[base + upper] += sign * shares[2 * k + 1, x]
+@kernel
+def sum_integers(values):  # type: ignore[no-untyped-def]
+    """Sum of a row of integers."""
+    total = np.int32(0)
+    for x in range(values.size):
+        total += values[x]
+    return total
 
 
-@_kernel
-def add_line(out, a, sign):  # type: ignore[no-untyped-def]
-    """``out += sign * a``."""
+@kernel
+def exchange(out, new, old):  # type: ignore[no-untyped-def]
+    """``out += new - old``."""
     for x in range(out.size):
-        out[x] += sign * a[x]
+        out[x] += new[x] - old[x]
 
 
 @intrinsic
 def _sum_columns(typing, columns, first, count, out, place):
     """Write the sum of `count` columns' histograms from `first` on to `place` of `out`, both flat.
 
-    From loops over arrays the compiler would keep the sum in memory, not in registers.
+    From loops over arrays the compiler would keep the sum in memory, not in registers. Two columns
+    at a time have sums of their own, as an addition waits for the one before it.
     """
     index = numba.int64
     signature = numba.void(columns, index, index, out, index)
 
     def generate(context, builder, signature, arguments):
         _, first, count, _, place = arguments
-        source, target = (
-            context.make_array(signature.args[i])(context, builder, arguments[i]).data
-            for i in (0, 3)
-        )
-        kind = ir.VectorType(ir.FloatType(), BINS)
-        word = ir.IntType(64)
-        parts = range(COLUMN // BINS)
-        totals = [
-            cgutils.alloca_once_value(builder, ir.Constant(kind, [0.0] * BINS)) for _ in parts
-        ]
+        source, target = memories(context, builder, signature, arguments, 0, 3)
+        totals = [[cgutils.alloca_once_value(builder, ZERO) for _ in range(HALF)] for _ in "ab"]
 
-        def vector(data, at, part):
-            at = builder.add(at, word(BINS * part))
-            return builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
+        def add(column, sums):
+            at = builder.mul(column, WORD(COLUMN))
+            for part, total in enumerate(sums):
+                values = source.load(builder.add(at, WORD(BINS * part)))
+                builder.store(builder.fadd(builder.load(total), values), total)
 
-        with cgutils.for_range(builder, count) as loop:
-            at = builder.mul(builder.add(first, loop.index), word(COLUMN))
-            for part in parts:
-                values = builder.load(vector(source, at, part))
-                values.align = 4
-                builder.store(builder.fadd(builder.load(totals[part]), values), totals[part])
-        for part in parts:
-            builder.store(builder.load(totals[part]), vector(target, place, part)).align = 4
+        pairs = builder.lshr(count, WORD(1))
+        with cgutils.for_range(builder, pairs) as loop:
+            column = builder.add(first, builder.shl(loop.index, WORD(1)))
+            add(column, totals[0])
+            add(builder.add(column, WORD(1)), totals[1])
+        with cgutils.if_unlikely(builder, builder.trunc(count, ir.IntType(1))):
+            add(builder.add(first, builder.shl(pairs, WORD(1))), totals[0])
+        for part in range(HALF):
+            total = builder.fadd(*(builder.load(sums[part]) for sums in totals))
+            target.store(builder.add(place, WORD(BINS * part)), total)
         return context.get_dummy_value()
 
     return signature, generate
 
 
-@_kernel
-def add_track(sums, stills, epsilon, share, scale, out):  # type: ignore[no-untyped-def]
-    """Normalise one frame's histograms (L1, square root) and add them to a track's mean.
+@intrinsic
+def _add_roots(typing, sums, place, cells, epsilon, share, others, out, at):
+    """Add the square roots of L1-normalised histograms to a track's mean; return the last factor.
 
-    What is below 0 is so but for rounding.
+    The histograms of `cells` cells begin at `place` of `sums`, their mean at `at` of `out`, both
+    flat; `share` is what a frame counts for, squared. `others` is the sum of what is normalised
+    along with the last histogram. What is below 0 is so but for rounding.
     """
-    cells = sums.shape[0]
-    zero = np.float32(0)
-    for x in range(COLUMN):
-        scale[x] = zero
-    for c in range(cells):
-        for x in range(COLUMN):
-            scale[x] += max(sums[c, x], zero) + epsilon
-    for k in range(4):
-        total = zero
-        if k == 1:
-            for c in range(cells):
-                total += stills[c] + epsilon
-        for x in range(BINS):
-            total += scale[np.uint64(BINS * k + x)]
-        total = share / total
-        for x in range(BINS):
-            scale[np.uint64(BINS * k + x)] = total
-    for c in range(cells):
-        for x in range(COLUMN):
-            at = np.uint64(COLUMN * c + x)
-            out[at] += np.sqrt(scale[x] * (max(sums[c, x], zero) + epsilon))
-        out[COLUMN * cells + c] += np.sqrt((stills[c] + epsilon) * scale[BINS])
+    index, single = numba.int64, numba.float32
+    signature = single(sums, index, index, single, single, single, out, index)
+
+    def generate(context, builder, signature, arguments):
+        _, place, cells, epsilon, share, others, _, at = arguments
+        source, target = memories(context, builder, signature, arguments, 0, 6)
+        many = spread(builder, epsilon)
+
+        def histogram(begin, cell, part):
+            return builder.add(begin, builder.add(builder.mul(cell, WORD(COLUMN)), part))
+
+        def counts(cell, part):
+            values = source.load(histogram(place, cell, part))
+            positive = builder.fcmp_ordered(">", values, ZERO)
+            return builder.fadd(builder.select(positive, values, ZERO), many)
+
+        parts, factors = [WORD(BINS * k) for k in range(HALF)], []
+        for part in parts:
+            total = cgutils.alloca_once_value(builder, ZERO)
+            with cgutils.for_range(builder, cells) as loop:
+                builder.store(builder.fadd(builder.load(total), counts(loop.index, part)), total)
+            factors.append(total_of(builder, builder.load(total)))
+        factors[-1] = builder.fadd(factors[-1], others)
+        factors = [builder.fdiv(share, total) for total in factors]
+        for part, factor in zip(parts, factors, strict=True):
+            factor = spread(builder, factor)
+            with cgutils.for_range(builder, cells) as loop:
+                mean = histogram(at, loop.index, part)
+                value = root_of(builder, builder.fmul(factor, counts(loop.index, part)))
+                target.store(mean, builder.fadd(target.load(mean), value))
+        return factors[-1]
+
+    return signature, generate
 
 
-@_kernel
+@kernel
+def add_track(sums, place, stills, half, epsilon, share, out):  # type: ignore[no-untyped-def]
+    """Normalise one frame's histograms (L1, square root) and add them to a track's mean."""
+    cells, others = stills.size, np.float32(0)
+    if half == 0:
+        others = np.float32(sum_integers(stills)) + np.float32(cells) * epsilon
+    begin = COLUMN * cells
+    factor: float = _add_roots(  # type: ignore[call-arg]
+        sums, place, cells, epsilon, share, others, out, begin * half
+    )
+    if half == 0:
+        for c in range(cells):
+            still = np.float32(stills[c])
+            out[np.uint64(2 * begin + c)] += np.sqrt((still + epsilon) * factor)
+
+
+@kernel
 def sweep_level(  # type: ignore[no-untyped-def]
     grey,
     flow,
+    half,
     min_flow,
     cells,
     order,
@@ -219,13 +279,13 @@ def sweep_level(  # type: ignore[no-untyped-def]
     first,
     columns,
     still,
+    masks,
     bins,
-    shares,
-    gone,
+    pairs,
+    stays,
     gradient,
     sums,
     stills,
-    scale,
     slots,
     ages,
     frames_per_cell,
@@ -234,26 +294,35 @@ def sweep_level(  # type: ignore[no-untyped-def]
 ):
     """Add the normalised histograms of every cell of every region to the tracks' descriptors.
 
-    `columns` and `still` hold the histograms of the last rows, as many as a cell is high; `bins`,
-    `shares` and `gone` what those rows have put there, to take it off when they leave. `sums` and
-    `stills` are a ring of the tracks whose region has begun: few, so that it stays in the cache.
+    Of one half of the descriptors, so that the columns fit in the first cache. `columns` and
+    `still` hold the histograms of the last rows, as many as a cell is high; `bins`, `pairs` and
+    `stays` what those rows have put there, to take it off when they leave. `sums` and `stills` are
+    a ring of the tracks whose region has begun: few, so that it stays in the cache.
     """
-    side = bins.shape[0]
+    side = bins.shape[0] - 1
+    height, width = grey.shape
     flat, flat_sums = columns.reshape(columns.size), sums.reshape(sums.size)
+    flat_masks = masks.reshape(masks.size)
     nt, share = out.shape[1], np.float32(1 / frames_per_cell)
     reach, open_tracks = (cells - 1) * side + 1, 1
     for y in range(first.size - reach):
         open_tracks = max(open_tracks, first[y + reach] - first[y])
     columns[:] = 0
     still[:] = 0
-    for y in range(grey.shape[0]):
-        k = y % side
-        if y >= side:
-            count_row(columns, bins[k], shares[k], np.float32(-1))
-            add_line(still, gone[k], np.float32(-1))
-        histogram_row(grey, flow, y, min_flow, gradient, bins[k], shares[k], gone[k])
-        count_row(columns, bins[k], shares[k], np.float32(1))
-        add_line(still, gone[k], np.float32(1))
+    # rows above the first one: they take nothing off
+    bins[:] = 0
+    pairs[:] = 0
+    stays[:] = 0
+    for y in range(height):
+        new, old = y % (side + 1), (y + 1) % (side + 1)
+        split_pixels(grey, flow, half, y, min_flow, gradient, bins[new], pairs[new], stays[new])
+        _exchange_row(  # type: ignore[call-arg]
+            flat, flat_masks, width,
+            bins[new].reshape(HALF * width), pairs[new].reshape(2 * HALF * width),
+            bins[old].reshape(HALF * width), pairs[old].reshape(2 * HALF * width),
+        )  # fmt: skip
+        if half == 0:
+            exchange(still, stays[new], stays[old])
         for cy in range(cells):
             top = y + 1 - (cy + 1) * side
             if top < 0:
@@ -265,12 +334,11 @@ def sweep_level(  # type: ignore[no-untyped-def]
                     _sum_columns(  # type: ignore[call-arg]
                         flat, left, side, flat_sums, (place * cells**2 + cell) * COLUMN
                     )
-                    zero = np.float32(0)
-                    for x in range(left, left + side):
-                        zero += still[np.uint64(x)]
-                    stills[place, cell] = zero
+                    if half == 0:
+                        stills[place, cell] = sum_integers(still[left : left + side])
                 t = ages[slots[i]] // frames_per_cell
                 if cy == cells - 1 and t < nt:
                     add_track(
-                        sums[place], stills[place], epsilon, share * share, scale, out[slots[i], t]
-                    )
+                        flat_sums, place * cells**2 * COLUMN, stills[place], half, epsilon,
+                        share * share, out[slots[i], t],
+                    )  # fmt: skip

@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import ParameterError
 from flowpipe.trajectories.boxes import box_mask
-from flowpipe.trajectories.camera import CameraMotion, Homography, remove_motion, warp_back
+from flowpipe.trajectories.camera import CameraMotion, remove_motion, warp_back
+from flowpipe.trajectories.corners import CornerStrength, measure_corners
 from flowpipe.trajectories.descriptors import Describer, descriptor_columns
 from flowpipe.trajectories.farneback import FarnebackFlow
+from flowpipe.trajectories.homography import Homography
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.pyramid import Grey, Level, Plane, grey_pyramid, pyramid_levels
 from flowpipe.trajectories.sampling import Sampler
-from flowpipe.trajectories.tracking import TrackList, judge_tracks
+from flowpipe.trajectories.tracking import TrackList, gather_rows, judge_tracks
 
 Watch = Callable[[NDArray[np.uint8], list[Plane], NDArray[np.bool_]], None]
 """Is shown each frame with its live tracks and which of them only follow the camera."""
@@ -200,7 +202,9 @@ class Extractor:
         levels = pyramid_levels(*self.shape, parameters.patch_size, parameters.scale_num)
         self.levels = levels
         self.farneback = FarnebackFlow(levels, parameters)
-        self.camera = CameraMotion(parameters.quality) if parameters.kind == "idt" else None
+        self.camera = (
+            CameraMotion(*self.shape, parameters.quality) if parameters.kind == "idt" else None
+        )
         self.samplers = [
             Sampler(level, parameters.min_distance, parameters.quality) for level in levels
         ]
@@ -212,6 +216,9 @@ class Extractor:
         self._pyramid, self._next_pyramid = (
             [np.empty((v.height, v.width), np.uint8) for v in levels] for _ in range(2)
         )
+        self._corners, self._next_corners = (
+            [CornerStrength(v.height, v.width) for v in levels] for _ in range(2)
+        )
         self._flow, self._own_motion = self.farneback.new_flow(), self.farneback.new_flow()
         self._own_flow = own_flow
         if own_flow:
@@ -220,10 +227,11 @@ class Extractor:
             self._warped_expansion = self.farneback.new_expansion()
             self.farneback.expand(grey, self._expansion)
         self._warped = np.empty_like(grey)
-        if self.camera is not None:
-            self.camera.start(grey, mask)
         grey_pyramid(grey, self._pyramid)
-        self._sample(self._pyramid)
+        measure_corners(self._pyramid, self._corners)
+        if self.camera is not None:
+            self.camera.start(grey, self._corners[0], mask)
+        self._sample(self._corners)
 
     def step(
         self,
@@ -249,6 +257,7 @@ class Extractor:
             (2, h, w) float32 from the frame before, where flow is not computed here.
         """
         grey_pyramid(grey, self._next_pyramid)
+        measure_corners(self._next_pyramid, self._next_corners)
         if flow is None:
             self.farneback.expand(grey, self._next_expansion)
             self.farneback.flow(self._expansion, self._next_expansion, self._flow)
@@ -268,7 +277,8 @@ class Extractor:
         rows = self._collect(number, finished)
         self._gap += 1
         if self._gap == self.parameters.init_gap:
-            self._sample(self._next_pyramid)
+            self._sample(self._next_corners)
+        self._corners, self._next_corners = self._next_corners, self._corners
         self._pyramid, self._next_pyramid = self._next_pyramid, self._pyramid
         if self._own_flow:
             self._expansion, self._next_expansion = self._next_expansion, self._expansion
@@ -295,7 +305,9 @@ class Extractor:
         """Fill the flow without the camera's motion."""
         if homography is None:
             assert self.camera is not None
-            homography = self.camera.estimate(self.grey, grey, self._flow[0], mask)
+            homography = self.camera.estimate(
+                self._corners[0], grey, self._next_corners[0], self._flow[0], mask
+            )
         if self._own_flow:
             warp_back(self.grey, grey, homography, self._warped)
             self.farneback.expand(self._warped, self._warped_expansion)
@@ -304,52 +316,52 @@ class Extractor:
             remove_motion(self._flow[0], homography, self._own_motion[0])
             fit_flow(self._own_motion[0], self.levels[1:], self._own_motion[1:])
 
-    def _sample(self, pyramid: list[Grey]) -> None:
+    def _sample(self, corners: list[CornerStrength]) -> None:
         self._gap = 0
-        for sampler, grey, tracks in zip(self.samplers, pyramid, self.tracks, strict=True):
-            tracks.add(sampler.sample(grey, tracks.heads()))
+        for sampler, level, tracks in zip(self.samplers, corners, self.tracks, strict=True):
+            tracks.add(sampler.sample(level, tracks.heads()))
 
     def _collect(self, number: int, finished: list[NDArray[np.int64]]) -> Trajectories:
         """Make rows of the tracks that end in a frame, of those worth keeping."""
         p = self.parameters
-        height, width = self.shape
-        info, shapes, described, points = [], [], [], []
+        kept, statistics, shapes, points = [], [], [], []
         for level, tracks, slots in zip(self.levels, self.tracks, finished, strict=True):
-            scale = np.float32(level.scale)
-            shape = np.empty((len(slots), 2 * p.track_length), np.float32)
-            valid = np.empty(len(slots), np.int64)
-            count, statistics = judge_tracks(
+            valid, numbers, shape = judge_tracks(
                 slots,
                 tracks.points,
                 tracks.steps,
-                scale,
+                np.float32(level.scale),
                 p.kind == "idt",
                 np.float32(p.min_var),
                 np.float32(p.max_var),
                 np.float32(p.max_dis),
                 np.float32(p.min_camera_free),
-                shape,
-                valid,
             )
-            kept = slots[valid[:count]]
-            rows = np.zeros((count, 10), np.float32)
-            rows[:, 0] = number
-            rows[:, 1:6] = statistics[:count]
-            rows[:, 6] = scale
-            rows[:, 7:9] = np.clip(rows[:, 1:3] / np.array([width, height], np.float32), 0, 0.999)
-            info.append(rows)
-            shapes.append(shape[:count])
-            described.append(tracks.descriptors[kept])
-            points.append(tracks.points[kept] * scale)
-        descriptors = np.concatenate(described)
+            kept.append(valid)
+            statistics.append(numbers)
+            shapes.append(shape)
+            points.append(tracks.points[valid] * np.float32(level.scale))
+        counts = [len(valid) for valid in kept]
+        info = np.zeros((sum(counts), 10), np.float32)
+        info[:, 0] = number
+        info[:, 1:6] = np.concatenate(statistics)
+        info[:, 6] = np.repeat([level.scale for level in self.levels], counts)
+        height, width = self.shape
+        info[:, 7:9] = np.clip(info[:, 1:3] / np.array([width, height], np.float32), 0, 0.999)
+        fields = {
+            name: np.empty((len(info), p.nt_cell * len(index)), np.float32)
+            for name, index in self._columns.items()
+        }
+        first = 0
+        for tracks, valid in zip(self.tracks, kept, strict=True):
+            for name, index in self._columns.items():
+                gather_rows(tracks.descriptors, valid, index, fields[name][first:])
+            first += len(valid)
         return Trajectories(
-            info=np.concatenate(info),
+            info=info,
             trajectory=np.concatenate(shapes),
             points=np.concatenate(points),
-            **{
-                name: descriptors[:, :, index].reshape(len(descriptors), p.nt_cell * len(index))
-                for name, index in self._columns.items()
-            },
+            **fields,
         )
 
 

@@ -20,12 +20,14 @@ import numpy as np
 from flowpipe.trajectories.farneback_loops import (
     NUMBERS,
     TERMS,
+    TOGETHER,
     expansion,
-    padded,
     refinement,
 )
+from flowpipe.trajectories.median import MedianFilter
 from flowpipe.trajectories.parameters import SCALE_STRIDE, TrajectoryParameters
 from flowpipe.trajectories.pyramid import Grey, Level, Plane, Reducer
+from flowpipe.trajectories.vectors import padded
 
 Expansion = list[Plane]
 """Per level (height, width, 5): y and x gradient, then the terms of yy, xx and xy."""
@@ -72,13 +74,14 @@ class FarnebackFlow:
                         (4, size),
                         size,
                         (TERMS, size),
-                        (parameters.flow_iterations, 2 * radius + 1, TERMS, size),
-                        (TERMS, size + 2 * radius),
+                        (parameters.flow_iterations, 2 * radius + TOGETHER, TERMS, size),
+                        (TERMS, TOGETHER, size + 2 * radius),
                     )
                 ),
             )
             for size in (padded(v.width) for v in levels)
         ]
+        self._medians = [MedianFilter(v.height, v.width) for v in levels]
         self._raw = [np.empty((2, v.height, v.width), np.float32) for v in levels]
 
     def new_expansion(self) -> Expansion:
@@ -115,13 +118,13 @@ class FarnebackFlow:
                 *self._refine_rows[k],
                 raw,
             )
-            filter_flow(raw, out[k])
+            filter_flow(self._medians[k], raw, out[k])
 
 
-def filter_flow(flow: Plane, out: Plane) -> None:
+def filter_flow(median: MedianFilter, flow: Plane, out: Plane) -> None:
     """5x5 median of each component."""
     for channel in range(2):
-        cv2.medianBlur(flow[channel], 5, dst=out[channel])
+        median.apply(flow[channel], out[channel])
 
 
 def poly_kernel(radius: int, sigma: float) -> tuple[Plane, Plane]:

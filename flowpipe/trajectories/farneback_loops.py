@@ -18,81 +18,28 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.extending import intrinsic
 
-LANES = 8
-"""Pixels a row is rounded up to; a vector of AVX2."""
+from flowpipe.trajectories.vectors import (
+    FLOATS,
+    LANE,
+    LANES,
+    WORD,
+    ZERO,
+    kernel,
+    memories,
+    spread,
+    transposed,
+)
+
 NUMBERS = 8
 """Floats of a pixel in an expansion: five, and three unused."""
 TERMS = 5
+TOGETHER = 2
+"""Rows that are blurred at a time, so that each row of the ring is read less often."""
 
 _ONE, _HALF = np.float32(1), np.float32(0.5)
 _REGULARISATION = np.float32(1e-3)
-
-
-class DistinctArrays(CompilerBase):
-    """Compile on the promise that no two array arguments overlap, or nothing is vectorised."""
-
-    def define_pipelines(self):
-        """Numba's own pipeline, with the promise given."""
-        self.state.flags.noalias = True
-        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
-
-
-# of fastmath only that the sign of a zero does not matter: that changes no sum. numpy's errors, as
-# a check for division by zero keeps LLVM from vectorising
-_kernel = numba.njit(
-    nogil=True,
-    error_model="numpy",
-    cache=True,
-    fastmath={"nsz"},
-    pipeline_class=DistinctArrays,
-)
-
-
-def padded(size: int) -> int:
-    """Round up to whole vectors."""
-    return -(-size // LANES) * LANES
-
-
-def _transposed(builder, rows):
-    """Transpose eight vectors of eight."""
-    lane = ir.IntType(32)
-
-    def merge(stride, first, second):
-        """Pairs of vectors `stride` apart, shuffled in two ways."""
-        out = [None] * 8
-        for low in range(8):
-            if not low & stride:
-                high = low | stride
-                for place, order in ((low, first), (high, second)):
-                    lanes = ir.Constant(ir.VectorType(lane, 8), order)
-                    out[place] = builder.shuffle_vector(rows[low], rows[high], lanes)
-        return out
-
-    rows = merge(4, [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])
-    rows = merge(2, [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15])
-    return merge(1, [0, 8, 2, 10, 4, 12, 6, 14], [1, 9, 3, 11, 5, 13, 7, 15])
-
-
-def _memory(context, builder, kind, value):
-    """Loads and stores of single elements and of vectors of eight in a flat array."""
-    data = context.make_array(kind)(context, builder, value).data
-    vector = ir.VectorType(ir.FloatType(), 8).as_pointer()
-
-    def load(place, whole=True):
-        address = builder.gep(data, [place])
-        if not whole:
-            return builder.load(address)
-        taps = builder.load(builder.bitcast(address, vector))
-        taps.align = 4
-        return taps
-
-    def store(place, taps):
-        builder.store(taps, builder.bitcast(builder.gep(data, [place]), vector)).align = 4
-
-    return load, store
 
 
 @intrinsic
@@ -107,33 +54,27 @@ def _mix_eight(typing, first, begin, second, below, places, weights, terms, pitc
     signature = numba.void(first, index, second, index, places, weights, terms, index, index)
 
     def generate(context, builder, signature, arguments):
-        kinds = signature.args
         _, begin, _, below, _, _, _, pitch, x = arguments
-        (one, _), (two, _), (place, _), (weight, _), (_, put) = (
-            _memory(context, builder, kinds[i], arguments[i]) for i in (0, 2, 4, 5, 6)
+        one, two, place, weight, target = memories(
+            context, builder, signature, arguments, 0, 2, 4, 5, 6
         )
-        word, lane = ir.IntType(64), ir.IntType(32)
-        kind = ir.VectorType(ir.FloatType(), 8)
-        sign = ir.Constant(kind, [-1.0] * 2 + [1.0] * 6)
-        nothing = ir.Constant(ir.VectorType(ir.FloatType(), 1), ir.Undefined)
-        everywhere = ir.Constant(ir.VectorType(lane, 8), [0] * 8)
+        sign = ir.Constant(FLOATS, [-1.0] * 2 + [1.0] * 6)
         pixels = []
-        for i in range(8):
-            at = builder.add(x, word(i))
-            corner = builder.sext(place(at, whole=False), word)
+        for i in range(LANES):
+            at = builder.add(x, WORD(i))
+            corner = builder.sext(place.load(at, LANE), WORD)
             total = None
             for k, offset in enumerate(
-                (word(0), word(NUMBERS), below, builder.add(below, word(NUMBERS)))
+                (WORD(0), WORD(NUMBERS), below, builder.add(below, WORD(NUMBERS)))
             ):
-                share = weight(builder.add(at, builder.mul(pitch, word(k))), whole=False)
-                share = builder.insert_element(nothing, share, lane(0))
-                share = builder.shuffle_vector(share, share, everywhere)
-                product = builder.fmul(share, two(builder.add(corner, offset)))
+                share = weight.load(builder.add(at, builder.mul(pitch, WORD(k))), ir.FloatType())
+                pixel = two.load(builder.add(corner, offset))
+                product = builder.fmul(spread(builder, share), pixel)
                 total = product if total is None else builder.fadd(total, product)
-            own = one(builder.add(begin, builder.mul(at, word(NUMBERS))))
+            own = one.load(builder.add(begin, builder.mul(at, WORD(NUMBERS))))
             pixels.append(builder.fadd(own, builder.fmul(total, sign)))
-        for k, values in enumerate(_transposed(builder, pixels)[:TERMS]):
-            put(builder.add(x, builder.mul(pitch, word(k))), values)
+        for k, values in enumerate(transposed(builder, pixels)[:TERMS]):
+            target.store(builder.add(x, builder.mul(pitch, WORD(k))), values)
         return context.get_dummy_value()
 
     return signature, generate
@@ -147,20 +88,17 @@ def _weave_eight(typing, terms, pitch, x, out, begin):
 
     def generate(context, builder, signature, arguments):
         _, pitch, x, _, begin = arguments
-        (get, _), (_, put) = (
-            _memory(context, builder, signature.args[i], arguments[i]) for i in (0, 3)
-        )
-        word = ir.IntType(64)
-        rows = [get(builder.add(x, builder.mul(pitch, word(k)))) for k in range(TERMS)]
-        rows += [ir.Constant(ir.VectorType(ir.FloatType(), 8), [0.0] * 8)] * (8 - TERMS)
-        for i, values in enumerate(_transposed(builder, rows)):
-            put(builder.add(begin, word(NUMBERS * i)), values)
+        source, target = memories(context, builder, signature, arguments, 0, 3)
+        rows = [source.load(builder.add(x, builder.mul(pitch, WORD(k)))) for k in range(TERMS)]
+        rows += [ZERO] * (NUMBERS - TERMS)
+        for i, values in enumerate(transposed(builder, rows)):
+            target.store(builder.add(begin, WORD(NUMBERS * i)), values)
         return context.get_dummy_value()
 
     return signature, generate
 
 
-@_kernel
+@kernel
 def find_places(flow_x, flow_y, y, height, width, pitch, places, weights, share):  # type: ignore[no-untyped-def]
     """Pixel up and left of where the flow leads from row y, and the bilinear weights there.
 
@@ -187,14 +125,14 @@ def find_places(flow_x, flow_y, y, height, width, pitch, places, weights, share)
         places[x] = np.int32(np.int32(np.int32(top) * line) + np.int32(np.int32(left) * NUMBERS))
 
 
-@_kernel
+@kernel
 def mix_row(first, begin, second, pitch, places, weights, terms, size):  # type: ignore[no-untyped-def]
     """Mix a row of the first expansion with the second, see `_mix_eight`."""
     for x in range(0, size, LANES):
         _mix_eight(first, begin, second, pitch, places, weights, terms, size, x)  # type: ignore[call-arg]
 
 
-@_kernel
+@kernel
 def normal_equations(terms, share, flow_x, flow_y, weight_x, weight_y, out):  # type: ignore[no-untyped-def]
     """Write the five distinct numbers of A'A and A'b of each pixel of a row, one by one."""
     g0, g1, t0, t1, t2 = terms[0], terms[1], terms[2], terms[3], terms[4]
@@ -216,20 +154,22 @@ def normal_equations(terms, share, flow_x, flow_y, weight_x, weight_y, out):  # 
 def refinement(radius: int) -> Callable[..., Any]:
     """Compile the iteration of the flow for a window of that radius."""
 
-    @_kernel
-    def blur_rows(ring, offsets, taps, size, out):  # type: ignore[no-untyped-def]
-        """Blur across the rows of the ring that begin at `offsets`."""
+    @kernel
+    def blur_rows(ring, offsets, taps, size, out, pitch):  # type: ignore[no-untyped-def]
+        """Blur TOGETHER rows across the rows of the ring that begin at `offsets`."""
         for x in range(size):
-            total = taps[0] * ring[offsets[radius] + np.uint64(x)]
-            for k in range(1, radius + 1, 3):
-                part = np.float32(0)
-                for j in range(k, min(k + 3, radius + 1)):
-                    after = ring[offsets[radius + j] + np.uint64(x)]
-                    part += taps[j] * (after + ring[offsets[radius - j] + np.uint64(x)])
-                total += part
-            out[x] = total
+            for row in range(TOGETHER):
+                middle = row + radius
+                total = taps[0] * ring[offsets[middle] + np.uint64(x)]
+                for k in range(1, radius + 1, 3):
+                    part = np.float32(0)
+                    for j in range(k, min(k + 3, radius + 1)):
+                        after = ring[offsets[middle + j] + np.uint64(x)]
+                        part += taps[j] * (after + ring[offsets[middle - j] + np.uint64(x)])
+                    total += part
+                out[np.uint64(row * pitch + x)] = total
 
-    @_kernel
+    @kernel
     def blur(line, taps, x):  # type: ignore[no-untyped-def]
         """Blur along a line, whose pixel x is at x + radius."""
         total = taps[0] * line[x + radius]
@@ -240,7 +180,7 @@ def refinement(radius: int) -> Callable[..., Any]:
             total += part
         return total
 
-    @_kernel
+    @kernel
     def solve_row(a, b, c, d, e, taps, flow_x, flow_y):  # type: ignore[no-untyped-def]
         """Blur the equations along x and solve them."""
         for x in range(flow_x.size):
@@ -250,7 +190,7 @@ def refinement(radius: int) -> Callable[..., Any]:
             flow_x[x] = (g11 * h2 - g12 * h1) * inverse
             flow_y[x] = (g22 * h1 - g12 * h2) * inverse
 
-    @_kernel
+    @kernel
     def refine_level(  # type: ignore[no-untyped-def]
         first, second, weights_y, weights_x, taps, places, weights, share, terms, ring, lines, flow
     ):
@@ -264,38 +204,46 @@ def refinement(radius: int) -> Callable[..., Any]:
         height, width = flow.shape[1:]
         iterations, window, _, size = ring.shape
         pitch = size * NUMBERS
-        offsets = np.empty(window, np.uint64)
+        offsets = np.empty(2 * radius + TOGETHER, np.uint64)
         flat_first, flat_second = first.reshape(first.size), second.reshape(second.size)
         flat_weights, flat_terms = weights.reshape(weights.size), terms.reshape(terms.size)
         flat_ring = ring.reshape(ring.size)
-        for step in range(-radius, height + (iterations - 1) * radius):
+        for step in range(0, height + iterations * radius, TOGETHER):
             for t in range(iterations):
-                y = step - t * radius
-                ahead = y + radius
-                if 0 <= ahead < height:
-                    flow_x, flow_y = flow[0, ahead], flow[1, ahead]
-                    find_places(flow_x, flow_y, ahead, height, width, pitch, places, weights, share)
+                ahead = step - t * radius
+                for y in range(max(ahead, 0), min(ahead + TOGETHER, height)):
+                    flow_x, flow_y = flow[0, y], flow[1, y]
+                    find_places(flow_x, flow_y, y, height, width, pitch, places, weights, share)
                     mix_row(
-                        flat_first, ahead * pitch, flat_second, pitch, places,
+                        flat_first, y * pitch, flat_second, pitch, places,
                         flat_weights, flat_terms, size,
                     )  # fmt: skip
                     normal_equations(
-                        terms, share, flow_x, flow_y, weights_x, weights_y[ahead],
-                        ring[t, ahead % window],
-                    )  # fmt: skip
-                if not 0 <= y < height:
+                        terms, share, flow_x, flow_y, weights_x, weights_y[y], ring[t, y % window]
+                    )
+                begin = ahead - radius
+                if begin + TOGETHER <= 0 or begin >= height:
                     continue
-                for k in range(window):
-                    row = min(max(y + k - radius, 0), height - 1) % window
+                for k in range(2 * radius + TOGETHER):
+                    row = min(max(begin + k - radius, 0), height - 1) % window
                     offsets[k] = (t * window + row) * TERMS * size
                 for k in range(TERMS):
                     line = lines[k]
-                    blur_rows(flat_ring[k * size :], offsets, taps, width, line[radius:])
-                    line[:radius] = line[radius]
-                    line[radius + width : 2 * radius + width] = line[radius + width - 1]
-                solve_row(
-                    lines[0], lines[1], lines[2], lines[3], lines[4], taps, flow[0, y], flow[1, y]
-                )
+                    blur_rows(
+                        flat_ring[k * size :], offsets, taps, width,
+                        line.reshape(line.size)[radius:], line.shape[1],
+                    )  # fmt: skip
+                    for row in range(TOGETHER):
+                        line[row, :radius] = line[row, radius]
+                        line[row, radius + width : 2 * radius + width] = line[
+                            row, radius + width - 1
+                        ]
+                for row in range(max(-begin, 0), min(TOGETHER, height - begin)):
+                    y = begin + row
+                    solve_row(
+                        lines[0, row], lines[1, row], lines[2, row], lines[3, row], lines[4, row],
+                        taps, flow[0, y], flow[1, y],
+                    )  # fmt: skip
 
     return refine_level
 
@@ -304,7 +252,7 @@ def refinement(radius: int) -> Callable[..., Any]:
 def expansion(radius: int) -> Callable[..., Any]:
     """Compile the polynomial expansion for a neighbourhood of that radius."""
 
-    @_kernel
+    @kernel
     def moment_rows(image, rows, taps, width, one, y1, y2):  # type: ignore[no-untyped-def]
         """Sums across rows of the image, weighted with 1, the offset and its square."""
         for x in range(width):
@@ -323,7 +271,7 @@ def expansion(radius: int) -> Callable[..., Any]:
                 square += s
             one[x], y1[x], y2[x] = even, odd, square
 
-    @_kernel
+    @kernel
     def three_sums(line, taps, one, x1, x2):  # type: ignore[no-untyped-def]
         """Sums along a line, weighted with 1, the offset and its square."""
         for x in range(one.size):
@@ -342,7 +290,7 @@ def expansion(radius: int) -> Callable[..., Any]:
                 square += s
             one[x], x1[x], x2[x] = even, odd, square
 
-    @_kernel
+    @kernel
     def two_sums(line, taps, one, x1):  # type: ignore[no-untyped-def]
         """Sums along a line, weighted with 1 and the offset."""
         for x in range(one.size):
@@ -358,7 +306,7 @@ def expansion(radius: int) -> Callable[..., Any]:
                 odd += o
             one[x], x1[x] = even, odd
 
-    @_kernel
+    @kernel
     def solve_row(one, x1, x2, y1, y1x1, line, taps, scale, terms):  # type: ignore[no-untyped-def]
         """Gradient and second-order terms from the sums; those of y squared are made here."""
         gradient, constant, square, mixed = scale[0], scale[1], scale[2], scale[3]
@@ -376,13 +324,13 @@ def expansion(radius: int) -> Callable[..., Any]:
             out3[x] = one[x] * constant + x2[x] * square
             out4[x] = y1x1[x] * mixed
 
-    @_kernel
+    @kernel
     def weave(terms, pitch, out, begin):  # type: ignore[no-untyped-def]
         """Lay the terms of each pixel of a row side by side."""
         for x in range(0, pitch, LANES):
             _weave_eight(terms, pitch, x, out, begin + NUMBERS * x)  # type: ignore[call-arg]
 
-    @_kernel
+    @kernel
     def expand_level(image, taps, scale, moments, sums, terms, out):  # type: ignore[no-untyped-def]
         """Polynomial expansion of one smoothed level; from `moments` to `terms` scratch rows."""
         height, width = image.shape

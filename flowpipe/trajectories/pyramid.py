@@ -115,8 +115,11 @@ def apply_band(image, first, weights, out):  # type: ignore[no-untyped-def]
     last = weights.shape[1] - 1
     for y in range(out.shape[0]):
         start_row(image[first[y] + last], weights[y, last], out[y])
-        for k in range(last - 1, -1, -1):
-            add_row(image[first[y] + k], weights[y, k], out[y])
+        for k in range(last - 1, 0, -2):
+            upper, lower = image[first[y] + k], image[first[y] + k - 1]
+            add_rows(upper, lower, weights[y, k], weights[y, k - 1], out[y])
+        if last % 2:
+            add_row(image[first[y]], weights[y, 0], out[y])
 
 
 @njit(cache=True, nogil=True)
@@ -124,6 +127,14 @@ def start_row(row, weight, out):  # type: ignore[no-untyped-def]
     """``out = weight * row``."""
     for x in range(out.size):
         out[x] = weight * np.float32(row[x])
+
+
+@njit(cache=True, nogil=True)
+def add_rows(first, second, first_weight, second_weight, out):  # type: ignore[no-untyped-def]
+    """``out = (out + first_weight * first) + second_weight * second``."""
+    for x in range(out.size):
+        total = out[x] + first_weight * np.float32(first[x])
+        out[x] = total + second_weight * np.float32(second[x])
 
 
 @njit(cache=True, nogil=True)

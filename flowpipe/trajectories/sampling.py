@@ -7,14 +7,11 @@ sample a cell anew once no live track is in it.
 
 from __future__ import annotations
 
-from typing import Any
-
-import cv2
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from flowpipe.trajectories.pyramid import Grey, Level, Plane
+from flowpipe.trajectories.corners import CornerStrength
+from flowpipe.trajectories.pyramid import Level, Plane
 
 
 class Sampler:
@@ -32,18 +29,17 @@ class Sampler:
 
     def __init__(self, level: Level, distance: int, quality: float) -> None:
         self._distance, self._quality = distance, quality
-        self._strength = np.empty((level.height, level.width), np.float32)
         rows, columns = level.height // distance, level.width // distance
         self._taken = np.empty((rows, columns), np.bool_)
         self._points = np.empty((max(rows * columns, 1), 2), np.float32)
 
-    def sample(self, grey: Grey, live: Plane) -> Plane:
+    def sample(self, corners: CornerStrength, live: Plane) -> Plane:
         """Choose new points in a frame.
 
         Parameters
         ----------
-        grey
-            (height, width) uint8, the scale's grey levels.
+        corners
+            Of the scale's grey levels, measured.
         live
             (n, 2), where the live tracks are: x, y in pixels of the scale.
 
@@ -51,10 +47,9 @@ class Sampler:
         -------
         (m, 2) float32 x, y in row-major order; valid until the next call.
         """
-        cv2.cornerMinEigenVal(grey, 3, dst=self._strength, ksize=3)
-        threshold = self._quality * float(self._strength.max())
+        threshold = self._quality * corners.largest
         count = free_points(
-            self._strength, threshold, live, self._distance, self._taken, self._points
+            corners.strength, threshold, live, self._distance, self._taken, self._points
         )
         return self._points[:count]
 
@@ -76,13 +71,3 @@ def free_points(strength, threshold, live, distance, taken, points):  # type: ig
                 points[count, 0], points[count, 1] = x, y
                 count += 1
     return count
-
-
-def strongest_points(
-    grey: Grey, mask: NDArray[np.uint8] | None, most: int, quality: float
-) -> Plane:
-    """Corners for estimating the camera's motion, at least 3 pixels apart; (n, 2) x, y."""
-    corners: Any = cv2.goodFeaturesToTrack(grey, most, quality, 3, mask=mask, blockSize=3)
-    if corners is None:
-        return np.empty((0, 2), np.float32)
-    return np.asarray(corners, np.float32).reshape(-1, 2)

@@ -144,21 +144,25 @@ def last_points(slots, points, ages):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def judge_tracks(  # type: ignore[no-untyped-def]
-    slots, points, steps, scale, improved, min_var, max_var, max_dis, min_free, shape, valid
+    slots, points, steps, scale, improved, min_var, max_var, max_dis, min_free
 ):
     """Statistics and trajectory of complete tracks, in pixels of the full frame.
 
     Returns
     -------
-    valid
-        How many tracks are kept; their indices head `valid`.
+    kept
+        (n,) those of `slots` whose tracks are kept.
     statistics
-        (n, 5) float32: mean x, mean y, deviation of x, of y, length; the kept tracks first.
+        (n, 5) float32: mean x, mean y, deviation of x, of y, length.
+    shape
+        (n, 2 L) float32: displacements over the sum of their lengths.
     """
-    n, length = slots.size, steps.shape[1]
-    statistics = np.empty((n, 5), np.float32)
+    length = steps.shape[1]
+    kept = np.empty_like(slots)
+    statistics = np.empty((slots.size, 5), np.float32)
+    shape = np.empty((slots.size, 2 * length), np.float32)
     count = 0
-    for i in range(n):
+    for i in range(slots.size):
         track = points[slots[i]]
         # float32 sums in the order of the track, as in the released programs
         mean_x = mean_y = np.float32(0)
@@ -200,6 +204,17 @@ def judge_tracks(  # type: ignore[no-untyped-def]
             for k in range(2 * length):
                 shape[count, k] /= free
         statistics[count] = mean_x, mean_y, std_x, std_y, total
-        valid[count] = i
+        kept[count] = slots[i]
         count += 1
-    return count, statistics
+    return kept[:count], statistics[:count], shape[:count]
+
+
+@njit(cache=True, nogil=True)
+def gather_rows(descriptors, slots, index, out):  # type: ignore[no-untyped-def]
+    """Write the numbers `index` of each temporal cell of the tracks in `slots`, one a row."""
+    for i in range(slots.size):
+        for t in range(descriptors.shape[1]):
+            begin = t * index.size
+            source, target = descriptors[slots[i], t], out[i, begin : begin + index.size]
+            for k in range(index.size):
+                target[k] = source[np.uint64(index[k])]

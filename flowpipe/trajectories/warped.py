@@ -29,6 +29,7 @@ from flowpipe.flow.parameters import check_range
 from flowpipe.flow.store import FloatType, FlowReader, FlowWriter, LayoutName, StoredClip, layout
 from flowpipe.footage import resized
 from flowpipe.trajectories.camera import CameraMotion, remove_motion
+from flowpipe.trajectories.corners import CornerStrength
 from flowpipe.trajectories.parameters import TrajectoryParameters
 
 
@@ -153,12 +154,16 @@ def without_camera(
     (2, H, W) float32
         What moves by itself, in pixels of the first frame of each pair.
     """
-    camera = CameraMotion(TrajectoryParameters().quality)
-    previous = next(greys)
-    camera.start(previous, None)
+    first = next(greys)
+    height, width = first.shape
+    camera = CameraMotion(height, width, TrajectoryParameters().quality)
+    before, now = CornerStrength(height, width), CornerStrength(height, width)
+    now.measure(first)
+    camera.start(first, now, None)
     for grey, flow in zip(greys, flows, strict=True):
-        homography = camera.estimate(previous, grey, flow, None)
-        previous = grey
+        before, now = now, before
+        now.measure(grey)
+        homography = camera.estimate(before, grey, now, flow, None)
         own = np.empty_like(flow)
         remove_motion(flow, homography, own)
         yield own

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowpipe.trajectories.camera import fit_homography, warp_back
+from flowpipe.trajectories.camera import warp_back
+from flowpipe.trajectories.corners import CornerStrength
 from flowpipe.trajectories.farneback import FarnebackFlow
+from flowpipe.trajectories.homography import fit_homography
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.pyramid import grey_pyramid, pyramid_levels
-from flowpipe.trajectories.sampling import Sampler, strongest_points
+from flowpipe.trajectories.sampling import Sampler
 
 STAGES = ("person01_boxing_d1_uncomp_f1", "person01_boxing_d1_uncomp_f50", "v_Bowling_g01_c01_f20")
 
@@ -62,13 +64,17 @@ def test_flow(stage, levels):
 def test_sampling(stage, levels):
     for k, level in enumerate(levels):
         sampler = Sampler(level, 5, 0.001)
-        points = sampler.sample(stage[f"prev_grey_pyr_{k}"], np.empty((0, 2), np.float32))
+        corners = CornerStrength(level.height, level.width)
+        corners.measure(stage[f"prev_grey_pyr_{k}"])
+        points = sampler.sample(corners, np.empty((0, 2), np.float32))
         np.testing.assert_array_equal(points, stage[f"fresh_points_{k}"][:, 0])
 
 
 def test_corners_and_homography(stage):
-    corners = strongest_points(stage["prev_grey"], None, 1000, 0.001)
-    np.testing.assert_array_equal(corners, stage["prev_pts_flow"][:, 0])
+    corners = CornerStrength(*stage["prev_grey"].shape)
+    corners.measure(stage["prev_grey"])
+    found = corners.strongest(None, 1000, 0.001)
+    np.testing.assert_array_equal(found, stage["prev_pts_flow"][:, 0])
     homography = fit_homography(stage["prev_pts_all"][:, 0], stage["pts_all"][:, 0])
     np.testing.assert_allclose(homography, stage["H"], rtol=0, atol=1e-4)
 

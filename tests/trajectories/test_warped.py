@@ -12,6 +12,7 @@ import pytest
 from flowpipe import artifacts
 from flowpipe.artifacts import StageMismatchError
 from flowpipe.errors import ParameterError
+from flowpipe.execution import Workers
 from flowpipe.flow.store import FlowReader, stored_clips
 from flowpipe.pipelines.warp import warp_flow
 from flowpipe.trajectories.warped import WarpStage, without_camera
@@ -97,7 +98,7 @@ def stored(tmp_path: Path, layout: str = "zip", *, images: bool = True, n: int =
 def test_stored_flow_is_warped_into_a_folder_of_flow(tmp_path, images):
     flow = stored(tmp_path, images=images)
     out = tmp_path / "warped"
-    assert warp_flow(flow, out, WarpStage(), jobs=0).exit_status == 0
+    assert warp_flow(flow, out, WarpStage(), workers=Workers(0)).exit_status == 0
     masks = pan_with_a_square(6)[2]
     with FlowReader(next(stored_clips(out))) as reader:
         assert (len(reader), reader.meta.method, reader.meta.n_frames) == (5, "warped-unknown", 6)
@@ -116,23 +117,23 @@ def test_a_second_run_and_another_source(tmp_path):
     flow = stored(tmp_path, images=False)
     (flow / "stage.json").write_text(json.dumps({"stage": "flow", "method": "tvl1"}))
     out = tmp_path / "warped"
-    warp_flow(flow, out, WarpStage(), jobs=0)
+    warp_flow(flow, out, WarpStage(), workers=Workers(0))
     before = contents(out)
-    again = warp_flow(flow, out, WarpStage(), jobs=1)
+    again = warp_flow(flow, out, WarpStage(), workers=Workers(1))
     assert (again.done, again.skipped) == (0, 1)
-    warp_flow(flow, out, WarpStage(), jobs=0, overwrite=True)
+    warp_flow(flow, out, WarpStage(), workers=Workers(0), overwrite=True)
     assert contents(out) == before
     (flow / "stage.json").write_text(json.dumps({"stage": "flow", "method": "dis"}))
     with pytest.raises(StageMismatchError, match=r'flow\.method: "tvl1" there, "dis" asked for'):
-        warp_flow(flow, out, WarpStage(), jobs=0)
+        warp_flow(flow, out, WarpStage(), workers=Workers(0))
 
 
 @pytest.mark.parametrize("layout", ["frames", "npy", "tsfusion"])
 def test_other_layouts(tmp_path, layout):
     flow = stored(tmp_path, layout, images=False)
     out = tmp_path / "warped"
-    assert warp_flow(flow, out, WarpStage(layout), jobs=0).done == 1
-    assert warp_flow(flow, out, WarpStage(layout), jobs=0).skipped == 1
+    assert warp_flow(flow, out, WarpStage(layout), workers=Workers(0)).done == 1
+    assert warp_flow(flow, out, WarpStage(layout), workers=Workers(0)).skipped == 1
     assert next(stored_clips(out)).name == "k/a"
 
 
@@ -147,7 +148,7 @@ def test_clips_that_cannot_be_warped(tmp_path):
     short = {"path": "../videos/other.avi", **artifacts.fingerprint(other)}
     store_clip(flow, "zip", np.zeros((9, 2, 32, 48), np.float32), clip="short", source=short)
     out = tmp_path / "warped"
-    summary = warp_flow(flow, out, WarpStage(), jobs=0)
+    summary = warp_flow(flow, out, WarpStage(), workers=Workers(0))
     assert (summary.done, summary.failed) == (1, 4)
     lines = map(json.loads, (out / "failures.jsonl").read_text().splitlines())
     reasons = {line["clip"]: (line["kind"], line["reason"]) for line in lines}
@@ -161,10 +162,10 @@ def test_clips_that_cannot_be_warped(tmp_path):
 def test_refusals(tmp_path):
     flow = stored(tmp_path)
     with pytest.raises(ParameterError, match="into its own folder"):
-        warp_flow(flow, flow, WarpStage(), jobs=0)
+        warp_flow(flow, flow, WarpStage(), workers=Workers(0))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ParameterError, match="holds no flow"):
-        warp_flow(tmp_path / "empty", tmp_path / "out", WarpStage(), jobs=0)
+        warp_flow(tmp_path / "empty", tmp_path / "out", WarpStage(), workers=Workers(0))
     with pytest.raises(ParameterError, match="quality is 0"):
         WarpStage(quality=0)
 

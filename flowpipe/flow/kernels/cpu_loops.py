@@ -10,9 +10,10 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from flowpipe.compiled import DistinctArrays
 
 Field = NDArray[np.float32]
 
@@ -34,19 +35,11 @@ _KEYS = (
 1 and 2 for a position t in 0..1; Keys (1981), whose parameter a is."""
 
 
-class _DistinctArrays(CompilerBase):
-    """Compile on the promise that no two array arguments overlap, or nothing is vectorised."""
-
-    def define_pipelines(self):
-        self.state.flags.noalias = True
-        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
-
-
 _options: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
     "cache": True,
-    "pipeline_class": _DistinctArrays,
+    "pipeline_class": DistinctArrays,
 }
 iteration = numba.njit(fastmath=True, **_options)
 # an address comes of a flow here, so that NaN and infinity must stay what they are
