@@ -37,7 +37,6 @@ from flowpipe.classify.scores import Scores, SplitScores
 from flowpipe.classify.svm import one_vs_rest
 from flowpipe.encoding.fisher import fisher_gradients, improved
 from flowpipe.encoding.gmm import fit_gmm, from_sklearn, sums
-from flowpipe.execution import Workers
 
 ROWS, WIDTH, COMPONENTS = 14385, 54, 256
 WIDTHS = (15, 48, 54, 48, 48)
@@ -179,7 +178,7 @@ def bench_ucf101(count: int, n_classes: int, jobs: int) -> None:
     assert total is not None
     total /= len(WIDTHS)
     begun = time.perf_counter()
-    found = one_vs_rest(total, labels, train, test, n_classes, workers=Workers(jobs))
+    found = one_vs_rest(total, labels, train, test, n_classes, jobs=jobs)
     print(f"  {n_classes} machines of {len(train)} clips: {time.perf_counter() - begun:.0f} s")
     part = SplitScores("1", tuple(map(str, test)), labels[test], found)
     accuracy = evaluate(Scores(tuple(map(str, range(n_classes))), (part,))).accuracy.value
