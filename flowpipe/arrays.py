@@ -118,6 +118,25 @@ def load_arrays(path: Path, kind: str, names: Collection[str] | None = None) -> 
     return description, arrays
 
 
+def read_through(path: Path) -> None:
+    """Read every byte of an npz file, whose members have check sums.
+
+    Raises
+    ------
+    FormatError
+        It is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            json.loads(np.lib.format.read_array(archive.open(f"{_DESCRIPTION}.npy")).item())
+    except NPY_FAULTS as error:
+        told = f"{type(error).__name__}: {error}"
+        raise FormatError(f"{str(path)!r} is damaged: {told}") from None
+    if damaged is not None:
+        raise FormatError(f"{str(path)!r} is damaged in {damaged!r}")
+
+
 def key_of(path: Path, kind: str) -> str | None:
     """The key of a file, None where it is not there or cannot be read."""
     try:

@@ -75,10 +75,15 @@ def stage_folders(out: Path) -> list[Path]:
     """
     if stage_name(out) is not None:
         return [out]
-    below = [path for path in sorted(out.glob("*")) if path.is_dir() and stage_name(path)]
+    below = stages_below(out)
     if not below:
         raise ParameterError(f"{str(out)!r} is no output folder of flowpipe's: no stage.json in it")
     return below
+
+
+def stages_below(out: Path) -> list[Path]:
+    """The folders in a folder that are stages'."""
+    return [path for path in sorted(out.glob("*")) if path.is_dir() and stage_name(path)]
 
 
 def status(out: Path) -> StageStatus:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from flowpipe import artifacts
+from flowpipe import arrays, artifacts
 from flowpipe.errors import FlowpipeError, ParameterError
 from flowpipe.execution import Advance, Done, Workers
 from flowpipe.flow import store
 from flowpipe.flow.store import StoredClip
 from flowpipe.pipelines.steps import run_stage
 from flowpipe.runs import Summary
-from flowpipe.stages import stage_name
+from flowpipe.stages import stage_name, stages_below
 from flowpipe.trajectories import verify as tables
 from flowpipe.trajectories.verify import StoredTable, stored_tables
 
@@ -26,51 +25,85 @@ class DamagedError(FlowpipeError):
 
 
 def verify(source: Path, *, repair: bool, workers: Workers) -> Summary:
-    """Check every clip of a folder of flow or of trajectories.
+    """Check everything in an output folder of a stage, or in each of a recipe's.
 
-    See :func:`flowpipe.flow.store.verify` and :func:`flowpipe.trajectories.verify.verify`.
+    Flow and trajectories are checked thoroughly, and against their videos; see
+    :func:`flowpipe.flow.store.verify` and :func:`flowpipe.trajectories.verify.verify`. Of vectors,
+    scores, networks and the like every byte is read, whose check sums npz files carry.
 
     Raises
     ------
     ParameterError
-        The folder holds neither.
+        There is nothing to check.
     """
+    stored = [
+        each
+        for folder in (stages_below(source) if stage_name(source) is None else [])
+        for each in _stored(folder)
+    ]
+    stored = stored or list(_stored(source))
     out = source if source.is_dir() else source.parent
-    if stage_name(out) == "trajectories":
-        stored: Sequence[Any] = list(stored_tables(out))
-        work: Any = _VerifyTable(repair)
-    else:
-        stored, work = list(store.stored_clips(source)), _VerifyFlow(repair)
     if not stored:
-        raise ParameterError(f"{str(source)!r} holds no flow and no trajectories")
-    return run_stage(work, stored, out=out, records=None, workers=workers, unit="clips")
+        raise ParameterError(f"{str(source)!r} holds nothing of flowpipe's to verify")
+    return run_stage(_Verify(repair), stored, out=out, records=None, workers=workers, unit="clips")
+
+
+def _stored(source: Path) -> Sequence[StoredClip | StoredTable | StoredFile]:
+    match stage_name(source) if source.is_dir() else None:
+        case "trajectories":
+            return list(stored_tables(source))
+        case None | "flow" | "warped-flow" | "export":
+            return list(store.stored_clips(source))
+        case _:
+            paths = sorted(path for path in source.rglob("*") if path.suffix in (".npz", ".json"))
+            names = [path.relative_to(source).as_posix() for path in paths]
+            return [StoredFile(source, name) for name in names if not name.startswith(".")]
 
 
 @dataclass(frozen=True, slots=True)
-class _VerifyFlow:
+class StoredFile:
+    """An npz or JSON file in an output folder."""
+
+    root: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.root / self.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Verify:
     repair: bool
 
-    def __call__(self, clip: StoredClip, advance: Advance) -> Done:
-        fault = store.verify(clip)
+    def __call__(self, stored: StoredClip | StoredTable | StoredFile, advance: Advance) -> Done:
+        fault = _fault(stored)
         advance(1)
         if fault is None:
             return Done()
         if self.repair:
-            removed = store.remove(clip)
+            removed = True
+            if isinstance(stored, StoredClip):
+                removed = store.remove(stored)
+            else:
+                artifacts.take_away(stored.path, stored.root)
             fault += "; removed" if removed else "; left, since it is not known as flowpipe's"
         raise DamagedError(fault)
 
 
-@dataclass(frozen=True, slots=True)
-class _VerifyTable:
-    repair: bool
-
-    def __call__(self, table: StoredTable, advance: Advance) -> Done:
-        fault = tables.verify(table)
-        advance(1)
-        if fault is None:
-            return Done()
-        if self.repair:
-            artifacts.take_away(table.path, table.root)
-            fault += "; removed"
-        raise DamagedError(fault)
+def _fault(stored: StoredClip | StoredTable | StoredFile) -> str | None:
+    if isinstance(stored, StoredClip):
+        return store.verify(stored)
+    if isinstance(stored, StoredTable):
+        return tables.verify(stored)
+    try:
+        if stored.path.suffix == ".json":
+            artifacts.read_json(stored.path)
+        else:
+            arrays.read_through(stored.path)
+    except FlowpipeError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read: {error}"
+    return None
