@@ -138,6 +138,7 @@ def classify(
         environment=_environment(),
     )
     write_report(out / "report.html", results, out)
+    artifacts.remove_stale(out)
     for line in _lines(metrics):
         say(line)
     return metrics[ALL]

@@ -109,7 +109,7 @@ def encode(
     count = len(left.splits)
     say(f"{len(tables)} clips, {count} split{'s' * (count != 1)}, {encoding.encoding}, into {out}")
     fitting = FitEncoder(encoding, tables, out, device)
-    each = 6 * 4 * _WIDEST * min(encoding.rows, sum(table.rows for table in tables.values()))
+    each = 6 * 4 * _WIDEST * min(encoding.n_rows, sum(table.rows for table in tables.values()))
     fitted = timed(
         out,
         "encoders",
@@ -205,7 +205,7 @@ class FitEncoder:
         if key_of(fit.path, ENCODERS) == fit.key:
             return Done(skipped=True)
         lengths = {name: self.tables[name].rows for name in fit.train}
-        chosen = sample_rows(lengths, self.encoding.rows, self.encoding.seed)
+        chosen = sample_rows(lengths, self.encoding.n_rows, self.encoding.seed)
         rows = sample(self.tables, chosen, fit.descriptor)
         only = replace(self.encoding, descriptors=(fit.descriptor,))
         # Sums by several threads would differ with their number in the last bits.

@@ -35,7 +35,8 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def finished(videos, tmp_path_factory):
-    out = tmp_path_factory.mktemp("out")
+    # As deep as the folders of the tests: tables say where their videos are from there.
+    out = tmp_path_factory.mktemp("finished") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda descriptor: None)
         assert run(videos, "--out", out, *SETTINGS) == 0
@@ -77,8 +78,8 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(videos, finished, tmp_path
         monkeypatch.setattr(f"flowpipe.{module}.place", place_or_die)
     kills = 0
     while True:
-        # Every run gets five files further, and dies before it puts the sixth in its place.
-        left = 5
+        # Every run dies before it puts another file in its place, each time a later one.
+        left = 5 + kills
         try:
             status = run(videos, "--out", tmp_path / "out", *SETTINGS)
         except Killed:
@@ -155,7 +156,7 @@ def test_encode_and_classify_give_what_the_recipe_gives(videos, finished, tmp_pa
     [
         (("--protocol", "thirds"), "protocol is 'thirds'; it must be 'official', 'loo'"),
         (("--protocol", "9-fold"), "k is 9; it must be 2 to 2"),
-        (("--dataset", "ucf101"), "ucf101"),
+        (("--dataset", "ucf101"), "is not named like 'v_Archery_g01_c01.avi'"),
         (("--size", "big"), "--size is 'big'"),
         (("--gaussians", "0"), "gaussians is 0"),
         (("--c", "-1"), "c is -1.0"),
@@ -168,6 +169,9 @@ def test_what_cannot_be_asked_for(videos, tmp_path, capsys, options, message):
 
 
 def test_names_that_occur_twice(tmp_path, capsys):
+    for name in ("1.avi", "1.mp4"):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / "a" / name).touch()
     listing = tmp_path / "dataset.csv"
     listing.write_text("path,label\na/1.avi,hug\na/1.mp4,kick\n")
     assert run(listing, "--out", tmp_path / "out") == 2
