@@ -36,7 +36,8 @@ from flowpipe.classify.svm import one_vs_rest
 from flowpipe.clips import Dataset
 from flowpipe.datasets.load import load
 from flowpipe.footage import Footage
-from flowpipe.pipelines.encode import PROTOCOL, kernel_path, load_kernel
+from flowpipe.pipelines.encode import PROTOCOL
+from flowpipe.pipelines.encode_work import kernel_path, load_kernel
 from flowpipe.pipelines.tables import survey
 from flowpipe.trajectories.extract import Trajectories
 from flowpipe.trajectories.table import Table, TableWriter
