@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flowpipe.artifacts import (
     StageMismatchError,
+    digest,
     discard,
     fingerprint,
     open_stage,
@@ -20,6 +21,7 @@ from flowpipe.artifacts import (
     read_json,
     remove_stale,
     sha256,
+    short_hash,
     take_away,
     temporary_file,
     temporary_folder,
@@ -279,3 +281,11 @@ def test_a_stage_file_that_is_damaged_is_named(tmp_path):
     (tmp_path / "stage.json").write_text("{")
     with pytest.raises(FormatError, match=r"stage\.json"):
         open_stage(tmp_path / "stage.json", DESCRIPTION, tmp_path)
+
+
+def test_digests_tell_descriptions_apart_whatever_the_order_of_keys():
+    assert digest({"a": 1, "b": [2, None]}) == digest({"b": [2, None], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 1.5})
+    assert digest({"a": "1"}) != digest({"a": 1})
+    # Folders that earlier versions made are found again.
+    assert short_hash({"stage": "flow", "size": [340, 256]}) == "70910b9e"

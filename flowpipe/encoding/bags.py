@@ -1,19 +1,81 @@
-"""What the estimators of this package take for X: clips, each a bag of rows."""
+"""What the estimators of this package have in common: X is clips, each a bag of rows."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import validate_data
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from flowpipe.encoding.rows import table_of
 from flowpipe.encoding.sampling import balanced_counts
 from flowpipe.errors import ParameterError
 
 Rows = NDArray[np.floating]
+
+
+class BagEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """An estimator that turns clips into vectors by sums over their rows."""
+
+    @abstractmethod
+    def totals(self, rows: Rows) -> NDArray[np.float64]:
+        """What a vector is made of; totals of parts of a clip add up to the clip's."""
+
+    @abstractmethod
+    def vector(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The vector of :meth:`totals`."""
+
+    @property
+    @abstractmethod
+    def n_outputs(self) -> int:
+        """Length of a vector."""
+
+    def transform(self, X: Any) -> Rows:
+        """Vectors of clips.
+
+        Parameters
+        ----------
+        X
+            List of (n_i, D) arrays, or (n, D) for n clips of one row.
+
+        Returns
+        -------
+        (clips, n_outputs), float32, or float64 where all clips are
+            A clip without rows gives zeros.
+        """
+        check_is_fitted(self)
+        vectors = []
+        kinds = set()
+        for rows in bags(self, X, reset=False):
+            kinds.add(rows.dtype)
+            vectors.append(self.vector(self.totals(rows)).astype(rows.dtype, copy=False))
+        kind = np.float64 if kinds == {np.dtype(np.float64)} else np.float32
+        return np.stack(vectors).astype(kind, copy=False)
+
+    def encode(self, rows: Any) -> Rows:
+        """The vector of one clip, (n, D) to (n_outputs,) of the rows' type."""
+        table = table_of(rows)
+        return self.vector(self.totals(table)).astype(table.dtype, copy=False)
+
+    def _check(self, rows: Rows) -> None:
+        check_is_fitted(self)
+        if rows.shape[1] != self.n_features_in_:
+            raise ParameterError(
+                f"rows are {rows.shape}; this encoder takes {self.n_features_in_} columns"
+            )
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_outputs
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
 
 
 def is_bags(X: Any) -> bool:

@@ -18,14 +18,12 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from flowpipe.encoding.bags import Rows, bags, sampled
+from flowpipe.encoding.bags import BagEncoder, Rows, bags, sampled
 from flowpipe.encoding.gmm import DiagonalGmm, Sums, fit_gmm, sums
 from flowpipe.encoding.pca import fit_pca
-from flowpipe.encoding.rows import table_of
 from flowpipe.errors import ParameterError
 
 _LEAST_WEIGHT = 1e-6
@@ -65,7 +63,7 @@ def improved(gradients: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(rooted / norm if norm > 0 else rooted)
 
 
-class FisherEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class FisherEncoder(BagEncoder):
     """Clips, each a table of descriptors, to improved Fisher vectors.
 
     A transformer in scikit-learn's manner: ``fit`` and ``transform`` take a list of ``(n_i, D)``
@@ -167,33 +165,6 @@ class FisherEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         )
         return self
 
-    def transform(self, X: Any) -> Rows:
-        """Fisher vectors of clips.
-
-        Parameters
-        ----------
-        X
-            List of (n_i, D) arrays, or (n, D) for n clips of one row.
-
-        Returns
-        -------
-        (clips, 2 K d), float32, or float64 where all clips are
-            A clip without rows gives zeros.
-        """
-        check_is_fitted(self)
-        vectors = []
-        kinds = set()
-        for rows in bags(self, X, reset=False):
-            kinds.add(rows.dtype)
-            vectors.append(self.vector(self.totals(rows)).astype(rows.dtype, copy=False))
-        kind = np.float64 if kinds == {np.dtype(np.float64)} else np.float32
-        return np.stack(vectors).astype(kind, copy=False)
-
-    def encode(self, rows: Any) -> Rows:
-        """The Fisher vector of one clip, (n, D) to (2 K d,) of the rows' type."""
-        table = table_of(rows)
-        return self.vector(self.totals(table)).astype(table.dtype, copy=False)
-
     def totals(self, rows: Rows) -> NDArray[np.float64]:
         """What a Fisher vector is made of; totals of parts of a clip add up to the clip's.
 
@@ -202,11 +173,7 @@ class FisherEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         (K, 2 d + 1) float64
             Sums of x, x^2 and 1, weighted by the posteriors.
         """
-        check_is_fitted(self)
-        if rows.shape[1] != self.n_features_in_:
-            raise ParameterError(
-                f"rows are {rows.shape}; this encoder takes {self.n_features_in_} columns"
-            )
+        self._check(rows)
         if self.projection_ is not None:
             rows = self.projection_(rows)
         found = sums(rows, self.gmm_, self.device)
@@ -226,12 +193,3 @@ class FisherEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """Length of a vector, 2 K d."""
         check_is_fitted(self)
         return 2 * self.gmm_.means.size
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.n_outputs
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags

@@ -37,8 +37,8 @@ _START_ROWS = 200
 _SEED_ROWS = 40
 """Its first centres are chosen among so many rows a component."""
 _PARTS = 32
-_PART_ROWS = 32
-"""Incremental EM deals the rows into 32 parts, if that gives each 32 rows a component."""
+_PART_ROWS = 4096
+"""Incremental EM deals the rows into 32 parts, if each has 4096 and 32 a component."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ def fit_gmm(
         # One point: any positive variance says the same.
         spread = 1.0
     floor = variance_floor * spread
-    parts = max(1, min(_PARTS, len(rows) // (_PART_ROWS * n_components)))
+    parts = max(1, min(_PARTS, len(rows) // max(_PART_ROWS, 32 * n_components)))
     dealt = [rows[first::parts] for first in range(parts)]
     # Threads would add up in another order from run to run.
     with threadpool_limits(1):

@@ -11,6 +11,8 @@ from flowpipe.errors import ParameterError
 
 Descriptor = Literal["trajectory", "hog", "hof", "mbhx", "mbhy"]
 
+_ROWS = {"fisher": 256_000, "words": 100_000}
+
 DESCRIPTORS: tuple[Descriptor, ...] = ("trajectory", "hog", "hof", "mbhx", "mbhy")
 
 
@@ -30,8 +32,9 @@ class Encoding:
     """Scale the principal components to unit variance."""
     words: int = 4000
     """Words of a histogram."""
-    rows: int = 256_000
-    """Rows of the training clips to fit to, balanced over the clips."""
+    rows: int | None = None
+    """Rows of the training clips to fit to, balanced over the clips; without a number as many as
+    the papers take, 256 000 for fisher and 100 000 for words."""
     pyramid: tuple[str, ...] = ("1",)
     """Grids of the clip, each cell with a vector of its own: 1 (the whole), h3, t2, h3t2."""
     seed: int = 0
@@ -46,9 +49,10 @@ class Encoding:
                 f"descriptors are {', '.join(self.descriptors) or 'none'}; they must be one or "
                 f"more of {', '.join(DESCRIPTORS)}, each once"
             )
-        for name in ("gaussians", "words", "rows"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("gaussians", "words", "n_rows"):
+            if (value := getattr(self, name)) < 1:
+                name = name.removeprefix("n_")
+                raise ParameterError(f"{name} is {value}; it must be at least 1")
         if self.seed < 0:
             raise ParameterError(f"seed is {self.seed}; it must be 0 or more")
         if not 0 < self.pca <= 1:
@@ -57,9 +61,15 @@ class Encoding:
             raise ParameterError("pyramid has no grid; 1 is the whole clip")
         n_cells(self.pyramid)
 
+    @property
+    def n_rows(self) -> int:
+        """Rows to fit to."""
+        return _ROWS[self.encoding] if self.rows is None else self.rows
+
     def description(self) -> Json:
         """Everything that determines the vectors, besides the trajectories and the split."""
-        shared = ("encoding", "descriptors", "rows", "pyramid", "seed")
+        shared = ("encoding", "descriptors", "pyramid", "seed")
         own = {"fisher": ("gaussians", "pca", "whiten"), "words": ("words",)}[self.encoding]
         values = asdict(self)
-        return {"stage": "encode", **{name: values[name] for name in (*shared, *own)}}
+        chosen = {name: values[name] for name in (*shared, *own)}
+        return {"stage": "encode", **chosen, "rows": self.n_rows}

@@ -35,12 +35,12 @@ VECTORS = "flowpipe vectors 1"
 def make_encoder(encoding: Encoding, device: str = "cpu") -> FisherEncoder | BagOfWords:
     """An encoder for one descriptor, to be fitted."""
     if encoding.encoding == "words":
-        return BagOfWords(encoding.words, n_rows=encoding.rows, random_state=encoding.seed)
+        return BagOfWords(encoding.words, n_rows=encoding.n_rows, random_state=encoding.seed)
     return FisherEncoder(
         encoding.gaussians,
         pca=encoding.pca,
         whiten=encoding.whiten,
-        n_rows=encoding.rows,
+        n_rows=encoding.n_rows,
         device=device,
         random_state=encoding.seed,
     )

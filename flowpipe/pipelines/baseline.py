@@ -74,5 +74,6 @@ def idt_baseline(
     classify(vectors, scores, svm, title=title, beside=beside, times=times, workers=workers)
     for name in RESULTS:
         artifacts.write_atomic(out / name, (scores / name).read_bytes(), out)
+    artifacts.remove_stale(out)
     say(f"report: {out / 'report.html'}")
     return max(tracked.exit_status, encoded.exit_status)

@@ -32,7 +32,8 @@ from flowpipe.classify.svm import one_vs_rest
 from flowpipe.clips import Split
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError
 from flowpipe.execution import Advance, Done, Workers
-from flowpipe.pipelines.encode import KERNEL, PROTOCOL, kernel_path, load_kernel
+from flowpipe.pipelines.encode import PROTOCOL
+from flowpipe.pipelines.encode_work import KERNEL, kernel_path, load_kernel
 from flowpipe.pipelines.steps import run_stage, say, timed, times_of, within_memory
 from flowpipe.report.html import Results, Row, write_report, wrong_clips
 from flowpipe.report.stills import film_strip
@@ -138,6 +139,7 @@ def classify(
         environment=_environment(),
     )
     write_report(out / "report.html", results, out)
+    artifacts.remove_stale(out)
     for line in _lines(metrics):
         say(line)
     return metrics[ALL]

@@ -12,39 +12,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-from threadpoolctl import threadpool_limits
-
 from flowpipe import artifacts
-from flowpipe.arrays import key_of, load_arrays, save_arrays, take
+from flowpipe.arrays import key_of
 from flowpipe.artifacts import Json, digest
-from flowpipe.classify.kernels import Gram, chi2_distances, linear_gram
 from flowpipe.classify.protocols import Protocol
 from flowpipe.clips import Clip
-from flowpipe.encoding.parameters import Descriptor, Encoding
+from flowpipe.encoding.parameters import Encoding
 from flowpipe.encoding.pyramid import n_cells
-from flowpipe.encoding.sampling import sample_rows
-from flowpipe.encoding.stage import (
-    ENCODERS,
-    VECTORS,
-    ClipVectors,
-    Encoders,
-    fit_encoders,
-    load_encoders,
-    load_vectors,
-    save_encoders,
-    save_vectors,
-)
+from flowpipe.encoding.stage import VECTORS
 from flowpipe.errors import FlowpipeError, ParameterError
-from flowpipe.execution import Advance, Done, Outcome, Workers
+from flowpipe.execution import Outcome, Workers
+from flowpipe.pipelines.encode_work import (
+    EncodeClip,
+    Fit,
+    FitEncoder,
+    Kernel,
+    MakeKernel,
+    ToEncode,
+    kernel_path,
+    member,
+    vectors_path,
+)
 from flowpipe.pipelines.steps import run_stage, say, timed, within_memory
-from flowpipe.pipelines.tables import Tracked, blocks, sample, survey
+from flowpipe.pipelines.tables import Tracked, survey
 from flowpipe.runs import FailureLog, Summary
 
-KERNEL = "flowpipe kernel 1"
 PROTOCOL = "protocol.json"
 
 _WIDEST = 108
@@ -109,7 +104,7 @@ def encode(
     count = len(left.splits)
     say(f"{len(tables)} clips, {count} split{'s' * (count != 1)}, {encoding.encoding}, into {out}")
     fitting = FitEncoder(encoding, tables, out, device)
-    each = 6 * 4 * _WIDEST * min(encoding.rows, sum(table.rows for table in tables.values()))
+    each = 6 * 4 * _WIDEST * min(encoding.n_rows, sum(table.rows for table in tables.values()))
     fitted = timed(
         out,
         "encoders",
@@ -179,163 +174,6 @@ class FittingError(FlowpipeError):
     """What machines learn from could not be made."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """An encoder to be fitted: of one descriptor, to the training clips of one split."""
-
-    name: str
-    path: Path
-    key: str
-    split: int
-    descriptor: Descriptor
-    train: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FitEncoder:
-    """Fits an encoder."""
-
-    encoding: Encoding
-    tables: Mapping[str, Tracked]
-    out: Path
-    device: str
-
-    def __call__(self, fit: Fit, advance: Advance) -> Done:
-        """Fit it, unless it is there."""
-        if key_of(fit.path, ENCODERS) == fit.key:
-            return Done(skipped=True)
-        lengths = {name: self.tables[name].rows for name in fit.train}
-        chosen = sample_rows(lengths, self.encoding.rows, self.encoding.seed)
-        rows = sample(self.tables, chosen, fit.descriptor)
-        only = replace(self.encoding, descriptors=(fit.descriptor,))
-        # Sums by several threads would differ with their number in the last bits.
-        with threadpool_limits(1):
-            encoders = fit_encoders({fit.descriptor: rows}, only, self.device)
-        save_encoders(fit.path, encoders, only, self.out, fit.key)
-        advance(len(rows))
-        return Done()
-
-
-@dataclass(frozen=True, slots=True)
-class ToEncode:
-    """A clip to be encoded, by the encoders of the splits that it is in."""
-
-    name: str
-    path: Path
-    key: str
-    out: Path
-    splits: frozenset[int]
-
-
-@dataclass
-class EncodeClip:
-    """Makes the vectors of a clip, in all splits."""
-
-    encoding: Encoding
-    encoders: Mapping[Path, int]
-    out: Path
-    device: str
-    _loaded: dict[int, Encoders] = field(default_factory=dict, repr=False)
-
-    def __call__(self, clip: ToEncode, advance: Advance) -> Done:
-        """Encode it, unless that is done."""
-        if (done := self._stored(clip)) is not None:
-            return done
-        self._load()
-        names = self.encoding.descriptors
-        splits = {
-            number: ClipVectors(encoders, self.encoding.pyramid)
-            for number, encoders in self._loaded.items()
-            if number in clip.splits
-        }
-        count = 0
-        with threadpool_limits(1):
-            for rows, positions in blocks(clip.path, names):
-                for each in splits.values():
-                    each.add(rows, positions)
-                count += len(positions)
-                advance(len(positions))
-        vectors = {
-            member(number, name): vector
-            for number, each in splits.items()
-            for name, vector in each.vectors().items()
-        }
-        save_vectors(clip.out, vectors, {"clip": clip.name, "rows": count}, self.out, clip.key)
-        return _encoded(count, skipped=False)
-
-    def _stored(self, clip: ToEncode) -> Done | None:
-        if key_of(clip.out, VECTORS) != clip.key:
-            return None
-        _, description = load_vectors(clip.out, ())
-        return _encoded(description["rows"], skipped=True)
-
-    def _load(self) -> None:
-        if self._loaded:
-            return
-        for path, number in self.encoders.items():
-            encoders, _ = load_encoders(path, self.device)
-            self._loaded.setdefault(number, {}).update(encoders)
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """The products of all pairs of the clips of a split, or their distances, of one descriptor."""
-
-    name: str
-    path: Path
-    key: str
-    member: str
-    clips: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MakeKernel:
-    """Makes a kernel from vectors."""
-
-    distances: bool
-    out: Path
-
-    def __call__(self, kernel: Kernel, advance: Advance) -> Done:
-        """Make it, unless it is there."""
-        if key_of(kernel.path, KERNEL) == kernel.key:
-            return Done(skipped=True)
-        table = np.empty((0, 0), np.float32)
-        for number, name in enumerate(kernel.clips):
-            vectors, _ = load_vectors(vectors_path(self.out, name), (kernel.member,))
-            vector = vectors[kernel.member]
-            if number == 0:
-                table = np.empty((len(kernel.clips), len(vector)), np.float32)
-            table[number] = vector
-            advance(1)
-        with threadpool_limits(1):
-            found = chi2_distances(table) if self.distances else linear_gram(table)
-        arrays = {"clips": np.array(kernel.clips), "kernel": found}
-        save_arrays(kernel.path, KERNEL, {}, arrays, self.out, kernel.key)
-        return Done()
-
-
-def load_kernel(path: Path) -> tuple[tuple[str, ...], Gram]:
-    """Clips of a kernel, and the (n, n) matrix."""
-    _, arrays = load_arrays(path, KERNEL)
-    clips = take(path, arrays, "clips", (None,), "U")
-    return tuple(clips.tolist()), take(path, arrays, "kernel", (len(clips), len(clips)))
-
-
-def vectors_path(out: Path, clip: str) -> Path:
-    """Where the vectors of a clip stand."""
-    return out / f"vectors/{clip}.npz"
-
-
-def kernel_path(out: Path, split: int, descriptor: str) -> Path:
-    """Where the kernel of a split stands; splits are numbered from 1."""
-    return out / f"kernels/{member(split, descriptor)}.npz"
-
-
-def member(split: int, descriptor: str) -> str:
-    """Name of a vector within its file."""
-    return f"{split}-{descriptor}"
-
-
 def _record(clips: Sequence[Clip], lacking: Mapping[str, str], out: Path) -> None:
     log = FailureLog(out / "failures.jsonl", out)
     log.begin({clip.name for clip in clips})
@@ -399,10 +237,6 @@ def _write_protocol(protocol: Protocol, tables: Mapping[str, Tracked], out: Path
         "videos": {table.name: os.path.relpath(table.video, out) for table in used},
     }
     artifacts.write_atomic(out / PROTOCOL, artifacts.to_json(content), out)
-
-
-def _encoded(rows: int, *, skipped: bool) -> Done:
-    return Done(skipped, None if rows else "no trajectories: its vectors are zero")
 
 
 def _largest(encoding: Encoding) -> int:

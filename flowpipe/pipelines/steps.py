@@ -62,6 +62,7 @@ def timed(out: Path, part: str, run: Callable[[], Summary]) -> Summary:
         times = artifacts.read_json(path) if path.exists() else {}
         times[part] = round(times.get(part, 0) + time.perf_counter() - start, 2)
         artifacts.write_atomic(path, artifacts.to_json(times), out)
+        artifacts.remove_stale(out)
     return summary
 
 

@@ -96,7 +96,7 @@ def two_stream(
         Names of those to train and test for, by default all.
     machine
         Where networks run.
-    jobs
+    workers
         Worker processes of the extraction.
 
     Raises

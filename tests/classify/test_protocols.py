@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given as property_of
 from hypothesis import strategies as st
 
+from flowpipe.artifacts import to_json
 from flowpipe.classify.protocols import (
+    choose,
     given,
     k_fold,
     leave_one_group_out,
     official,
+    protocol_from_json,
     read_splits,
 )
 from flowpipe.clips import Clip, Dataset, Split
@@ -174,3 +177,61 @@ def test_ucf101_says_what_is_missing():
     protocol = official(ucf101(real("ucf101")))
     assert [split.name for split in protocol.splits] == ["split1", "split2", "split3"]
     assert protocol.notes[0].startswith("13294 clips of the splits not there: ")
+
+
+def test_the_protocol_that_a_user_names(tmp_path):
+    plain = grid()
+    splits = [Split("one", ("a1", "b1"), ("a2", "b2"))]
+    with_splits = dataset(*((c.name, c.label, c.group) for c in plain.clips), splits=splits)
+    assert choose(plain, None).name == choose(plain, "loo").name == "leave-one-group-out"
+    assert choose(with_splits, None).name == choose(with_splits, "official").name == "official"
+    assert choose(with_splits, "loo").name == "leave-one-group-out"
+    assert len(choose(plain, "2-fold").splits) == 2
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"splits": [{"train": ["a1", "b1"], "test": ["b3"]}]}))
+    assert choose(plain, str(path)).name == "mine"
+    for wanted in ("k-fold", "official.json", "thirds", ""):
+        with pytest.raises(ParameterError, match="a number of folds such as '5-fold'"):
+            choose(plain, wanted)
+    with pytest.raises(ParameterError, match="has no official splits"):
+        choose(plain, "official")
+
+
+def test_what_is_not_there_is_left_out_of_every_split():
+    protocol = leave_one_group_out(grid(3))
+    assert protocol.among(set(protocol.labels)) is protocol
+    left = protocol.among(set(protocol.labels) - {"a1"})
+    assert [split.test for split in left.splits] == [("b1",), ("a2", "b2"), ("a3", "b3")]
+    assert all("a1" not in split.train for split in left.splits)
+    assert left.notes == ("1 clip left out, since it failed: 'a1'",)
+    again = left.among(set(left.labels) - {"b2", "a3"})
+    assert again.notes[1:] == ("2 clips left out, since they failed: 'a3', 'b2'",)
+    with pytest.raises(ParameterError, match="split 'without 1' has no test clip left"):
+        left.among(set(left.labels) - {"b1"})
+
+
+def test_protocols_survive_json(tmp_path):
+    clips = [(c.name, c.label, c.group) for c in grid(3).clips]
+    protocol = leave_one_group_out(dataset(*clips, ("z1", "z", "2")))
+    path = tmp_path / "protocol.json"
+    path.write_bytes(to_json(protocol.to_json()))
+    found = protocol_from_json(path)
+    assert found == protocol
+    assert found.indices(["b2", "z1", "a1"]).tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("splits", None, "no lists 'splits' and 'classes'"),
+        ("labels", {"a1": "nonsense"}, "must have 'labels'"),
+        ("labels", {"a1": ["a"]}, "must have 'labels'"),
+        ("labels", {}, "has no label of 'a1'"),
+        ("splits", [7], "split 1 of .* is not an object"),
+    ],
+)
+def test_what_is_no_protocol(tmp_path, name, value, message):
+    path = tmp_path / "protocol.json"
+    path.write_text(json.dumps({**leave_one_group_out(grid(2)).to_json(), name: value}))
+    with pytest.raises(FormatError, match=message):
+        protocol_from_json(path)

@@ -104,7 +104,7 @@ def test_the_order_of_rows_and_the_size_of_blocks_do_not_matter():
 def test_a_pipeline_tells_classes_apart():
     rng = np.random.default_rng(0)
     labels = np.arange(30) % 3
-    clips = [rng.normal(size=(60, 8)) + 0.5 * np.eye(8)[label] for label in labels]
+    clips = [rng.normal(size=(60, 8)) + np.eye(8)[label] for label in labels]
     pipeline = make_pipeline(FisherEncoder(4, random_state=0), LinearSVC(C=100))
     assert pipeline.fit(clips[:18], labels[:18]).score(clips[18:], labels[18:]) > 0.9
 

@@ -6,6 +6,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from flowpipe.encoding.gmm import BLOCK, DiagonalGmm, fit_gmm, from_sklearn, sums
+from flowpipe.encoding.kernels import exponentiate
 from flowpipe.encoding.torch_sums import torch_totals
 from flowpipe.errors import ParameterError
 
@@ -121,6 +122,34 @@ def test_the_fit_is_as_likely_as_scikit_learns_own():
     theirs = GaussianMixture(8, covariance_type="diag", max_iter=100, tol=1e-5, random_state=0)
     best = theirs.fit(rows).score(rows)
     assert sums(rows, ours).log_likelihood / len(rows) == pytest.approx(best, abs=0.1)
+
+
+def test_in_parts_a_pass_gains_more_than_a_step_and_ends_where_em_ends(monkeypatch):
+    rows = clusters(40_000)
+    few, _ = fit_gmm(rows, 12, max_iter=4, tol=0)
+    many, _ = fit_gmm(rows, 12, max_iter=80, tol=1e-6)
+    monkeypatch.setattr("flowpipe.encoding.gmm._PARTS", 1)
+    steps, _ = fit_gmm(rows, 12, max_iter=4, tol=0)
+    converged, _ = fit_gmm(rows, 12, max_iter=300, tol=1e-6)
+    mean = {
+        name: sums(rows, gmm).log_likelihood / len(rows)
+        for name, gmm in (("few", few), ("many", many), ("steps", steps), ("end", converged))
+    }
+    assert mean["few"] > mean["steps"]
+    assert mean["many"] == pytest.approx(mean["end"], abs=2e-3)
+
+
+@pytest.mark.parametrize(("kind", "error"), [(np.float32, 2e-7), (np.float64, 1e-15)])
+def test_exponentials(kind, error):
+    logits = np.random.default_rng(0).uniform(-29.9, 0, (50, 37)).astype(kind)
+    largest = logits.max(axis=1)
+    exact = np.exp((logits - largest[:, None]).astype(np.float64))
+    exponentiate(logits, largest)
+    assert np.abs(logits / exact - 1).max() < error
+    small = np.array([[0, -29, -31, -200, -1e30, -np.inf]], kind)
+    exponentiate(small, np.zeros(1, kind))
+    assert small[0, :2] == pytest.approx([1, np.exp(-29)], rel=1e-6)
+    assert not small[0, 2:].any()
 
 
 def test_each_step_raises_the_likelihood():

@@ -13,7 +13,8 @@ from flowpipe.encoding.parameters import Encoding
 from flowpipe.encoding.stage import ClipVectors, load_encoders, load_vectors
 from flowpipe.errors import ParameterError
 from flowpipe.execution import Workers
-from flowpipe.pipelines.encode import FittingError, encode, kernel_path, load_kernel, vectors_path
+from flowpipe.pipelines.encode import FittingError, encode
+from flowpipe.pipelines.encode_work import kernel_path, load_kernel, vectors_path
 from flowpipe.trajectories.table import Table
 from tests.clips_for_tests import no_flushing  # noqa: F401
 
@@ -214,5 +215,5 @@ def test_long_clips_are_read_in_blocks(tmp_path, dataset, monkeypatch):
         load_vectors(vectors_path(tmp_path / out, "hug/0"), ("1-hof",))[0]["1-hof"]
         for out in ("a", "b")
     )
-    # The square root makes much of what is rounded near zero.
-    assert parts**2 == pytest.approx(whole**2, abs=1e-5)
+    # float32 sums of other blocks, and a square root that makes much of what is near zero.
+    assert np.linalg.norm(parts - whole) < 1e-3

@@ -204,8 +204,8 @@ def test_wrong_clips_of_scores():
     assert asked == ["y", "x"]
 
 
-def test_a_picture_must_be_a_png():
-    with pytest.raises(ParameterError, match="the picture of 'x' is not a PNG"):
+def test_a_picture_must_be_a_png_or_a_jpeg():
+    with pytest.raises(ParameterError, match="the picture of 'x' is neither a PNG nor a JPEG"):
         WrongClip("x", "1", "a", "b", 0.0, b"<svg onload=alert(1)>")
 
 
