@@ -65,11 +65,11 @@ def _stream(name: Literal["rgb", "flow"]) -> Stream:
     """
     is_flow = name == "flow"
     return Stream(
-        Snippets(name, segments=1, length=10 if is_flow else 1, size=80),
+        Snippets(name, segments=1, length=10 if is_flow else 1, size=80, subtract_mean=is_flow),
         Network("shufflenet_v2_x1_0", dropout=0.0, batch_norm="train"),
         "none",
         Training(
-            epochs=250 if is_flow else 50,
+            epochs=180 if is_flow else 36,
             batch_size=12,
             lr=0.05 if is_flow else 0.01,
             milestones=(0.7, 0.9),

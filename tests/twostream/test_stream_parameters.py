@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import get_args
 
 import pytest
+import torch
 
 from flowpipe.commands.twostream import StreamOptions
 from flowpipe.errors import ParameterError
+from flowpipe.twostream import inputs
 from flowpipe.twostream.models import Network
 from flowpipe.twostream.parameters import Preset, Snippets, Stream, Training, preset
 from flowpipe.twostream.transforms import Modality
@@ -47,6 +50,9 @@ def test_the_recipes_of_the_papers():
     old = preset("two-stream", "flow")
     assert (old.snippets.segments, old.snippets.channels) == (1, 20)
     assert (old.network.backbone, old.weights) == ("cnn-m-2048", "none")
+    assert old.snippets.subtract_mean
+    assert not preset("two-stream", "rgb").snippets.subtract_mean
+    assert not flow.snippets.subtract_mean
 
 
 @pytest.mark.parametrize("name", get_args(Preset))
@@ -84,6 +90,7 @@ def test_from_scratch_all_normalisations_learn():
         (lambda: Snippets("depth"), "modality is 'depth'"),
         (lambda: Snippets(segments=0), "segments is 0"),
         (lambda: Snippets(length=-1), "length is -1"),
+        (lambda: Snippets("rgb", subtract_mean=True), "subtract_mean is of flow"),
         (lambda: Training(epochs=0), "epochs is 0"),
         (lambda: Training(lr=float("nan")), "lr is nan"),
         (lambda: Training(momentum=1), "momentum is 1"),
@@ -96,3 +103,19 @@ def test_from_scratch_all_normalisations_learn():
 def test_wrong_values_are_named(make, told):
     with pytest.raises(ParameterError, match=told):
         make()
+
+
+@pytest.mark.parametrize(
+    "transform", [inputs.training_transform, partial(inputs.testing_transform, crops=10)]
+)
+def test_the_mean_of_each_field_is_taken_out(transform):
+    levels = torch.randint(256, (2, 4, 40, 40), dtype=torch.uint8)
+    plain, without = (
+        transform(Snippets(length=2, size=32, subtract_mean=subtract))(
+            levels, torch.Generator().manual_seed(1)
+        )
+        for subtract in (False, True)
+    )
+    assert plain.mean(dim=(-2, -1)).abs().max() > 1e-3
+    torch.testing.assert_close(without, plain - plain.mean(dim=(-2, -1), keepdim=True))
+    assert without.mean(dim=(-2, -1)).abs().max() < 1e-6
