@@ -251,3 +251,12 @@ def test_only_training_takes_several_processes(run, videos, flow, tmp_path, monk
         status, told = run(*command, "--device", "cpu")
         assert (status, "torchrun started 2; train-stream takes several" in told) == (2, True)
     assert not (tmp_path / "out").exists()
+
+
+def test_workers_and_their_number_change_nothing(run, videos, flow, tmp_path):
+    for workers in ("0", "2"):
+        out = ("--out", tmp_path / workers, "--split", "split1", "--epochs", 2)
+        command = ("train-stream", videos, flow, "--preset", "small", *TINY, *out)
+        assert run(*command, "--workers", workers, "--device", "cpu")[0] == 0
+    one, two = (load_model(tmp_path / w / "01-split1/model.npz")[0].state_dict() for w in "02")
+    assert all(torch.equal(one[name], two[name]) for name in one)

@@ -71,6 +71,8 @@ class StreamOptions:
         Literal["flow", "trajectory"] | None, arg(help_behavior_hint=_OF_PRESET)
     ] = None
     """Of flow: the same pixel in all fields, or along the trajectory from it."""
+    subtract_mean: Annotated[bool | None, arg(help_behavior_hint=_OF_PRESET)] = None
+    """Of flow: take its mean out of every field, and with it most of the camera's motion."""
     epochs: Annotated[int | None, arg(help_behavior_hint=_OF_PRESET)] = None
     """Times that every clip is seen."""
     batch_size: Annotated[int | None, arg(help_behavior_hint=_OF_PRESET)] = None
@@ -101,7 +103,7 @@ class StreamOptions:
         if given.get("clip") == 0:
             given["clip"] = None
         groups = {
-            "snippets": ("segments", "length", "size", "stacking"),
+            "snippets": ("segments", "length", "size", "stacking", "subtract_mean"),
             "network": ("backbone", "dropout", "consensus", "batch_norm"),
             "training": (
                 "epochs", "batch_size", "lr", "milestones", "clip", "weight_decay", "conv1_lr",

@@ -72,16 +72,21 @@ def demo(out: Path, *, workers: Workers) -> int:
 
 
 def _stream(name: Literal["rgb", "flow"]) -> Stream:
-    """A network that learns the synthetic set from scratch in a minute or two."""
+    """A small network from scratch, a snippet of ten fields a clip.
+
+    The stream of frames learns a fifth as fast and as long, as TSN's does: there is nothing to
+    learn from frames of this set but the training clips themselves.
+    """
+    is_flow = name == "flow"
     return Stream(
-        Snippets(name, segments=1, length=1 if name == "rgb" else 5, size=96),
+        Snippets(name, segments=1, length=10 if is_flow else 1, size=80, subtract_mean=is_flow),
         Network("shufflenet_v2_x1_0", dropout=0.0, batch_norm="train"),
         "none",
         Training(
-            epochs=150,
-            batch_size=16,
-            lr=0.05,
-            milestones=(0.6, 0.85),
+            epochs=180 if is_flow else 36,
+            batch_size=12,
+            lr=0.05 if is_flow else 0.01,
+            milestones=(0.7, 0.9),
             conv1_lr=1.0,
             spread_classes=True,
         ),

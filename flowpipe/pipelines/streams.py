@@ -25,12 +25,11 @@ from flowpipe.progress import clock_time
 from flowpipe.twostream.batches import Joined
 from flowpipe.twostream.distributed import Group, alone, pick_device, process_group
 from flowpipe.twostream.history import LOG_NAME, Epoch
-from flowpipe.twostream.inputs import stream_clips
+from flowpipe.twostream.inputs import stream_clips, testing_transform, training_transform
 from flowpipe.twostream.models import StreamNetwork
 from flowpipe.twostream.parameters import Snippets, Stream
 from flowpipe.twostream.testing import Testing, score_clips
 from flowpipe.twostream.training import MODEL_NAME, Loading, train
-from flowpipe.twostream.transforms import test_transform, train_transform
 from flowpipe.twostream.weights import identity, initialise, load_model
 
 _SPOKEN_EVERY = 20.0
@@ -342,7 +341,7 @@ def _training_clips(sets: Sequence[LabelledFlow], split: str, stream: Stream) ->
             each.labelled(each.split(split).train),
             snippets,
             sampling="random",
-            transform=train_transform(snippets.modality, snippets.size),
+            transform=training_transform(snippets),
             seed=stream.training.seed,
         )
         for each in sets
@@ -388,7 +387,7 @@ def _tested(
     table = score_clips(
         network,
         clips,
-        test_transform(snippets.modality, snippets.size, crops=testing.crops),
+        testing_transform(snippets, testing.crops),
         device=pick_device(machine.device),
         workers=machine.loading.workers,
     )

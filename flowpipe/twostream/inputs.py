@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
 
 from flowpipe.twostream.clips import FlowClips, FrameClips, Transform
 from flowpipe.twostream.parameters import Snippets
 from flowpipe.twostream.sampling import Sampling
+from flowpipe.twostream.transforms import Compose, test_transform, train_transform
 
 
 def stream_clips(
@@ -62,3 +68,28 @@ def stream_clips(
         modality="rgb" if snippets.modality == "rgb" else "rgb-diff",
         seed=seed,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SubtractMean:
+    """Take its mean out of each field of flow, as the two-stream networks of 2014 do."""
+
+    def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
+        """Each channel of (N, C, H, W) by itself."""
+        return snippets - snippets.mean(dim=(-2, -1), keepdim=True)
+
+
+def training_transform(snippets: Snippets) -> Compose:
+    """What training does to the snippets of a clip."""
+    return _completed(train_transform(snippets.modality, snippets.size), snippets)
+
+
+def testing_transform(snippets: Snippets, crops: Literal[1, 10]) -> Compose:
+    """What a test does to them."""
+    return _completed(test_transform(snippets.modality, snippets.size, crops=crops), snippets)
+
+
+def _completed(transform: Compose, snippets: Snippets) -> Compose:
+    if not snippets.subtract_mean:
+        return transform
+    return Compose((*transform.transforms, SubtractMean()))

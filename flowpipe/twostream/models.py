@@ -36,7 +36,7 @@ class Network:
     backbone: str = "resnet50"
     """A classification network of torchvision by its name there, or cnn-m-2048."""
     dropout: float = 0.7
-    """Part of the features that is dropped before the last layer."""
+    """Part of the features that is dropped before the last layer, and where the backbone drops."""
     consensus: Consensus = "average"
     """Of the segments: average, max or attention."""
     batch_norm: BatchNorm = "partial"
@@ -79,6 +79,9 @@ class StreamNetwork(nn.Module):
         self.backbone = _backbone(network.backbone, channels)
         self._last_name, n_features = _take_last_layer(self.backbone)
         self.first = _adapt_first_convolution(self.backbone, channels)
+        for module in self.backbone.modules():
+            if isinstance(module, nn.Dropout) and module.p > 0:  # as between VGG's last layers
+                module.p = network.dropout
         self.dropout = nn.Dropout(network.dropout)
         self.last = nn.Linear(n_features, sum(classes))
         nn.init.normal_(self.last.weight, std=0.001)

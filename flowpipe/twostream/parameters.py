@@ -36,6 +36,8 @@ class Snippets:
     """Side of the network's input in pixels."""
     stacking: Stacking = "flow"
     """Of flow: the same pixel in all fields of a stack, or along the trajectory from it."""
+    subtract_mean: bool = False
+    """Of flow: take its mean out of every field, and with it most of the camera's motion."""
 
     def __post_init__(self) -> None:
         if self.modality not in get_args(Modality):
@@ -45,6 +47,8 @@ class Snippets:
         for name in ("segments", "length", "size"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.subtract_mean and not self.is_flow:
+            raise ParameterError(f"subtract_mean is of flow, and modality is {self.modality!r}")
 
     @property
     def is_flow(self) -> bool:
@@ -162,7 +166,7 @@ def preset(name: Preset, modality: Modality = "flow") -> Stream:
         case "two-stream":
             schedule = (537, (0.7,)) if is_rgb else (2147, (0.625, 0.875))
             return Stream(
-                Snippets(modality, 1, length or 10),
+                Snippets(modality, 1, length or 10, subtract_mean=length is None),
                 Network("cnn-m-2048", dropout=0.9, batch_norm="train"),
                 "none",
                 Training(schedule[0], 256, 0.01, schedule[1], clip=None, conv1_lr=1.0),

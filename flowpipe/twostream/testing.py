@@ -21,7 +21,7 @@ from flowpipe.artifacts import Json
 from flowpipe.errors import ParameterError
 from flowpipe.twostream.clips import Transform
 from flowpipe.twostream.models import StreamNetwork
-from flowpipe.twostream.training import autocast, begin_worker
+from flowpipe.twostream.training import START, autocast, begin_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ def score_clips(
         cast(Dataset[Any], clips),
         batch_size=None,
         num_workers=workers,
+        multiprocessing_context=START if workers else None,
         worker_init_fn=begin_worker,
     )
     rows = []

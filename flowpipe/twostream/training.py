@@ -38,6 +38,8 @@ from flowpipe.twostream.parameters import Training
 from flowpipe.twostream.weights import arrays_of, as_array, as_state, load_model, save_model
 
 MODEL_NAME, CHECKPOINT_NAME = "model.npz", "checkpoint.npz"
+START = "spawn"
+"""How workers start: a fork of a process in which OpenCV has threads hangs when it uses OpenCV."""
 _CHECKPOINT = "flowpipe checkpoint 1"
 _MOMENTUM = "momentum/"
 
@@ -292,6 +294,7 @@ class _Run:
             cast(Dataset[Any], self.clips),
             batch_sampler=self.batches,
             num_workers=workers,
+            multiprocessing_context=START if workers else None,
             persistent_workers=workers > 0,
             worker_init_fn=begin_worker,
             pin_memory=self.group.device.type == "cuda",

@@ -41,6 +41,13 @@ def test_large_backbones_keep_their_features(backbone):
     )
 
 
+@pytest.mark.parametrize("backbone", ["vgg16", "cnn-m-2048"])
+def test_networks_that_drop_twice_drop_alike(backbone):
+    with torch.device("meta"):
+        network = StreamNetwork(Network(backbone, dropout=0.9, batch_norm="train"), 20, (101,))
+    assert [m.p for m in network.modules() if isinstance(m, nn.Dropout)] == [0.9, 0.9]
+
+
 def test_unknown_names_are_told():
     assert "vgg16" in backbones()
     with pytest.raises(ParameterError, match="backbone is 'lenet'"):
