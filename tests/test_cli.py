@@ -163,7 +163,7 @@ def test_wrong_values_are_named_and_nothing_is_done(run, videos, tmp_path, optio
     ("arguments", "told"),
     [
         (("extract-flow", "{tmp}/empty", "--jobs", "0"), "no videos in '{tmp}/empty'"),
-        (("verify", "{tmp}/empty"), "'{tmp}/empty' holds no flow"),
+        (("verify", "{tmp}/empty"), "holds nothing of flowpipe's to verify"),
         (("verify", "{tmp}/none"), "'{tmp}/none' does not exist"),
         (("view", "{tmp}/empty"), "holds no flow"),
         (("export-flow", "{tmp}/empty", "{tmp}/x", "--layout", "npy"), "holds no flow"),
