@@ -137,6 +137,18 @@ def read_stage(path: Path) -> None:
     open_stage(path, {"stage": "flow"}, path.parent)
 
 
+def read_model(path: Path) -> None:
+    from flowpipe.twostream.weights import load_model
+
+    load_model(path)
+
+
+def read_weights(path: Path) -> None:
+    from flowpipe.twostream.weights import read_state
+
+    read_state(path)
+
+
 def read_video(path: Path) -> None:
     from flowpipe import video
 

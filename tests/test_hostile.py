@@ -78,6 +78,27 @@ def text(name: str, content: str):
     return make
 
 
+def model(folder: Path) -> Path:
+    from flowpipe.twostream.weights import save_model
+    from tests.twostream.nets import small_network
+
+    save_model(folder / "model.npz", small_network(), {}, folder)
+    return folder / "model.npz"
+
+
+def weights(name: str):
+    def make(folder: Path) -> Path:
+        import torch
+
+        save = torch.save
+        if name.endswith("safetensors"):
+            save = pytest.importorskip("safetensors.torch").save_file
+        save({"conv1.weight": torch.ones(4, 3, 3, 3), "fc.bias": torch.zeros(4)}, folder / name)
+        return folder / name
+
+    return make
+
+
 SPLITS = {"splits": [{"name": "1", "train": ["x/a", "y/b"], "test": ["x/c"]}]}
 FISHER = Encoding(descriptors=("hog",), gaussians=2, rows=60)
 WORDS = Encoding(descriptors=("hog",), encoding="words", words=4, rows=60)
@@ -94,6 +115,9 @@ SAMPLES = {
     "scores": ("scores", scores),
     "fisher": ("encoders", encoders(FISHER)),
     "words": ("encoders", encoders(WORDS)),
+    "model": ("model", model),
+    "torch": ("weights", weights("state.pt")),
+    "safetensors": ("weights", weights("state.safetensors")),
     "splits": ("splits", text("splits.json", json.dumps(SPLITS))),
     "boxes": ("boxes", text("boxes.txt", "0 1 2 30 40 0.9\n1 2 3 31 41 0.8 5 6 20 30 0.7\n")),
     "csv": ("csv", text("dataset.csv", "path,label,group\na.avi,x,1\nb.avi,y,1\nc.avi,x,2\n")),
