@@ -90,5 +90,5 @@ def contents(folder: Path, *without: str) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in leave
+        if path.is_file() and path.name not in leave and path.parent.name != "progress"
     }

@@ -89,8 +89,8 @@ def test_a_second_run_finds_everything_there(tmp_path, dataset, tables, encoding
 
 
 def test_as_many_processes_as_one_likes_give_the_same_bytes(tmp_path, dataset, tables):
-    run(dataset, tables, tmp_path / "a", workers=Workers(0))
-    run(dataset, tables, tmp_path / "b", workers=Workers(2))
+    run(dataset, tables, tmp_path / "a", jobs=0)
+    run(dataset, tables, tmp_path / "b", jobs=2)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 

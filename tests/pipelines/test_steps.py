@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+from flowpipe.execution import Workers
 from flowpipe.pipelines.steps import timed, times_of, within_memory
 from flowpipe.runs import Summary
 
@@ -17,6 +18,8 @@ def test_times_add_up_over_the_runs_that_did_something(tmp_path):
 
 
 def test_no_more_jobs_than_fit_in_memory():
-    assert within_memory(8, 1) == 8
-    assert within_memory(8, 1 << 60) == 1
-    assert within_memory(0, 1 << 60) == 0
+    assert within_memory(Workers(8), 1) == Workers(8)
+    assert within_memory(Workers(8, timeout=5), 1 << 60) == Workers(1, timeout=5)
+    assert within_memory(Workers(0), 1 << 60) == Workers(0)
+    far = Workers(8, "dask", "tcp://head:8786")
+    assert within_memory(far, 1 << 60) == far
