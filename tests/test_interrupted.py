@@ -23,7 +23,7 @@ from tests.clips_for_tests import command, contents, environment
 KILLS = int(os.environ.get("FLOWPIPE_KILLS", "8"))
 
 _NETWORK = ("--backbone", "shufflenet_v2_x0_5", "--size", 32, "--epochs", 1, "--batch-size", 4)
-_TESTING = ("--segments", 2, "--crops", 1, "--workers", 0, "--device", "cpu")
+_TESTING = ("--split", "split1", "--segments", 2, "--crops", 1, "--workers", 0, "--device", "cpu")
 _TRAINING = ("--preset", "small", *_NETWORK, "--workers", 0, "--device", "cpu")
 
 
@@ -44,16 +44,7 @@ def stages(root: Path, out: Path) -> dict[str, tuple[object, ...]]:
         "vectors": ("encode", videos, tables, "--out", out / "vectors", *few, "--jobs", 1),
         "scores": ("classify", out / "vectors", "--out", out / "scores", "--jobs", 1),
         "network": ("train-stream", videos, flow, "--out", out / "net", *streams, *_TRAINING),
-        "tests": (
-            "test-stream",
-            videos,
-            flow,
-            out / "net",
-            "--out",
-            out / "tests",
-            "--device",
-            "cpu",
-        ),
+        "tests": ("test-stream", videos, flow, out / "net", "--out", out / "tests", *_TESTING),
     }
 
 

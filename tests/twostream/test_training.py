@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from flowpipe import artifacts
+from flowpipe import arrays
 from flowpipe.arrays import load_arrays, save_arrays
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.twostream.batches import Batches, Joined
@@ -113,7 +113,7 @@ def test_a_checkpoint_that_is_cut_off_leaves_the_one_before(
     tmp_path, uninterrupted, monkeypatch, writes
 ):
     """As when the process is killed after half of the bytes: nothing half stands at its place."""
-    place, left = artifacts.place, [writes]
+    place, left = arrays.place, [writes]
 
     def cut_off(temporary, destination):
         if destination.name == CHECKPOINT_NAME:
@@ -123,7 +123,7 @@ def test_a_checkpoint_that_is_cut_off_leaves_the_one_before(
                 raise KeyboardInterrupt
         place(temporary, destination)
 
-    monkeypatch.setattr(artifacts, "place", cut_off)
+    monkeypatch.setattr(arrays, "place", cut_off)
     with pytest.raises(KeyboardInterrupt):
         train(small_network(), NoiseClips(), PARAMETERS, tmp_path, {}, loading=OFTEN)
     monkeypatch.undo()
