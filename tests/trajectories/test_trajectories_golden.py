@@ -68,6 +68,8 @@ def test_own_homographies_stay_inside_the_noise_of_ransac(clip, common, test_dat
     # medians that the released program itself moves by under another order of its matches; HOG
     # does not see the camera's motion
     noise = {"trajectory": 0.063, "hog": 1e-3, "hof": 0.12, "mbhx": 0.055}
+    if clip == "boxing":
+        noise["hof"] = 0.007  # where nothing moves the camera; the program's own is .006
     _, golden = run_golden("idt", clip)
     ours = join(list(extract(read_frames(test_data / CLIPS[clip]), TrajectoryParameters())))
     pairs = np.array(common_rows(ours.info, golden["info"], 0.1))
