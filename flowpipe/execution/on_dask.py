@@ -12,6 +12,7 @@ import logging
 import pickle
 import queue
 import uuid
+from collections import Counter
 from typing import Any
 
 from flowpipe.errors import ParameterError
@@ -64,7 +65,7 @@ class DaskPool:
     def __init__(self, work: Work[Any], workers: Workers, advance: Advance) -> None:
         self._advance = advance
         self._limit = workers.jobs
-        self._clips: dict[Future, Any] = {}
+        self._clips: dict[Future, tuple[Any, str]] = {}
         self._plugin = f"flowpipe-{uuid.uuid4().hex}"
         self._keys = itertools.count()
         self._close = contextlib.ExitStack()
@@ -77,7 +78,7 @@ class DaskPool:
 
     def room(self) -> int:
         """Threads without a clip; waits a minute for a cluster that has lost all workers."""
-        threads: int = sum(self._client.nthreads().values())
+        threads = len(self._threads())
         if not threads and not self._clips:
             try:
                 self._client.wait_for_workers(1, timeout=_PATIENCE)
@@ -86,15 +87,26 @@ class DaskPool:
                     f"stopped: the Dask cluster has had no worker for {_PATIENCE:.0f} s. What is "
                     "finished is whole; run the same command again to go on"
                 ) from None
-            threads = sum(self._client.nthreads().values())
+            threads = len(self._threads())
         limit = threads if self._limit is None else min(threads, self._limit)
         return max(0, limit - len(self._clips))
 
     def give(self, clip: Any) -> None:
         """Submit a clip."""
         key = f"{self._plugin}-{next(self._keys)}"
-        future = self._client.submit(_do, self._plugin, clip, key=key, pure=False)
-        self._clips[future] = clip
+        address = self._free()
+        # Dask would queue two clips at one thread, and both would be lost with its worker. Where
+        # the worker is gone by now, any other will do.
+        future = self._client.submit(
+            _do,
+            self._plugin,
+            clip,
+            key=key,
+            pure=False,
+            workers=[address] if address else None,
+            allow_other_workers=bool(address),
+        )
+        self._clips[future] = clip, address
 
     def take(self) -> list[tuple[Any, Outcome[Any] | Fatal | Lost]]:
         """Wait for futures."""
@@ -104,7 +116,7 @@ class DaskPool:
         with self._client.as_current(), contextlib.suppress(TimeoutError):
             wait(list(self._clips), timeout=5, return_when="FIRST_COMPLETED")
         return [
-            (self._clips.pop(future), self._result(future))
+            (self._clips.pop(future)[0], self._result(future))
             for future in list(self._clips)
             if future.done()
         ]
@@ -117,6 +129,20 @@ class DaskPool:
             if not self._own:
                 self._client.unregister_worker_plugin(self._plugin)
         self._close.close()
+
+    def _threads(self) -> list[str]:
+        """The address of each thread's worker, of those that are ready: clips go to no other."""
+        # A lambda, since the scheduler's machine need not have flowpipe.
+        threads: dict[str, int] = self._client.run_on_scheduler(
+            lambda dask_scheduler: {w.address: w.nthreads for w in dask_scheduler.running}
+        )
+        return [address for address, count in threads.items() for _ in range(count)]
+
+    def _free(self) -> str:
+        """A worker with a free thread; empty if all are gone."""
+        threads = Counter(self._threads())
+        threads.subtract(address for _, address in self._clips.values())
+        return max(threads, key=threads.__getitem__, default="")
 
     def _result(self, future: Future) -> Outcome[Any] | Fatal | Lost:
         try:
