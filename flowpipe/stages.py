@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowpipe import artifacts, runstate
-from flowpipe.errors import ParameterError
+from flowpipe.errors import FormatError, ParameterError
 from flowpipe.runstate import RunState
 
 _RECORDS = Path(".flowpipe")
+_USED = _RECORDS / "used.json"
+_STAGES = "trajectories|encode|classify|flow|train-[a-z-]+|test-[a-z-]+|fuse"
+_KEYED = re.compile(f"({_STAGES})-[0-9a-f]{{8}}")
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,39 @@ def leftovers(out: Path) -> list[Path]:
     cannot be asked.
     """
     return [path for path in sorted((out / artifacts.TEMPORARY).glob("*")) if _dead(path.name)]
+
+
+def note_used(out: Path, folders: Sequence[Path]) -> None:
+    """Record in a recipe's folder which folders of stages its last run used."""
+    told = {"folders": sorted(folder.name for folder in folders)}
+    artifacts.write_atomic(out / _USED, artifacts.to_json(told), out)
+    artifacts.remove_stale(out)
+
+
+def stale(out: Path) -> list[Path]:
+    """Folders of stages in a recipe's folder that its last finished run did not use.
+
+    They hold what other settings gave. There are none where no recipe has finished.
+
+    Raises
+    ------
+    FormatError
+        The record of what was used is damaged.
+    """
+    path = out / _USED
+    if not path.exists():
+        return []
+    used = artifacts.read_json(path).get("folders")
+    if not isinstance(used, list):
+        raise FormatError(f"{str(path)!r} has no list of folders; remove it")
+    return [
+        folder
+        for folder in sorted(out.iterdir())
+        if _KEYED.fullmatch(folder.name)
+        and folder.is_dir()
+        and not folder.is_symlink()
+        and folder.name not in used
+    ]
 
 
 def size_of(path: Path) -> int:

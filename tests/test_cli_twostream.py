@@ -17,6 +17,7 @@ from flowpipe.classify.scores import Scores, SplitScores, load_scores, save_scor
 from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, read_synthetic, write_synthetic
 from flowpipe.pipelines import streams
+from flowpipe.stages import stale
 from flowpipe.twostream.weights import load_model
 from tests.clips_for_tests import REPOSITORY, contents, no_flushing  # noqa: F401
 
@@ -212,6 +213,7 @@ def test_the_whole_recipe_goes_on_where_it_stopped(run, videos, tmp_path, monkey
     assert (status, "trajectories 100.0 %" in told) == (0, True), told
     assert json.loads((out / "metrics.json").read_text())["accuracy"]["value"] == 1
     assert len(list(out.rglob("model.npz"))) == 4
+    assert [folder.name.partition("-")[0] for folder in stale(out)] == ["fuse"]
 
 
 def _interrupt(*arguments, **options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from flowpipe import artifacts, runstate
 from flowpipe.cli import main
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.runstate import RunState, states
-from flowpipe.stages import leftovers, stage_folders, stage_name, status
+from flowpipe.stages import leftovers, note_used, stage_folders, stage_name, stale, status
 from tests.clips_for_tests import contents, write_video
 
 
@@ -151,3 +152,47 @@ def test_clean_removes_what_the_dead_left_and_nothing_else(flow, monkeypatch, ca
     assert "nothing to remove" in capsys.readouterr().out
     (flow / artifacts.TEMPORARY).rmdir()
     assert contents(flow) == before
+
+
+@pytest.fixture
+def recipe(flow):
+    """A recipe's folder, whose last run used the first of two folders of flow."""
+    out = flow.parent
+    used, other = out / "flow-01234567", out / "flow-89abcdef"
+    shutil.copytree(flow, other)
+    flow.rename(used)
+    (out / "flow-mine").mkdir()
+    (out / "fuse-00000000").symlink_to(used)
+    note_used(out, [used])
+    return out
+
+
+def test_clean_removes_what_other_settings_made(recipe, capsys):
+    used, other = recipe / "flow-01234567", recipe / "flow-89abcdef"
+    dead = other / artifacts.TEMPORARY / f"{artifacts.host()}.{a_dead_process()}.1"
+    dead.mkdir(parents=True)
+    before = contents(used)
+    assert stale(recipe) == [other]
+    assert run("clean", recipe, "--yes") == 0
+    told = capsys.readouterr().out
+    assert "folders of other settings: 1, " in told
+    assert not dead.exists()
+    assert other.exists()
+    dead.mkdir(parents=True)
+    assert run("clean", recipe, "--yes", "--stale") == 0
+    assert not other.exists()
+    assert contents(used) == before
+    assert (recipe / "flow-mine").exists()
+    assert stale(recipe) == []
+
+
+def test_where_no_recipe_has_finished_nothing_is_stale(flow):
+    flow.rename(flow.parent / "flow-89abcdef")
+    assert stale(flow.parent) == []
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "", '{"folders": 3}'])
+def test_a_damaged_record_of_what_was_used(recipe, text):
+    (recipe / ".flowpipe/used.json").write_text(text)
+    with pytest.raises(FormatError, match=r"used\.json"):
+        stale(recipe)

@@ -40,10 +40,12 @@ class Status:
 
 @dataclass(frozen=True)
 class Clean:
-    """Remove what interrupted runs left in an output folder: nothing that is finished."""
+    """Remove what interrupted runs left in an output folder, and what other settings made."""
 
     out: Positional[Annotated[Path, arg(metavar="OUT")]]
     """Output folder of a stage, or of a recipe with a folder for each stage."""
+    stale: bool = False
+    """Remove also the folders of stages that the recipe's last run did not use."""
     yes: bool = False
     """Do not ask."""
 
@@ -54,7 +56,13 @@ class Clean:
         found = [
             path for folder in stages.stage_folders(self.out) for path in stages.leftovers(folder)
         ]
+        others = stages.stale(self.out)
+        if self.stale:
+            found = [path for path in found if not any(map(path.is_relative_to, others))] + others
         console = Console(highlight=False)
+        if others and not self.stale:
+            size = decimal(sum(map(stages.size_of, others)))
+            console.print(f"folders of other settings: {len(others)}, {size}; --stale removes them")
         if not found:
             console.print("nothing to remove")
             return 0

@@ -18,6 +18,7 @@ from flowpipe.pipelines.encode import encode
 from flowpipe.pipelines.steps import say, timed, times_of
 from flowpipe.pipelines.trajectories import track
 from flowpipe.runs import Shard
+from flowpipe.stages import note_used
 from flowpipe.trajectories.stage import TrajectoryStage
 
 
@@ -74,6 +75,6 @@ def idt_baseline(
     classify(vectors, scores, svm, title=title, beside=beside, times=times, workers=workers)
     for name in RESULTS:
         artifacts.write_atomic(out / name, (scores / name).read_bytes(), out)
-    artifacts.remove_stale(out)
+    note_used(out, [tracks, vectors, scores])
     say(f"report: {out / 'report.html'}")
     return max(tracked.exit_status, encoded.exit_status)

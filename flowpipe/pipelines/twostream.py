@@ -29,6 +29,7 @@ from flowpipe.pipelines.streams import (
     training_seconds,
 )
 from flowpipe.report.html import Results, Row, write_report, wrong_clips
+from flowpipe.stages import note_used
 from flowpipe.twostream.distributed import alone
 from flowpipe.twostream.fusion import Part, fuse
 from flowpipe.twostream.parameters import Stream
@@ -145,6 +146,7 @@ def compare_streams(
     parts: list[Part] = []
     times: dict[str, float] = {}
     parameters: dict[str, Json] = {}
+    used = [labelled.flow]
     for name, stream in streams.items():
         say(f"{name} stream")
         trained = out / f"train-{name}-{short_hash(training_of([labelled], stream))}"
@@ -152,6 +154,7 @@ def compare_streams(
         key = short_hash({**testing.description(), "models": trained.name})
         tested, began = out / f"test-{name}-{key}", time.perf_counter()
         scores = score_stream(trained, labelled, testing, tested, machine=machine)
+        used += [trained, tested]
         weight = fusion.flow if stream.snippets.is_flow else fusion.rgb
         parts.append(Part(f"{name} stream", scores, weight))
         times[f"{name}: training"] = training_seconds(trained)
@@ -175,7 +178,7 @@ def compare_streams(
     )
     for name in RESULTS:
         artifacts.write_atomic(out / name, (fused / name).read_bytes(), out)
-    artifacts.remove_stale(out)
+    note_used(out, [*used, fused])
     say(f"report: {out / 'report.html'}")
     return metrics
 

@@ -11,6 +11,7 @@ from flowpipe import artifacts
 from flowpipe.classify.scores import load_scores
 from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, write_synthetic
+from flowpipe.stages import stages_below, stale
 from tests.clips_for_tests import flowpipe, no_flushing  # noqa: F401
 
 from .tables_for_tests import contents
@@ -44,7 +45,7 @@ def finished(videos, tmp_path_factory):
 
 
 def stages(out):
-    return sorted(path.name.partition("-")[0] for path in out.iterdir() if path.is_dir())
+    return sorted(path.name.partition("-")[0] for path in stages_below(out))
 
 
 def test_results_stand_on_top(finished):
@@ -103,6 +104,7 @@ def test_a_setting_of_the_classifier_leaves_the_rest(videos, finished, tmp_path,
     assert stages(out) == ["classify", "classify", "encode", "trajectories"]
     page = (out / "report.html").read_text()
     assert "another run: c 100.0" in page
+    assert [folder.name for folder in stale(out)] == [each.name for each in finished.glob("class*")]
 
 
 def test_a_setting_of_the_encoding_leaves_the_trajectories(videos, finished, tmp_path, capsys):
