@@ -6,7 +6,7 @@ import contextlib
 import heapq
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from flowpipe import artifacts, runstate
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.execution import C, Outcome, Work, Workers, over_clips, over_clips_in_threads
+from flowpipe.ledger import Ledger
 from flowpipe.progress import Progress
 from flowpipe.runstate import Recorder
 
@@ -109,6 +110,7 @@ def run(
     unit: str = "pairs",
     in_threads: bool = False,
     noun: str = "clip",
+    outputs: Callable[[C], Sequence[Path]] | None = None,
 ) -> Summary:
     """Do a stage's work to every clip and keep the records.
 
@@ -134,6 +136,9 @@ def run(
         The workers are threads of this process instead.
     noun
         What a clip is called, where the work goes over something else.
+    outputs
+        Files and folders that a clip's work leaves. Where they and the clip's source are as the
+        folder's ledger has them, the work is not called; see :mod:`flowpipe.ledger`.
 
     Raises
     ------
@@ -155,13 +160,22 @@ def run(
             path = out / runstate.FOLDER / f"{shard.index}-of-{shard.count}.json"
             recorder = stack.enter_context(Recorder(path, out, progress.snapshot))
         stack.enter_context(progress)
+        ledger = None
+        left: Sequence[C] = chosen
+        if outputs:
+            path = out / runstate.FOLDER / f"{shard.index}-of-{shard.count}.finished"
+            ledger = Ledger(path, outputs)
+            stack.callback(ledger.write)
+            left = _left(chosen, ledger, progress)
         outcomes = (
-            over_clips_in_threads(work, chosen, threads=workers.here, advance=progress.advance)
+            over_clips_in_threads(work, left, threads=workers.here, advance=progress.advance)
             if in_threads
-            else over_clips(work, chosen, workers=workers, advance=progress.advance)
+            else over_clips(work, left, workers=workers, advance=progress.advance)
         )
         for outcome in outcomes:
             progress.finish(outcome.clip.name, outcome.status, outcome.reason)
+            if ledger:
+                ledger.note(outcome)
             if outcome.status == "failed":
                 reasons[outcome.kind or ""] = reasons.get(outcome.kind or "", 0) + 1
                 if log:
@@ -170,6 +184,18 @@ def run(
                 recorder.tick()
     failures = log.path if log and reasons else None
     return Summary(**progress.counts, failures=failures, reasons=reasons, noun=noun)
+
+
+def _left(clips: Sequence[C], ledger: Ledger[C], progress: Progress) -> list[C]:
+    """The clips that are not known as finished."""
+    left = []
+    for clip in clips:
+        known = ledger.known(clip)
+        if known is None:
+            left.append(clip)
+        else:
+            progress.finish(clip.name, known.status, known.reason)
+    return left
 
 
 def _failures(shard: Shard) -> str:

@@ -69,11 +69,23 @@ def compute_flow(
     records = store.layout(stage.layout).bookkeeping(out)
     artifacts.open_stage(records / "stage.json", stage.description(), out)
     say(f"{len(clips)} clips, {stage.parameters.method} with {stage.backend}, into {out}")
+    kind = store.layout(stage.layout, stage.step)
+
+    def outputs(clip: Clip) -> list[Path]:
+        return kind.outputs(out, clip.name, frames=stage.frames)
+
     batch = solvers.batch_size(stage.backend)
     if batch == 1 or workers.executor != "local":
         work = ExtractFlow(stage, out, overwrite)
         return run_stage(
-            work, clips, out=out, records=records, workers=workers, shard=shard, unit="pairs"
+            work,
+            clips,
+            out=out,
+            records=records,
+            workers=workers,
+            shard=shard,
+            unit="pairs",
+            outputs=None if overwrite else outputs,
         )
     if workers.timeout is not None:
         raise ParameterError(
@@ -92,6 +104,7 @@ def compute_flow(
             shard=shard,
             unit="pairs",
             in_threads=True,
+            outputs=None if overwrite else outputs,
         )
 
 

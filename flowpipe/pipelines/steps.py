@@ -30,6 +30,7 @@ def run_stage(
     shard: Shard | None = None,
     in_threads: bool = False,
     noun: str = "clip",
+    outputs: Callable[[C], Sequence[Path]] | None = None,
 ) -> Summary:
     """:func:`flowpipe.runs.run`, and its summary printed."""
     sizes = {clip.name: _size(clip.path) for clip in clips}
@@ -44,6 +45,7 @@ def run_stage(
         unit=unit,
         in_threads=in_threads,
         noun=noun,
+        outputs=outputs,
     )
     say(str(summary))
     return summary

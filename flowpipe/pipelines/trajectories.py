@@ -61,4 +61,13 @@ def track(
     artifacts.open_stage(out / "stage.json", stage.description(), out)
     say(f"{len(clips)} clips, {stage.parameters.kind} trajectories, into {out}")
     work = ExtractTrajectories(stage, out, text=text, film=film, overwrite=overwrite)
-    return run_stage(work, clips, out=out, records=out, workers=workers, shard=shard, unit="frames")
+    return run_stage(
+        work,
+        clips,
+        out=out,
+        records=out,
+        workers=workers,
+        shard=shard,
+        unit="frames",
+        outputs=None if overwrite else work.outputs,
+    )

@@ -137,10 +137,14 @@ class ExtractTrajectories:
                 return Done(skipped=True, warning="its video is gone; the trajectories stay")
         return self._extract(clip, advance)
 
+    def outputs(self, clip: Clip) -> list[Path]:
+        """The files of a clip."""
+        wanted = [".txt"] * self.text + [".mp4"] * self.film
+        return [self._path(clip, suffix) for suffix in [TABLE_SUFFIX, *wanted]]
+
     def _stored(self, clip: Clip) -> dict[str, Any] | None:
         """Attributes of the clip's table, if all that is asked for is there and can be read."""
-        wanted = [".txt"] * self.text + [".mp4"] * self.film
-        if not all(self._path(clip, suffix).exists() for suffix in wanted):
+        if not all(path.exists() for path in self.outputs(clip)):
             return None
         try:
             with Table(self._path(clip, TABLE_SUFFIX)) as table:

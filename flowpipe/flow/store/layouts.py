@@ -93,6 +93,15 @@ class Layout:
             return out / BOOKKEEPING / "clips" / f"{clip}.json"
         return out / clip / META
 
+    def outputs(self, out: Path, clip: str, *, frames: bool) -> list[Path]:
+        """Files and folders of a clip that is whole, with or without RGB frames."""
+        if self.is_file:
+            return sorted({out / f"{clip}{self.suffix}", self.mark(out, clip)})
+        parts = [
+            folder for prefix, folder in self.folders(out, clip) if frames or "jpegs" not in prefix
+        ]
+        return [*parts, self.mark(out, clip)]
+
     def claim(self, out: Path, clip: str) -> Path:
         """What stands while several folders of ours are put in place or taken away."""
         return out / BOOKKEEPING / "unfinished" / f"{clip}.json"
