@@ -1,4 +1,4 @@
-"""Reads mutated files in a process of its own; arguments are reader, seed, count, file.
+"""Reads mutated files in a process of its own; arguments are reader, seed, count, files.
 
 The process may take 2 GB more than it has once its libraries are loaded. It prints a line of JSON:
 how many files were read to the end and how many were refused. Any other exception ends it, with a
@@ -172,22 +172,23 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def main(reader: str, seed: str, count: str, sample: str) -> None:
+def main(reader: str, seed: str, count: str, *samples: str) -> None:
     read = READERS[reader]
-    path = Path(sample)
-    whole = path.read_bytes()
-    read(path)  # as it is, it can be read; and the libraries are loaded
-    limit_memory()
     told: Counter[str] = Counter()
     rng = np.random.default_rng(int(seed))
-    for _ in range(int(count)):
-        path.write_bytes(mutated(whole, rng))
-        try:
-            read(path)
-            told["read"] += 1
-        except FlowpipeError:
-            told["refused"] += 1
-    path.write_bytes(whole)
+    for number, path in enumerate(map(Path, samples)):
+        whole = path.read_bytes()
+        read(path)  # as it is, it can be read; and the libraries are loaded
+        if number == 0:
+            limit_memory()
+        for _ in range(int(count)):
+            path.write_bytes(mutated(whole, rng))
+            try:
+                read(path)
+                told["read"] += 1
+            except FlowpipeError:
+                told["refused"] += 1
+        path.write_bytes(whole)
     print(json.dumps(told))
 
 
