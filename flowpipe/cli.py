@@ -78,7 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
-        console.print(Text(f"flowpipe: cannot write: {error}"), soft_wrap=True)
+        told = f"cannot write: {error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            told = (
+                f"stopped: the disk is full ({error}). What is finished is whole; make room and "
+                "run the same command again to go on"
+            )
+        console.print(Text(f"flowpipe: {told}"), soft_wrap=True)
         status = 2
     except KeyboardInterrupt:
         console.print("flowpipe: interrupted; what is finished is whole, run again to go on")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.stages_for_tests import everything
 
 # How long an example takes is the machine's affair: on a busy one it says nothing of the code.
 settings.register_profile("untimed", deadline=None)
@@ -40,3 +44,30 @@ def not_root() -> Callable[[], AbstractContextManager[None]]:
             os.seteuid(user)
 
     return nobody
+
+
+@pytest.fixture(scope="session")
+def every_stage(tmp_path_factory) -> tuple[Path, dict[str, float]]:
+    """A folder with videos and ``reference``, all that was made of them undisturbed; its times."""
+    root = tmp_path_factory.mktemp("every-stage")
+    return root, everything(root)
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[tuple[Path, Callable[[str], None]]]:
+    """A disk of 64 kB, and what gives it another size."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def mount(options: str) -> bool:
+        program = shutil.which("mount")
+        line = [program, "-t", "tmpfs", "-o", options, "tmpfs", disk]
+        return program is not None and not subprocess.run(line, capture_output=True).returncode
+
+    def resize(size: str) -> None:
+        assert mount(f"remount,size={size}")
+
+    if not mount("size=64k"):
+        pytest.skip("a small disk cannot be mounted here; that takes root")
+    yield disk, resize
+    subprocess.run(["umount", disk], check=True)

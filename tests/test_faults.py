@@ -271,32 +271,11 @@ def test_two_runs_at_once(videos, reference, out):
 # Full and read-only disks
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 64 kB, and a way to make room on it."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-
-    def mount(*options: str) -> bool:
-        program = shutil.which("mount")
-        return program is not None and (
-            subprocess.run(
-                [program, "-t", "tmpfs", *options, "tmpfs", disk], capture_output=True, check=False
-            ).returncode
-            == 0
-        )
-
-    if not mount("-o", "size=64k"):
-        pytest.skip("a small disk cannot be mounted here; that takes root")
-    yield disk, lambda: mount("-o", "remount,size=64m")
-    subprocess.run(["umount", disk], check=True)
-
-
 @pytest.mark.parametrize(
     ("layout", "jobs"), [("zip", 1), ("npy", 0), ("h5", 0), ("frames", 0), ("flo", 0)]
 )
 def test_a_full_disk_and_room_again(videos, reference, small_disk, out, capsys, layout, jobs):
-    disk, make_room = small_disk
+    disk, resize = small_disk
     options = ("--layout", layout)
     expected = reference(*options)
     assert sum(map(len, expected.values())) > 64_000
@@ -309,7 +288,7 @@ def test_a_full_disk_and_room_again(videos, reference, small_disk, out, capsys, 
     assert "Traceback" not in told
     assert no_temporaries(out)
     whole_clips(out, expected)
-    assert make_room()
+    resize("64m")
     assert extract(videos, out, "--jobs", jobs, *options) == 0
     assert contents(disk) == expected
 
