@@ -1,7 +1,7 @@
 """Draws the clips of the synthetic set, in which only motion tells the classes apart.
 
 Two textured shapes stand before a textured background. Each has five degrees of freedom: place in
-x and in y, angle, zoom, and stretch (wider and lower, then narrower and higher). In every clip all
+x and in y, angle, zoom, and stretch (wider, then narrower). In every clip all
 of them swing as sinusoids of the same amplitudes and of a random phase; the class says only *which*
 of them swings fast, the others swing slowly. A pose at a random phase has the same distribution
 whatever the frequency, so a single frame says nothing of the class, and both frequencies sweep the
@@ -49,11 +49,11 @@ RADIUS = 22.0
 """Mean radius of a shape, in pixels."""
 PAN = 13.0
 """Swing of the camera's pan, in pixels, over one slow period."""
-SHAKE = 3.0
+SHAKE = 5.0
 """Swing of the camera's shake along each axis, in pixels, over a fast period."""
-ROLL = 0.05
+ROLL = 0.1
 """Swing of the camera's roll, in radians, over a fast period."""
-BREATH = 0.04
+BREATH = 0.08
 """Swing of the camera's zoom, log of scale, over a fast period."""
 
 _SUPERSAMPLING = 2
@@ -293,7 +293,7 @@ def _pose_matrix(pose: dict[str, float], centre: tuple[float, float]) -> NDArray
     """Shape to world, from the shape's middle to the frame's, (3, 3)."""
     c, s = math.cos(pose["angle"]), math.sin(pose["angle"])
     wider = math.exp(pose["zoom"] + pose["stretch"])
-    higher = math.exp(pose["zoom"] - pose["stretch"])
+    higher = math.exp(pose["zoom"])
     return np.array(
         [
             [wider * c, -wider * s, centre[0] + pose["x"]],

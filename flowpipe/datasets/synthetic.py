@@ -30,7 +30,7 @@ from flowpipe.datasets.lists import csv_list
 from flowpipe.datasets.scene import MOTIONS, Image, Scene
 from flowpipe.errors import FormatError, ParameterError
 
-DRAWING = 1
+DRAWING = 2
 """Raised whenever the same parameters give another set."""
 
 PARAMETERS_NAME = "synthetic.json"

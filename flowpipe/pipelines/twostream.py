@@ -121,14 +121,14 @@ def two_stream(
             "out of the set, or mend them, and run again"
         )
     labelled = LabelledFlow(dataset, protocol, flow)
-    compare_streams(labelled, out, streams, testing, fusion=fusion, idt=idt, machine=machine)
+    fed = {name: (labelled, stream) for name, stream in streams.items()}
+    compare_streams(fed, out, testing, fusion=fusion, idt=idt, machine=machine)
     return extracted.exit_status
 
 
 def compare_streams(
-    labelled: LabelledFlow,
+    streams: Mapping[str, tuple[LabelledFlow, Stream]],
     out: Path,
-    streams: Mapping[str, Stream],
     testing: Testing,
     *,
     fusion: Fusion | None = None,
@@ -137,24 +137,35 @@ def compare_streams(
 ) -> Metrics:
     """Train, test and fuse streams on flow that is there; return the metrics of the fusion.
 
-    Parameters and errors are those of :func:`two_stream`.
+    Parameters
+    ----------
+    streams
+        Each with the flow that it is trained on, all of one set and protocol.
+    out, testing, fusion, idt, machine
+        As for :func:`two_stream`.
+
+    Raises
+    ------
+    FlowpipeError
+        As :func:`two_stream` does.
     """
     fusion = fusion or Fusion()
-    protocol = labelled.protocol
-    for stream in streams.values():
-        check_clips([labelled], [s.name for s in protocol.splits], stream.snippets, tests=True)
+    for labelled, stream in streams.values():
+        names = [split.name for split in labelled.protocol.splits]
+        check_clips([labelled], names, stream.snippets, tests=True)
+    dataset, protocol = labelled.dataset, labelled.protocol
     parts: list[Part] = []
     times: dict[str, float] = {}
     parameters: dict[str, Json] = {}
-    used = [labelled.flow]
-    for name, stream in streams.items():
+    used: list[Path] = []
+    for name, (labelled, stream) in streams.items():
         say(f"{name} stream")
         trained = out / f"train-{name}-{short_hash(training_of([labelled], stream))}"
         train_stream([labelled], stream, trained, machine=machine)
         key = short_hash({**testing.description(), "models": trained.name})
         tested, began = out / f"test-{name}-{key}", time.perf_counter()
         scores = score_stream(trained, labelled, testing, tested, machine=machine)
-        used += [trained, tested]
+        used += [labelled.flow, trained, tested]
         weight = fusion.flow if stream.snippets.is_flow else fusion.rgb
         parts.append(Part(f"{name} stream", scores, weight))
         times[f"{name}: training"] = training_seconds(trained)
@@ -170,7 +181,7 @@ def compare_streams(
         parts,
         fused,
         probabilities=fusion.probabilities,
-        title=f"{labelled.dataset.name}: two streams",
+        title=f"{dataset.name}: two streams",
         protocol=protocol.name,
         notes=protocol.notes,
         parameters=parameters,
