@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.stages_for_tests import everything
-
 # How long an example takes is the machine's affair: on a busy one it says nothing of the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -44,13 +42,6 @@ def not_root() -> Callable[[], AbstractContextManager[None]]:
             os.seteuid(user)
 
     return nobody
-
-
-@pytest.fixture(scope="session")
-def every_stage(tmp_path_factory) -> tuple[Path, dict[str, float]]:
-    """A folder with videos and ``reference``, all that was made of them undisturbed; its times."""
-    root = tmp_path_factory.mktemp("every-stage")
-    return root, everything(root)
 
 
 @pytest.fixture
