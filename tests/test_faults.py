@@ -6,8 +6,10 @@ import contextlib
 import ctypes
 import errno
 import io
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -16,10 +18,12 @@ import wave
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from flowpipe.cli import main
+from flowpipe.flow import solvers
 from flowpipe.flow.store import LAYOUTS, stored_clips, verify
 from tests.clips_for_tests import command, contents, environment, flowpipe, write_video
 
@@ -242,6 +246,47 @@ def test_ctrl_c(videos, out, moment):
     while members(process.pid):
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_clocks_that_jump(videos, reference, out, monkeypatch, capsys):
+    """During a run, and between two: nothing is lost, and nothing done twice."""
+    hours = random.Random(0)
+    with monkeypatch.context() as patched:
+        patched.setattr("time.time", lambda: hours.uniform(0, 4e9))
+        patched.setattr("time.time_ns", lambda: hours.randrange(4 * 10**18))
+        assert extract(videos, out, "--jobs", 0, "--overwrite") == 0
+    assert contents(out) == reference()
+    for number, path in enumerate(sorted(out.rglob("*.*"))):
+        os.utime(path, (0, 0) if number % 2 else (4e9, 4e9))
+    capsys.readouterr()
+    assert extract(videos, out, "--jobs", 0) == 0
+    assert "8 clips: 0 done, 8 there already" in capsys.readouterr().err
+    assert contents(out) == reference()
+
+
+def test_a_solver_that_raises(videos, reference, out, monkeypatch):
+    """The clip fails with the reason, is tried again, and the others are whole."""
+    with monkeypatch.context() as patched:
+        calls = itertools.count()
+        whole = solvers.create
+
+        def create(*args, **kwargs):
+            solver = whole(*args, **kwargs)
+
+            def solve(*pair):
+                if next(calls) == 7:
+                    raise cv2.error("the eighth pair")
+                return solver(*pair)
+
+            return solve
+
+        patched.setattr(solvers, "create", create)
+        assert extract(videos, out, "--jobs", 0) == 1
+    (failure,) = failures_of(out).values()
+    assert "the eighth pair" in failure["reason"]
+    assert whole_clips(out, reference()) == 7
+    assert extract(videos, out, "--jobs", 0) == 0
+    assert contents(out) == reference()
 
 
 # Crowds
