@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from flowpipe import artifacts
 from flowpipe.clips import Clip
-from flowpipe.errors import FlowpipeError, FormatError, ParameterError
+from flowpipe.errors import FlowpipeError, ParameterError
 from flowpipe.execution import Advance, Done
 from flowpipe.flow import solvers
 from flowpipe.flow.batching import Direct, Engine, Flow, Grey
@@ -28,11 +28,9 @@ from flowpipe.flow.parameters import FlowParameters, Tvl1, check_range
 from flowpipe.flow.solvers import Backend
 from flowpipe.flow.store import (
     FloatType,
-    FlowMeta,
-    FlowReader,
     FlowWriter,
     LayoutName,
-    StoredClip,
+    finished,
     layout,
 )
 from flowpipe.footage import TRUNCATED, Footage, Size, check_size, standing
@@ -154,7 +152,8 @@ class ExtractFlow:
         VideoError, TooShortError, NameTakenError, ChangedVideoError, ParameterError, OSError
             Nothing is stored then; what was there stays.
         """
-        meta = None if self.overwrite else self._stored(clip)
+        kind = layout(self.stage.layout, self.stage.step)
+        meta = None if self.overwrite else finished(self.out, clip.name, kind)
         if meta is not None:
             state = standing(meta.source, clip.path, self.out, clip.name)
             if state == "same":
@@ -162,18 +161,6 @@ class ExtractFlow:
             if state == "gone":
                 return Done(skipped=True, warning="its video is gone; the flow stays")
         return self._extract(clip, advance)
-
-    def _stored(self, clip: Clip) -> FlowMeta | None:
-        """What is said of the clip's flow, if it is there and can be read."""
-        kind = layout(self.stage.layout, self.stage.step)
-        if not kind.mark(self.out, clip.name).exists():
-            return None
-        name = kind.name if kind.is_file or kind.name == "tsfusion" else None
-        try:
-            with FlowReader(StoredClip(self.out, clip.name, name)) as reader:
-                return reader.meta
-        except FormatError:
-            return None  # damaged: it is made anew
 
     def _extract(self, clip: Clip, advance: Advance) -> Done:
         stage = self.stage

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flowpipe import artifacts, discovery
 from flowpipe.clips import Clip
-from flowpipe.errors import FormatError, ParameterError
+from flowpipe.errors import ParameterError
 from flowpipe.execution import Advance, Done, Workers
 from flowpipe.flow import solvers, store
 from flowpipe.flow.batching import Gathered
@@ -181,16 +181,11 @@ class _Convert:
         return Done()
 
     def _is_there(self, clip: StoredClip) -> bool:
-        there = StoredClip(self.out, clip.name, self.layout)
-        if not there.mark.exists():
+        made = store.finished(self.out, clip.name, store.layout(self.layout))
+        if made is None:
             return False
         with store.FlowReader(clip) as reader:
-            source = reader.meta.source
-        try:
-            with store.FlowReader(there) as reader:
-                return reader.meta.source.get("sha256") == source.get("sha256")
-        except FormatError:
-            return False  # damaged: it is made anew
+            return made.source.get("sha256") == reader.meta.source.get("sha256")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,15 @@ from flowpipe.artifacts import Json
 from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.execution import Advance, Done
 from flowpipe.flow.parameters import check_range
-from flowpipe.flow.store import FloatType, FlowReader, FlowWriter, LayoutName, StoredClip, layout
+from flowpipe.flow.store import (
+    FloatType,
+    FlowReader,
+    FlowWriter,
+    LayoutName,
+    StoredClip,
+    finished,
+    layout,
+)
 from flowpipe.footage import resized
 from flowpipe.trajectories.camera import CameraMotion, remove_motion
 from flowpipe.trajectories.corners import CornerStrength
@@ -94,16 +102,8 @@ class WarpFlow:
         return Done()
 
     def _is_there(self, reader: FlowReader) -> bool:
-        kind = layout(self.stage.layout)
-        name = kind.name if kind.is_file or kind.name == "tsfusion" else None
-        there = StoredClip(self.out, reader.clip.name, name)
-        if not kind.mark(self.out, there.name).exists():
-            return False
-        try:
-            with FlowReader(there) as made:
-                return made.meta.source.get("sha256") == reader.meta.source.get("sha256")
-        except FormatError:
-            return False  # damaged: it is made anew
+        made = finished(self.out, reader.clip.name, layout(self.stage.layout))
+        return made is not None and made.source.get("sha256") == reader.meta.source.get("sha256")
 
     def _write(self, reader: FlowReader, advance: Advance) -> None:
         meta = reader.meta

@@ -3,6 +3,7 @@
 from flowpipe.flow.store.convert import convert
 from flowpipe.flow.store.layouts import LAYOUTS, Layout, LayoutName, layout
 from flowpipe.flow.store.meta import FloatType, FlowMeta
+from flowpipe.flow.store.ownership import finished
 from flowpipe.flow.store.reader import FlowReader, StoredClip, stored_clips
 from flowpipe.flow.store.verify import remove, verify
 from flowpipe.flow.store.writer import FlowWriter
@@ -17,6 +18,7 @@ __all__ = [
     "LayoutName",
     "StoredClip",
     "convert",
+    "finished",
     "layout",
     "remove",
     "stored_clips",

@@ -1,4 +1,4 @@
-"""What on disk is flowpipe's own: nothing else is ever overwritten or removed."""
+"""What on disk is flowpipe's own, and finished: nothing else is ever overwritten or removed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import h5py
 
+from flowpipe.errors import FormatError
 from flowpipe.flow.store.layouts import META, Layout
+from flowpipe.flow.store.meta import FlowMeta
+from flowpipe.flow.store.reader import FlowReader, StoredClip
 
 
 def foreign_path(out: Path, clip: str, kind: Layout) -> Path | None:
@@ -29,6 +32,25 @@ def foreign_path(out: Path, clip: str, kind: Layout) -> Path | None:
         if not kind.claim(out, clip).exists() and not kind.mark(out, clip).exists():
             return path
     return None
+
+
+def finished(out: Path, clip: str, kind: Layout) -> FlowMeta | None:
+    """What is said of a clip that is stored whole; None where it is not, or cannot be read.
+
+    A run that ended between its last two steps has left its claim to the clip's folders: it is
+    lifted.
+    """
+    if not kind.mark(out, clip).exists():
+        return None
+    name = kind.name if kind.is_file or kind.name == "tsfusion" else None
+    try:
+        with FlowReader(StoredClip(out, clip, name)) as reader:
+            meta = reader.meta
+    except FormatError:
+        return None
+    if name == "tsfusion":
+        kind.claim(out, clip).unlink(missing_ok=True)
+    return meta
 
 
 def _lacks_meta(path: Path, kind: Layout) -> bool:

@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.flow.store import LAYOUTS, FlowReader, FlowWriter, layout, stored_clips
+from flowpipe.flow.store import (
+    LAYOUTS,
+    FlowReader,
+    FlowWriter,
+    finished,
+    layout,
+    stored_clips,
+)
 from tests.clips_for_tests import contents, frames, no_flushing, smooth_flow, store_clip  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
@@ -305,3 +312,19 @@ def test_two_stream_fusion_loader(tmp_path):
     assert len(list((out / "u/v_Run_g01_c01").iterdir())) == 11
     assert len(list((out / "jpegs_256/v_Run_g01_c01").iterdir())) == 12
     assert {path.name for path in (out / "u").iterdir()} == {"v_Run_g01_c01", "v_Run_g02_c01"}
+
+
+def test_a_claim_that_was_left_behind_is_lifted_with_the_clip_whole(tmp_path):
+    """A run that is killed after it has put the mark in place leaves its claim."""
+    kind = layout("tsfusion")
+    clip = store_clip(tmp_path, "tsfusion", smooth_flow(2, (24, 16)))
+    before = contents(tmp_path)
+    claim = kind.claim(tmp_path, clip.name)
+    claim.parent.mkdir(parents=True, exist_ok=True)
+    claim.touch()
+    assert finished(tmp_path, clip.name, kind).n_flows == 2
+    assert contents(tmp_path) == before
+    claim.touch()
+    clip.mark.unlink()
+    assert finished(tmp_path, clip.name, kind) is None
+    assert claim.exists()
