@@ -23,7 +23,7 @@ from flowpipe.execution import Advance, Done
 from flowpipe.flow import solvers
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.solvers import Backend, Solver
-from flowpipe.flow.store import FlowReader, stored_clips
+from flowpipe.flow.store import FlowReader, StoredClip, stored_clips
 from flowpipe.footage import TRUNCATED, Footage, Size, check_size, standing
 from flowpipe.hdf5 import Unfailing
 from flowpipe.report.film import Film
@@ -119,6 +119,7 @@ class ExtractTrajectories:
     film: bool = False
     overwrite: bool = False
     _solvers: dict[tuple[int, int], Solver] = field(default_factory=dict, repr=False)
+    _stored_flow: dict[str, StoredClip] = field(default_factory=dict, repr=False)
 
     def __call__(self, clip: Clip, advance: Advance) -> Done:
         """Extract the trajectories of a clip, unless they are there and its video unchanged.
@@ -224,7 +225,9 @@ class ExtractTrajectories:
         if flow == "farneback":
             yield None
         elif isinstance(flow, Path):
-            found = next((one for one in stored_clips(flow) if one.name == clip.name), None)
+            # Once a process: the whole folder is walked.
+            self._stored_flow = self._stored_flow or {one.name: one for one in stored_clips(flow)}
+            found = self._stored_flow.get(clip.name)
             if found is None:
                 raise FormatError(f"{str(flow)!r} holds no flow of the clip {clip.name!r}")
             with FlowReader(found) as reader:
