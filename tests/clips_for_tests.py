@@ -22,12 +22,17 @@ def no_flushing(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-def shared_data(*parts: str) -> Path:
-    """A folder of the real test data; skips the test where there are none."""
+def shared(*parts: str) -> Path:
+    """A folder of what real data there are; skips the test where there are none."""
     folder = os.environ.get("FLOWPIPE_TEST_DATA")
-    if folder is None:
+    if not folder:
         pytest.skip("real data are not here: FLOWPIPE_TEST_DATA is not set")
-    return Path(folder, "data", *parts)
+    return Path(folder, *parts)
+
+
+def shared_data(*parts: str) -> Path:
+    """A folder of real videos and images."""
+    return shared("data", *parts)
 
 
 def frames(n_frames: int, size: tuple[int, int] = (48, 32), seed: int = 0) -> list[np.ndarray]:

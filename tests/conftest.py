@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.clips_for_tests import shared_data
+
 # How long an example takes is the machine's affair: on a busy one it says nothing of the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -21,10 +23,7 @@ settings.load_profile("untimed")
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of real videos and images; tests that need it are skipped where there is none."""
-    folder = os.environ.get("FLOWPIPE_TEST_DATA")
-    if folder is None:
-        pytest.skip("real data are not here: FLOWPIPE_TEST_DATA is not set")
-    return Path(folder, "data")
+    return shared_data()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from flowpipe.clips import Clip, Dataset, Split
 from flowpipe.datasets.ucf101 import ucf101
 from flowpipe.datasets.ut_interaction import ut_interaction
 from flowpipe.errors import FormatError, ParameterError
+from tests.clips_for_tests import shared_data
 
 
 def dataset(*clips: tuple[str, str | None, str | None], splits=()) -> Dataset:
@@ -160,21 +160,14 @@ def test_what_is_no_list_of_splits(tmp_path, content):
         read_splits(path)
 
 
-def real(*parts: str) -> Path:
-    folder = os.environ.get("FLOWPIPE_TEST_DATA")
-    if not folder:
-        pytest.skip("FLOWPIPE_TEST_DATA is not set")
-    return Path(folder, "data", *parts)
-
-
 def test_ut_interaction_leaves_out_ten_sequences():
-    protocol = leave_one_group_out(ut_interaction(real("ut-interaction", "set1")))
+    protocol = leave_one_group_out(ut_interaction(shared_data("ut-interaction", "set1")))
     assert [len(split.test) for split in protocol.splits] == [6, 6, 6, 6, 6, 5, 6, 7, 6, 6]
     assert protocol.notes == ()
 
 
 def test_ucf101_says_what_is_missing():
-    protocol = official(ucf101(real("ucf101")))
+    protocol = official(ucf101(shared_data("ucf101")))
     assert [split.name for split in protocol.splits] == ["split1", "split2", "split3"]
     assert protocol.notes[0].startswith("13294 clips of the splits not there: ")
 

@@ -6,8 +6,9 @@ from flowpipe.datasets import kth as kth_set
 from flowpipe.datasets.facts import check_against_facts
 from flowpipe.datasets.kth import kth
 from flowpipe.errors import FormatError, ParameterError
+from tests.clips_for_tests import shared_data
 
-from .trees import make, shared_data
+from .trees import make
 
 
 def whole(root):

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import os
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from flowpipe.encoding.fisher import FisherEncoder, fisher_gradients, improved
 from flowpipe.encoding.gmm import fit_gmm, sums
 from flowpipe.errors import ParameterError
+from tests.clips_for_tests import shared
 
 from .test_gmm import as_sklearn, clusters, made_up_mixture
 
@@ -40,11 +39,8 @@ def test_it_is_the_vector_of_scikit_image(kind, tolerance):
 
 
 def test_it_is_the_vector_of_scikit_image_on_real_descriptors():
-    folder = os.environ.get("FLOWPIPE_TEST_DATA")
-    if not folder:
-        pytest.skip("FLOWPIPE_TEST_DATA is not set")
     hof = {
-        name: np.load(Path(folder, "golden", f"idt_{name}.npz"))["features"][:, 126:234]
+        name: np.load(shared("golden", f"idt_{name}.npz"))["features"][:, 126:234]
         for name in ("v_Bowling_g01_c01", "boxing")
     }
     encoder = FisherEncoder(32).fit([hof["v_Bowling_g01_c01"]])
