@@ -80,7 +80,7 @@ class Verify:
     """Check that what is stored is whole and belongs to its videos; the exit status is 1 if not."""
 
     out: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """Folder of flow or of trajectories."""
+    """Output folder of a stage, or of a recipe with a folder for each stage."""
     repair: bool = False
     """Remove what is not whole or not up to date, so that the next run makes it anew."""
     workers: Workforce = field(default_factory=WorkerOptions)
