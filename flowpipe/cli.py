@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 
@@ -56,11 +58,11 @@ COMMANDS: dict[str, Callable[..., Command]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line and exit: 0, 1 where clips failed, 2 where nothing could be done."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments == ["--version"]:
-        print(f"flowpipe {__version__}")
-        return
     console = Console(stderr=True, highlight=False)
     try:
+        if arguments == ["--version"]:
+            print(f"flowpipe {__version__}")
+            return
         command: Command = tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="flowpipe",
@@ -75,6 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except FlowpipeError as error:
         console.print(Text(f"flowpipe: {error}"), soft_wrap=True)
         status = 2
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        status = 141  # as of a program that the signal for it ended
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
@@ -90,3 +96,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print("flowpipe: interrupted; what is finished is whole, run again to go on")
         status = 130
     sys.exit(status)
+
+
+def _reader_is_gone() -> bool:
+    """Whether standard output is a pipe that nobody reads; then it leads nowhere from now on."""
+    try:
+        out = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False
+    poll = select.poll()
+    poll.register(out, 0)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, out)
+        os.close(nowhere)
+    return gone

@@ -163,8 +163,7 @@ def run(
         ledger = None
         left: Sequence[C] = chosen
         if outputs:
-            path = out / runstate.FOLDER / f"{shard.index}-of-{shard.count}.finished"
-            ledger = Ledger(path, outputs)
+            ledger = Ledger(out, f"{shard.index}-of-{shard.count}", outputs)
             stack.callback(ledger.write)
             left = _left(chosen, ledger, progress)
         outcomes = (

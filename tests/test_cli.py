@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -89,6 +90,23 @@ def test_help_of_the_program_names_every_command(capsys):
 def test_version(capsys):
     main(["--version"])
     assert capsys.readouterr().out == f"flowpipe {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["encode", "--help"]])
+def test_a_reader_that_has_left(arguments):
+    """As in ``flowpipe encode --help | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        end = subprocess.run(
+            [sys.executable, "-m", "flowpipe", *arguments],
+            env=environment(),
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert (end.returncode, end.stderr) == (141, b"")
 
 
 def test_extraction_and_going_on(run, videos, tmp_path):
@@ -268,6 +286,34 @@ def test_verify_and_repair(run, videos, tmp_path, layout):
     assert (status, said) == (0, "2 clips: 2 done\n")
     assert extract(run, videos, out, "--layout", layout)[0] == 0
     assert contents(out) == before
+
+
+@pytest.mark.parametrize("layout", ["zip", "npy", "frames", "tsfusion"])
+def test_quick_verify_reads_what_has_changed(run, videos, tmp_path, layout):
+    out = tmp_path / "out"
+    extract(run, videos, out, "--layout", layout)
+    quick = ("verify", out, "--jobs", 0, "--quick")
+    unread = "{} of 3 clips are as they were finished, and are not read\n"
+    assert run(*quick) == (0, unread.format(3))
+    (videos / "c/one.avi").unlink()
+    assert run(*quick) == (0, unread.format(3))
+    os.utime(videos / "b/one.avi")
+    assert run(*quick) == (0, unread.format(2) + "1 clip: 1 done\n")
+    clip = next(clip for clip in stored_clips(out) if clip.name == "b/two")
+    if clip.path.is_file():
+        path, data = clip.path, bytearray(clip.path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    else:
+        max(clip.path.glob("f*.jpg")).unlink()
+    status, said = run(*quick)
+    assert status == 1
+    assert unread.format(1) in said
+    assert "2 clips: 1 done, 1 failed (1 damaged)" in said
+    assert "failed: b/two: " in said
+    for ledger in out.rglob("*.finished"):
+        ledger.unlink()
+    assert unread.format(0) in run(*quick)[1]
 
 
 def test_verify_finds_changed_videos(run, videos, tmp_path):

@@ -38,7 +38,7 @@ def made(tmp_path):
         return [tmp_path / f"{clip.name}.zip", tmp_path / clip.name]
 
     def opened(name="1-of-1"):
-        return Ledger(tmp_path / FOLDER / f"{name}.finished", outputs)
+        return Ledger(tmp_path, name, outputs)
 
     ledger = opened()
     assert ledger.known(video) is None
@@ -105,7 +105,8 @@ def test_failures_are_not_known(made):
         b"\x00\xff",
         b"[" * 100_000,
         b"{}\n[]\n3\nnull\n",
-        b'["a", 7, null]\n["a", "no", null]\n["a", [1], 5]\n[["a"], [1], null]\n',
+        b'["a", 7, [1], null]\n["a", ["a", "a"], "no", null]\n["a", ["a", "a"], [1], 5]\n',
+        b'[["a"], ["a", "a"], [1], null]\n["a", ["\\u0000", "\\ud800"], [1], null]\n',
     ],
 )
 def test_lines_that_are_none_say_nothing(made, tail):
@@ -165,6 +166,9 @@ def test_runs_that_go_on_use_it(tmp_path, monkeypatch, capsys, command):
     with monkeypatch.context() as patched:
         patched.delattr("flowpipe.artifacts.fingerprint")
         assert "3 clips: 0 done, 3 there already" in run()
+        with pytest.raises(SystemExit):
+            main(["verify", str(out), "--quick"])
+        assert "3 of 3 clips are as they were finished" in capsys.readouterr().err
     assert contents(out) == before
     for path in list(out.rglob("a")) + list(out.rglob("a.*")):
         artifacts.discard(path)

@@ -83,13 +83,16 @@ class Verify:
     """Output folder of a stage, or of a recipe with a folder for each stage."""
     repair: bool = False
     """Remove what is not whole or not up to date, so that the next run makes it anew."""
+    quick: bool = False
+    """Go by lengths and times of files: read what has others than when it was finished."""
     workers: Workforce = field(default_factory=WorkerOptions)
 
     def run(self) -> int:
         """Verify, and print a summary."""
         from flowpipe.pipelines.upkeep import verify
 
-        return verify(self.out, repair=self.repair, workers=self.workers.chosen()).exit_status
+        workers = self.workers.chosen()
+        return verify(self.out, repair=self.repair, quick=self.quick, workers=workers).exit_status
 
 
 @dataclass(frozen=True)

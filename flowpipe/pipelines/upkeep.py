@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowpipe import arrays, artifacts
+from flowpipe import arrays, artifacts, ledger
 from flowpipe.errors import FlowpipeError, ParameterError
 from flowpipe.execution import Advance, Done, Workers
 from flowpipe.flow import store
 from flowpipe.flow.store import StoredClip
-from flowpipe.pipelines.steps import run_stage
+from flowpipe.pipelines.steps import run_stage, say
 from flowpipe.runs import Summary
 from flowpipe.stages import stage_name, stages_below
 from flowpipe.trajectories import verify as tables
@@ -22,42 +22,6 @@ class DamagedError(FlowpipeError):
     """What is stored is not whole, or not of its video."""
 
     kind = "damaged"
-
-
-def verify(source: Path, *, repair: bool, workers: Workers) -> Summary:
-    """Check everything in an output folder of a stage, or in each of a recipe's.
-
-    Flow and trajectories are checked thoroughly, and against their videos; see
-    :func:`flowpipe.flow.store.verify` and :func:`flowpipe.trajectories.verify.verify`. Of vectors,
-    scores, networks and the like every byte is read, whose check sums npz files carry.
-
-    Raises
-    ------
-    ParameterError
-        There is nothing to check.
-    """
-    stored = [
-        each
-        for folder in (stages_below(source) if stage_name(source) is None else [])
-        for each in _stored(folder)
-    ]
-    stored = stored or list(_stored(source))
-    out = source if source.is_dir() else source.parent
-    if not stored:
-        raise ParameterError(f"{str(source)!r} holds nothing of flowpipe's to verify")
-    return run_stage(_Verify(repair), stored, out=out, records=None, workers=workers, unit="clips")
-
-
-def _stored(source: Path) -> Sequence[StoredClip | StoredTable | StoredFile]:
-    match stage_name(source) if source.is_dir() else None:
-        case "trajectories":
-            return list(stored_tables(source))
-        case None | "flow" | "warped-flow" | "export":
-            return list(store.stored_clips(source))
-        case _:
-            paths = sorted(path for path in source.rglob("*") if path.suffix in (".npz", ".json"))
-            names = [path.relative_to(source).as_posix() for path in paths]
-            return [StoredFile(source, name) for name in names if not name.startswith(".")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +37,77 @@ class StoredFile:
         return self.root / self.name
 
 
+Stored = StoredClip | StoredTable | StoredFile
+
+
+def verify(source: Path, *, repair: bool, quick: bool = False, workers: Workers) -> Summary:
+    """Check everything in an output folder of a stage, or in each of a recipe's.
+
+    Flow and trajectories are checked thoroughly, and against their videos; see
+    :func:`flowpipe.flow.store.verify` and :func:`flowpipe.trajectories.verify.verify`. Of vectors,
+    scores, networks and the like every byte is read, whose check sums npz files carry.
+
+    Parameters
+    ----------
+    source
+        The folder, or the file of one clip.
+    repair
+        Remove what is not whole or not up to date.
+    quick
+        Do not read flow and trajectories whose files and videos have the lengths and times that
+        they had when the clip was finished.
+    workers
+        Who does it.
+
+    Raises
+    ------
+    ParameterError
+        There is nothing to check.
+    """
+    stored = [
+        each
+        for folder in (stages_below(source) if stage_name(source) is None else [])
+        for each in _stored(folder)
+    ]
+    stored = stored or list(_stored(source))
+    out = source if source.is_dir() else source.parent
+    if not stored:
+        raise ParameterError(f"{str(source)!r} holds nothing of flowpipe's to verify")
+    if quick:
+        count = len(stored)
+        stored = _touched(stored)
+        say(f"{count - len(stored)} of {count} clips are as they were finished, and are not read")
+        if not stored:
+            return Summary(done=0, skipped=count, failed=0)
+    return run_stage(_Verify(repair), stored, out=out, records=None, workers=workers, unit="clips")
+
+
+def _touched(stored: Sequence[Stored]) -> list[Stored]:
+    known = {root: ledger.unchanged(root) for root in {each.root for each in stored}}
+    return [each for each in stored if _from_root(each) not in known[each.root]]
+
+
+def _from_root(stored: Stored) -> str:
+    return stored.path.relative_to(stored.root).as_posix()
+
+
+def _stored(source: Path) -> Sequence[Stored]:
+    match stage_name(source) if source.is_dir() else None:
+        case "trajectories":
+            return list(stored_tables(source))
+        case None | "flow" | "warped-flow" | "export":
+            return list(store.stored_clips(source))
+        case _:
+            paths = sorted(path for path in source.rglob("*") if path.suffix in (".npz", ".json"))
+            names = [path.relative_to(source).as_posix() for path in paths]
+            return [StoredFile(source, name) for name in names if not name.startswith(".")]
+
+
 @dataclass(frozen=True, slots=True)
 class _Verify:
     repair: bool
 
-    def __call__(self, stored: StoredClip | StoredTable | StoredFile, advance: Advance) -> Done:
+    def __call__(self, stored: Stored, advance: Advance) -> Done:
         fault = _fault(stored)
         advance(1)
         if fault is None:
@@ -92,7 +122,7 @@ class _Verify:
         raise DamagedError(fault)
 
 
-def _fault(stored: StoredClip | StoredTable | StoredFile) -> str | None:
+def _fault(stored: Stored) -> str | None:
     if isinstance(stored, StoredClip):
         return store.verify(stored)
     if isinstance(stored, StoredTable):
