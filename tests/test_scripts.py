@@ -1,11 +1,17 @@
-"""The shell scripts parse, explain themselves and reject bad arguments before doing anything."""
+"""Scripts: those for the shell parse, explain themselves and reject bad arguments before doing
+anything; the one that measures load runs, in small.
+"""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-BUILD_OPENCV_CUDA = Path(__file__).parent.parent / "scripts" / "build_opencv_cuda.sh"
+from tests.clips_for_tests import environment
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+BUILD_OPENCV_CUDA = SCRIPTS / "build_opencv_cuda.sh"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,3 +46,26 @@ def test_build_opencv_cuda_rejects_bad_arguments(arguments, message):
     result = run(str(BUILD_OPENCV_CUDA), *arguments)
     assert result.returncode == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        (("many", "--clips", "30"), ["first run", "run over", "status", "verify --quick"]),
+        (("long", "--hours", "0"), ["10 clips of 61 frames; exit status 0"]),
+        (("long", "--hours", "0", "--stage", "trajectories"), ["exit status 0"]),
+    ],
+)
+def test_bench_load(arguments, rows, tmp_path):
+    command = [sys.executable, str(SCRIPTS / "bench_load.py"), *arguments]
+    result = subprocess.run(
+        [*command, "--folder", str(tmp_path)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert all(row in result.stdout for row in rows)
+    assert not list(tmp_path.iterdir())
