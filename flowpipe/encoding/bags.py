@@ -115,9 +115,8 @@ def bags(estimator: Any, X: Any, *, reset: bool) -> Iterator[Rows]:
         rows = table_of(item, f"clip {position}")
         if reset and position == 0:
             estimator.n_features_in_ = rows.shape[1]
-            for name in ("feature_names_in_",):
-                if hasattr(estimator, name):
-                    delattr(estimator, name)
+            if hasattr(estimator, "feature_names_in_"):  # of an earlier fit to a data frame
+                del estimator.feature_names_in_
         if rows.shape[1] != estimator.n_features_in_:
             raise ParameterError(
                 f"clip {position} has rows of {rows.shape[1]} numbers; "

@@ -15,7 +15,7 @@ from flowpipe.flow import solvers, store
 from flowpipe.flow.batching import Gathered
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.store import FloatType, LayoutName, StoredClip
-from flowpipe.pipelines.steps import run_stage, say
+from flowpipe.pipelines.steps import flow_to_read, run_stage, say
 from flowpipe.runs import Shard, Summary
 
 
@@ -120,11 +120,7 @@ def export_flow(
     overwrite: bool = False,
 ) -> Summary:
     """Write stored flow in another layout; see :func:`flowpipe.flow.store.convert`."""
-    clips = list(store.stored_clips(source))
-    if not clips:
-        raise ParameterError(f"{str(source)!r} holds no flow")
-    if source.resolve() == out.resolve():
-        raise ParameterError(f"the flow in {str(source)!r} cannot be exported into its own folder")
+    clips = flow_to_read(source, out)
     description = {
         "stage": "export",
         "layout": layout,

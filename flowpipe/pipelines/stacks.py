@@ -6,10 +6,8 @@ from pathlib import Path
 
 from flowpipe import artifacts
 from flowpipe.artifacts import Json
-from flowpipe.errors import ParameterError
 from flowpipe.execution import Workers
-from flowpipe.flow import store
-from flowpipe.pipelines.steps import run_stage, say
+from flowpipe.pipelines.steps import flow_to_read, run_stage, say
 from flowpipe.runs import Summary
 from flowpipe.twostream.export import (
     FORMAT,
@@ -50,11 +48,7 @@ def export_stacks(
     ParameterError, FormatError
         There is no flow, or it lies in the output folder.
     """
-    clips = sorted(store.stored_clips(source), key=lambda clip: clip.name)
-    if not clips:
-        raise ParameterError(f"{str(source)!r} holds no flow")
-    if source.resolve() == out.resolve():
-        raise ParameterError(f"stacks of {str(source)!r} cannot be exported into its own folder")
+    clips = flow_to_read(source, out)
     artifacts.open_stage(out / "stage.json", export.description(), out)
     parts = parts_of(export, clips, out)
     say(f"{len(clips)} clips, stacks of {export.length}, as {export.format}, into {out}")

@@ -12,7 +12,10 @@ from rich.console import Console
 from rich.text import Text
 
 from flowpipe import artifacts, runs
+from flowpipe.errors import ParameterError
 from flowpipe.execution import C, Work, Workers
+from flowpipe.flow import store
+from flowpipe.flow.store import StoredClip
 from flowpipe.runs import Shard, Summary
 
 _TIMES = "times.json"
@@ -49,6 +52,25 @@ def run_stage(
     )
     say(str(summary))
     return summary
+
+
+def flow_to_read(source: Path, out: Path) -> list[StoredClip]:
+    """The clips of a folder of flow, for a stage that makes something of them in another folder.
+
+    Raises
+    ------
+    ParameterError, FormatError
+        There is no flow, or it lies in the output folder.
+    """
+    clips = sorted(store.stored_clips(source), key=lambda clip: clip.name)
+    if not clips:
+        raise ParameterError(f"{str(source)!r} holds no flow")
+    if source.resolve() == out.resolve():
+        raise ParameterError(
+            f"what is made of the flow in {str(source)!r} cannot go into its own folder; "
+            "name another"
+        )
+    return clips
 
 
 def timed(out: Path, part: str, run: Callable[[], Summary]) -> Summary:

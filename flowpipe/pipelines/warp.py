@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from flowpipe import artifacts
-from flowpipe.errors import ParameterError
 from flowpipe.execution import Workers
 from flowpipe.flow import store
-from flowpipe.pipelines.steps import run_stage, say
+from flowpipe.pipelines.steps import flow_to_read, run_stage, say
 from flowpipe.runs import Summary
 from flowpipe.trajectories.warped import WarpFlow, WarpStage
 
@@ -38,11 +37,7 @@ def warp_flow(
     ParameterError, FormatError
         There is no flow, or it lies in the output folder.
     """
-    clips = list(store.stored_clips(source))
-    if not clips:
-        raise ParameterError(f"{str(source)!r} holds no flow")
-    if source.resolve() == out.resolve():
-        raise ParameterError(f"the flow in {str(source)!r} cannot be warped into its own folder")
+    clips = flow_to_read(source, out)
     records = store.layout(stage.layout).bookkeeping(out)
     artifacts.open_stage(records / "stage.json", stage.description(_stage_of(source)), out)
     say(f"{len(clips)} clips, without the camera's motion, into {out}")
