@@ -22,6 +22,7 @@ from flowpipe.pipelines.upkeep import verify
 from flowpipe.pipelines.warp import warp_flow
 from flowpipe.trajectories.stage import TrajectoryStage
 from flowpipe.trajectories.warped import WarpStage
+from flowpipe.twostream.distributed import torch_threads
 from flowpipe.twostream.models import Network
 from flowpipe.twostream.parameters import Snippets, Stream, Training
 from flowpipe.twostream.testing import Testing
@@ -52,16 +53,17 @@ def demo(out: Path, *, workers: Workers) -> int:
     )
     still = warp_flow(flow, warped, WarpStage(), workers=workers)
     streams, first = out / "two-stream", replace(protocol, splits=protocol.splits[:1])
-    compare_streams(
-        {
-            "rgb": (LabelledFlow(dataset, first, flow), _stream("rgb")),
-            "warped-flow": (LabelledFlow(dataset, first, warped), _stream("warped-flow")),
-        },
-        streams,
-        Testing(segments=10, crops=10),
-        idt=baseline / "scores.npz",
-        machine=Machine(loading=Loading(workers=min(workers.here, 1))),
-    )
+    with torch_threads(1):
+        compare_streams(
+            {
+                "rgb": (LabelledFlow(dataset, first, flow), _stream("rgb")),
+                "warped-flow": (LabelledFlow(dataset, first, warped), _stream("warped-flow")),
+            },
+            streams,
+            Testing(segments=10, crops=10),
+            idt=baseline / "scores.npz",
+            machine=Machine(loading=Loading(workers=min(workers.here, 2))),
+        )
     lines = [
         f"{len(dataset.clips)} videos of {len(dataset.classes)} classes: {videos}",
         f"their TV-L1 flow, a zip a clip: {flow}",

@@ -79,6 +79,21 @@ def process_group(device: str = "auto") -> Iterator[Group]:
         dist.destroy_process_group()
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Compute with so many threads on the CPU meanwhile.
+
+    Torch takes a thread a processor, which is right for large networks. Those of a small one wait
+    for each other most of the time, and do so in the way of the processes that read.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def alone(command: str) -> None:
     """Make sure that ``torchrun`` has not started several processes.
 

@@ -157,6 +157,10 @@ class FlowReader:
         except BaseException:
             self._source.close()
             raise
+        # As text: a name for messages goes with each member that is decoded.
+        folders = self.layout.folders(clip.root, clip.name)
+        self._folders = {part: f"{folder}{os.sep}" for part, folder in folders if part}
+        self._whole = f"{clip.path}{os.sep}"
 
     def __enter__(self) -> Self:
         return self
@@ -264,8 +268,7 @@ class FlowReader:
     def _place(self, member: str) -> str:
         """Where a member lies, for messages."""
         part, _, name = member.rpartition("/")
-        folder = dict(self.layout.folders(self.clip.root, self.clip.name)).get(part)
-        return str((folder if part and folder else self.clip.path) / name)
+        return self._folders.get(part, self._whole) + name
 
     def _checked(self, index: int, length: int) -> int:
         if not 0 <= index < length:
