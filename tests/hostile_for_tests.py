@@ -131,6 +131,18 @@ def read_state(path: Path) -> None:
     read(path)
 
 
+def read_ledger(path: Path) -> None:
+    from flowpipe.ledger import unchanged
+
+    unchanged(path.parents[2])
+
+
+def read_used(path: Path) -> None:
+    from flowpipe.stages import stale
+
+    stale(path.parents[1])
+
+
 def read_stage(path: Path) -> None:
     from flowpipe.artifacts import open_stage
 
