@@ -123,13 +123,14 @@ def warp_back(previous, grey, homography, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def remove_motion(flow, homography, out):  # type: ignore[no-untyped-def]
+def remove_motion(flow, inverse, out):  # type: ignore[no-untyped-def]
     """Flow without the camera's motion, from the flow itself: ``H^-1 (p + flow) - p``.
 
-    For flow that is given and not computed here; (2, h, w) float32, `out` is filled.
+    For flow that is given and not computed here; (2, h, w) float32, `out` is filled. `inverse` is
+    H^-1, since Numba would take it from SciPy's LAPACK.
     """
     height, width = flow.shape[1:]
-    m = np.linalg.inv(homography)
+    m = inverse
     for y in range(height):
         for x in range(width):
             u, v = x + flow[0, y, x], y + flow[1, y, x]

@@ -313,7 +313,7 @@ class Extractor:
             self.farneback.expand(self._warped, self._warped_expansion)
             self.farneback.flow(self._expansion, self._warped_expansion, self._own_motion)
         else:
-            remove_motion(self._flow[0], homography, self._own_motion[0])
+            remove_motion(self._flow[0], np.linalg.inv(homography), self._own_motion[0])
             fit_flow(self._own_motion[0], self.levels[1:], self._own_motion[1:])
 
     def _sample(self, corners: list[CornerStrength]) -> None:

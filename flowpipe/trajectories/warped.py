@@ -165,7 +165,7 @@ def without_camera(
         now.measure(grey)
         homography = camera.estimate(before, grey, now, flow, None)
         own = np.empty_like(flow)
-        remove_motion(flow, homography, own)
+        remove_motion(flow, np.linalg.inv(homography), own)
         yield own
 
 
