@@ -130,11 +130,10 @@ def remove_motion(flow, inverse, out):  # type: ignore[no-untyped-def]
     H^-1, since Numba would take it from SciPy's LAPACK.
     """
     height, width = flow.shape[1:]
-    m = inverse
     for y in range(height):
         for x in range(width):
             u, v = x + flow[0, y, x], y + flow[1, y, x]
-            depth = m[2, 0] * u + m[2, 1] * v + m[2, 2]
+            depth = inverse[2, 0] * u + inverse[2, 1] * v + inverse[2, 2]
             depth = 1 / depth if depth != 0 else 0.0
-            out[0, y, x] = (m[0, 0] * u + m[0, 1] * v + m[0, 2]) * depth - x
-            out[1, y, x] = (m[1, 0] * u + m[1, 1] * v + m[1, 2]) * depth - y
+            out[0, y, x] = (inverse[0, 0] * u + inverse[0, 1] * v + inverse[0, 2]) * depth - x
+            out[1, y, x] = (inverse[1, 0] * u + inverse[1, 1] * v + inverse[1, 2]) * depth - y
