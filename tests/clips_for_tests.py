@@ -16,12 +16,6 @@ from flowpipe.flow.store import FlowWriter, StoredClip, layout
 REPOSITORY = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def no_flushing(monkeypatch):
-    """Do without fsync, which takes most of the time here and is tested with place()."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
 def shared(*parts: str) -> Path:
     """A folder of what real data there are; skips the test where there are none."""
     folder = os.environ.get("FLOWPIPE_TEST_DATA")

@@ -27,6 +27,12 @@ def test_data() -> Path:
 
 
 @pytest.fixture
+def no_flushing(monkeypatch) -> None:
+    """Do without fsync, which takes most of the time here and is tested with place()."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
 def not_root() -> Callable[[], AbstractContextManager[None]]:
     """Root may read anything: for as long as this lasts, the process is nobody's."""
 

@@ -13,17 +13,11 @@ import pytest
 from flowpipe import __version__
 from flowpipe.cli import COMMANDS, main
 from flowpipe.flow.store import FlowReader, stored_clips
-from tests.clips_for_tests import (
-    contents,
-    environment,
-    flowpipe,
-    no_flushing,  # noqa: F401
-    write_video,
-)
+from tests.clips_for_tests import contents, environment, flowpipe, write_video
 
 
 @pytest.fixture
-def run(capsys, no_flushing):  # noqa: F811
+def run(capsys, no_flushing):
     """Run a command line; returns its exit status and what it said on standard error."""
 
     def run(*arguments):

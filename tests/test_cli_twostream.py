@@ -19,14 +19,14 @@ from flowpipe.datasets.synthetic import Synthetic, read_synthetic, write_synthet
 from flowpipe.pipelines import streams
 from flowpipe.stages import stale
 from flowpipe.twostream.weights import load_model
-from tests.clips_for_tests import REPOSITORY, contents, no_flushing  # noqa: F401
+from tests.clips_for_tests import REPOSITORY, contents
 
 TINY = ("--backbone", "shufflenet_v2_x0_5", "--size", "32", "--epochs", "1", "--batch-size", "4")
 QUICK = ("--preset", "small", *TINY, "--workers", "0", "--device", "cpu")
 
 
 @pytest.fixture
-def run(capsys, no_flushing):  # noqa: F811
+def run(capsys, no_flushing):
     def run(*arguments):
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
@@ -221,7 +221,7 @@ def _interrupt(*arguments, **options):
 
 
 @pytest.mark.parametrize("modality", ["flow", "rgb"])
-def test_the_script_to_copy(flow, videos, tmp_path, monkeypatch, capsys, modality, no_flushing):  # noqa: F811
+def test_the_script_to_copy(flow, videos, tmp_path, monkeypatch, capsys, modality, no_flushing):
     split = read_synthetic(videos).splits[0]
     for name, half in (("train", split.train), ("test", split.test)):
         lines = [f"{clip} {clip.partition('/')[0]}\n" for clip in half]

@@ -21,7 +21,7 @@ from flowpipe.flow.extract import (
 from flowpipe.flow.parameters import Dis, Farneback
 from flowpipe.flow.store import FlowReader, StoredClip, layout, verify
 from flowpipe.footage import ChangedVideoError, NameTakenError, resized
-from tests.clips_for_tests import contents, no_flushing, shared_data, write_video  # noqa: F401
+from tests.clips_for_tests import contents, shared_data, write_video
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

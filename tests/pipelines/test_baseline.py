@@ -12,7 +12,6 @@ from flowpipe.classify.scores import load_scores
 from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, write_synthetic
 from flowpipe.stages import stages_below, stale
-from tests.clips_for_tests import flowpipe, no_flushing  # noqa: F401
 
 from .tables_for_tests import contents
 

@@ -16,7 +16,7 @@ from flowpipe.errors import FormatError, ParameterError
 from flowpipe.execution import Workers
 from flowpipe.pipelines.classify import classify
 from flowpipe.pipelines.encode import encode
-from tests.clips_for_tests import no_flushing, write_video  # noqa: F401
+from tests.clips_for_tests import write_video
 
 from .tables_for_tests import (
     SMALL,

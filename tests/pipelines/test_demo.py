@@ -9,7 +9,6 @@ import pytest
 from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, write_synthetic
 from flowpipe.pipelines import demo
-from tests.clips_for_tests import no_flushing  # noqa: F401
 
 
 @pytest.mark.usefixtures("no_flushing")

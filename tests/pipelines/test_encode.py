@@ -16,7 +16,6 @@ from flowpipe.execution import Workers
 from flowpipe.pipelines.encode import FittingError, encode
 from flowpipe.pipelines.encode_work import kernel_path, load_kernel, vectors_path
 from flowpipe.trajectories.table import Table
-from tests.clips_for_tests import no_flushing  # noqa: F401
 
 from .tables_for_tests import (
     SMALL,

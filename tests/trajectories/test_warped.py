@@ -17,7 +17,7 @@ from flowpipe.flow.store import FlowReader, stored_clips
 from flowpipe.pipelines.warp import warp_flow
 from flowpipe.trajectories.warped import WarpStage, without_camera
 from flowpipe.twostream import FlowClips
-from tests.clips_for_tests import contents, flowpipe, no_flushing, store_clip  # noqa: F401
+from tests.clips_for_tests import contents, flowpipe, store_clip
 from tests.media import moving, texture, write
 
 pytestmark = pytest.mark.usefixtures("no_flushing")

@@ -1,4 +1,4 @@
-"""Stacks and frames of stored clips: names, order, randomness, workers, and what is read."""
+"""Stacks of stored clips: names, order, randomness, workers, and what is read."""
 
 from __future__ import annotations
 
@@ -19,14 +19,7 @@ from flowpipe.flow import quantize
 from flowpipe.flow.store import LAYOUTS, FlowReader, convert, stored_clips
 from flowpipe.twostream import FlowClips, FrameClips, train_transform
 from flowpipe.twostream.lookup import UnusableClipsError
-from tests.clips_for_tests import (  # noqa: F401
-    frames,
-    no_flushing,
-    shared_data,
-    smooth_flow,
-    store_clip,
-    write_video,
-)
+from tests.clips_for_tests import frames, smooth_flow, store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

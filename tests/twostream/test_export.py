@@ -16,13 +16,7 @@ from flowpipe.flow.store import FlowReader, stored_clips
 from flowpipe.pipelines.stacks import export_stacks
 from flowpipe.twostream.export import StackExport
 from flowpipe.twostream.stacks import read_stack
-from tests.clips_for_tests import (  # noqa: F401
-    contents,
-    flowpipe,
-    no_flushing,
-    smooth_flow,
-    store_clip,
-)
+from tests.clips_for_tests import contents, flowpipe, smooth_flow, store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

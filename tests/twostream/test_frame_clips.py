@@ -13,14 +13,7 @@ from flowpipe.errors import ParameterError
 from flowpipe.flow.store import FlowReader
 from flowpipe.twostream import FlowClips, FrameClips
 from flowpipe.twostream.lookup import UnusableClipsError
-from tests.clips_for_tests import (  # noqa: F401
-    frames,
-    no_flushing,
-    shared_data,
-    smooth_flow,
-    store_clip,
-    write_video,
-)
+from tests.clips_for_tests import frames, shared_data, smooth_flow, store_clip, write_video
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

@@ -11,7 +11,7 @@ from flowpipe.flow import quantize
 from flowpipe.flow.store import FlowReader, stored_clips
 from flowpipe.twostream import FlowClips
 from flowpipe.twostream.stacks import ZERO, X, Y, follow, read_stack
-from tests.clips_for_tests import no_flushing, store_clip  # noqa: F401
+from tests.clips_for_tests import store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

@@ -28,7 +28,7 @@ from flowpipe.twostream.training import (
     train,
 )
 from flowpipe.twostream.weights import load_model
-from tests.clips_for_tests import environment, no_flushing  # noqa: F401
+from tests.clips_for_tests import environment
 from tests.twostream.nets import NO_NORMS, NoiseClips, small_network
 
 PARAMETERS = Training(
@@ -38,7 +38,7 @@ OFTEN = Loading(every=1)
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(no_flushing):  # noqa: F811
+def _one_thread(no_flushing):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -20,7 +20,6 @@ from flowpipe.twostream.weights import (
     read_state,
     save_model,
 )
-from tests.clips_for_tests import no_flushing  # noqa: F401
 from tests.twostream.nets import SMALLEST, small_network
 
 pytestmark = pytest.mark.usefixtures("no_flushing")

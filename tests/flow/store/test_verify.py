@@ -13,7 +13,7 @@ import pytest
 from flowpipe import artifacts
 from flowpipe.errors import FlowpipeError
 from flowpipe.flow.store import LAYOUTS, FlowReader, StoredClip, codecs, layout, remove, verify
-from tests.clips_for_tests import contents, frames, no_flushing, smooth_flow, store_clip  # noqa: F401
+from tests.clips_for_tests import contents, frames, smooth_flow, store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 
