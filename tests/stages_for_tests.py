@@ -70,8 +70,8 @@ def finish(arguments: tuple[object, ...]) -> None:
     assert process.returncode == 0, told
 
 
-def settled(folder: Path) -> dict[str, bytes]:
-    """What is stored, without what says when, where or how long."""
+def settled(folder: Path) -> dict[str, str]:
+    """SHA-256 of what is stored, without what says when, where or how long."""
     said = {"times.json", "metrics.json", "report.html", "curves.png", "log.csv"}
     return {
         name: data for name, data in contents(folder).items() if name.rpartition("/")[2] not in said

@@ -18,6 +18,7 @@ from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, read_synthetic, write_synthetic
 from flowpipe.pipelines import streams
 from flowpipe.stages import stale
+from flowpipe.twostream.distributed import torch_threads
 from flowpipe.twostream.weights import load_model
 from tests.clips_for_tests import REPOSITORY, contents
 
@@ -39,10 +40,8 @@ def run(capsys, no_flushing):
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from flowpipe.datasets.synthetic import (
     write_synthetic,
 )
 from flowpipe.errors import FormatError, ParameterError
+from tests.clips_for_tests import contents
 
 SMALL = Synthetic(n_groups=2, clips_per_group=2, width=64, height=48, n_frames=4)
 
@@ -31,14 +32,6 @@ SMALL = Synthetic(n_groups=2, clips_per_group=2, width=64, height=48, n_frames=4
 def small(tmp_path_factory):
     root = tmp_path_factory.mktemp("synthetic") / "set"
     return root, write_synthetic(root, SMALL)
-
-
-def contents(root):
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_the_set_is_balanced(small):

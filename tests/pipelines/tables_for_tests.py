@@ -17,6 +17,7 @@ from flowpipe.trajectories.extract import Trajectories
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.stage import TrajectoryStage
 from flowpipe.trajectories.table import TableWriter
+from tests import clips_for_tests
 
 SMALL = Encoding(descriptors=("hof", "mbhx"), gaussians=3, words=8, rows=200)
 WORDS = replace(SMALL, encoding="words")
@@ -84,11 +85,11 @@ def write_table(
     return path
 
 
-def contents(folder: Path, *without: str) -> dict[str, bytes]:
-    """Files below a folder, but for records of time and pages that show them."""
+def contents(folder: Path, *without: str) -> dict[str, str]:
+    """SHA-256 of the files below a folder, but for records of time and pages that show them."""
     leave = {"times.json", "report.html", *without}
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in leave and path.parent.name != "progress"
+        name: data
+        for name, data in clips_for_tests.contents(folder).items()
+        if name.rpartition("/")[2] not in leave
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
 from flowpipe.trajectories.table import Table
 from flowpipe.video import frames
 from tests import media
+from tests.clips_for_tests import hashed
 
 DT = TrajectoryParameters(kind="dt", scale_num=1)
 STAGE = TrajectoryStage(DT)
@@ -84,9 +86,9 @@ def test_the_same_bytes_twice_and_after_damage(clip, tmp_path):
     whole = (out / "moving.h5").read_bytes()
     (out / "moving.h5").write_bytes(whole[: len(whole) // 2])
     assert not work(out)(clip, lambda n: None).skipped
-    assert (out / "moving.h5").read_bytes() == whole
+    assert hashed((out / "moving.h5").read_bytes()) == hashed(whole)
     work(out, overwrite=True)(clip, lambda n: None)
-    assert (out / "moving.h5").read_bytes() == whole
+    assert hashed((out / "moving.h5").read_bytes()) == hashed(whole)
 
 
 def test_text_and_film_are_made_when_asked_for_later(clip, tmp_path):
@@ -171,7 +173,7 @@ def test_results_do_not_depend_on_jobs(clip, tmp_path):
         )
     for name in ("moving.h5", "second.h5"):
         # The source's path is given from the output folder, and both are siblings.
-        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+        assert filecmp.cmp(tmp_path / "0" / name, tmp_path / "2" / name, shallow=False)
 
 
 def test_boxes_are_read_by_frame_number_and_clipped_to_the_image(tmp_path):

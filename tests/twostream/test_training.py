@@ -18,6 +18,7 @@ from flowpipe import arrays
 from flowpipe.arrays import load_arrays, save_arrays
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.twostream.batches import Batches, Joined
+from flowpipe.twostream.distributed import torch_threads
 from flowpipe.twostream.parameters import Training
 from flowpipe.twostream.training import (
     CHECKPOINT_NAME,
@@ -37,12 +38,13 @@ PARAMETERS = Training(
 OFTEN = Loading(every=1)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(no_flushing):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("no_flushing")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    with torch_threads(1):
+        yield
 
 
 def weights_of(path: Path) -> dict[str, np.ndarray]:
@@ -59,7 +61,6 @@ def assert_same_model(first: Path, second: Path) -> None:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("whole")
-    torch.set_num_threads(1)
     train(small_network(), NoiseClips(), PARAMETERS, out, {})
     return out
 
