@@ -119,6 +119,7 @@ def is_killed(arguments: tuple[object, ...], delay: float, rng: np.random.Genera
     return True
 
 
+@pytest.mark.long
 def test_interrupted_at_random_over_all_stages(every_stage):
     """Each kill meets a run that has work left: one that ended before is undone."""
     root, seconds = every_stage

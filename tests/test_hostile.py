@@ -149,6 +149,7 @@ def read_mutations(reader: str, *paths: Path, count: int) -> dict[str, int]:
     return json.loads(end.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_mutated_files_are_read_or_refused(tmp_path, sample):
     reader, make = SAMPLES[sample]
@@ -160,6 +161,7 @@ def test_mutated_files_are_read_or_refused(tmp_path, sample):
     assert (told.get("refused", 0) > 0) == (reader != "ledger")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("folder", ["clips", "ucf101", "kth", "ut-interaction/set1"])
 def test_mutated_real_videos_are_read_or_refused(tmp_path, test_data, folder):
     videos = [path for path in (test_data / folder).iterdir() if path.suffix in VIDEO_SUFFIXES]
