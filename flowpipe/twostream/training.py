@@ -6,8 +6,8 @@ and no decay for biases, gradients clipped by their norm.
 
 What a step does follows from the weights, the momentum, and its seed, epoch and number alone:
 clips, crops and dropout are drawn from these. So a run that goes on from a checkpoint is, on one
-CPU, the run that was never interrupted, bit for bit. Checkpoints stand whole at their place or not
-at all.
+CPU and with as many threads, the run that was never interrupted, bit for bit. Checkpoints stand
+whole at their place or not at all.
 """
 
 from __future__ import annotations
