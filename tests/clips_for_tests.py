@@ -93,7 +93,7 @@ def store_clip(
 
 
 def hashed(data: bytes) -> str:
-    """What stands for bytes that are compared: pytest takes hours to show how megabytes differ."""
+    """What stands for bytes in a comparison: pytest takes an hour to show how megabytes differ."""
     return hashlib.sha256(data).hexdigest()
 
 

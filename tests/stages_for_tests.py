@@ -74,7 +74,9 @@ def settled(folder: Path) -> dict[str, str]:
     """SHA-256 of what is stored, without what says when, where or how long."""
     said = {"times.json", "metrics.json", "report.html", "curves.png", "log.csv"}
     return {
-        name: data for name, data in contents(folder).items() if name.rpartition("/")[2] not in said
+        name: digest
+        for name, digest in contents(folder).items()
+        if name.rpartition("/")[2] not in said
     }
 
 

@@ -81,9 +81,9 @@ def whole_clips(out: Path, expected: dict[str, str]) -> int:
         if not clip.mark.exists():
             continue
         number += 1
-        for path, data in expected.items():
+        for path, digest in expected.items():
             if f"{clip.name}/" in path or f"{clip.name}." in path:
-                assert hashed((out / path).read_bytes()) == data, path
+                assert hashed((out / path).read_bytes()) == digest, path
     return number
 
 
@@ -335,6 +335,7 @@ def test_a_full_disk_and_room_again(videos, reference, small_disk, out, capsys, 
     resize("64m")
     assert extract(videos, out, "--jobs", jobs, *options) == 0
     assert contents(disk) == expected
+    assert sum(path.stat().st_size for path in disk.rglob("*") if path.is_file()) > 64_000
 
 
 def refuse(*args, **kwargs):

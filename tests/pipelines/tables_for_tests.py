@@ -89,7 +89,7 @@ def contents(folder: Path, *without: str) -> dict[str, str]:
     """SHA-256 of the files below a folder, but for records of time and pages that show them."""
     leave = {"times.json", "report.html", *without}
     return {
-        name: data
-        for name, data in clips_for_tests.contents(folder).items()
+        name: digest
+        for name, digest in clips_for_tests.contents(folder).items()
         if name.rpartition("/")[2] not in leave
     }

@@ -102,7 +102,7 @@ def test_what_is_tested_has_no_part_in_fitting(tmp_path, dataset, tables, encodi
     write_table(tables, clip, 400, kind=5)
     summary = run(dataset, tables, tmp_path / "v", encoding)
     assert (summary.done, summary.skipped) == (1, 5)
-    changed = {name for name, data in contents(tmp_path / "v").items() if data != before[name]}
+    changed = {name for name, digest in contents(tmp_path / "v").items() if digest != before[name]}
     assert changed == {"vectors/kick/0.npz", "kernels/1-hof.npz", "kernels/1-mbhx.npz"}
 
 

@@ -206,7 +206,7 @@ def test_killed_at_any_step_of_putting_in_place(tmp_path, name, replacing, monke
                 except FormatError:
                     assert name == "npy"  # its description is there, the array not yet
         store_clip(out, name, FLOWS, images=IMAGES)
-        now = {key: data for key, data in contents(out).items() if not key.startswith(".tmp/")}
+        now = {key: digest for key, digest in contents(out).items() if not key.startswith(".tmp/")}
         assert now == whole, step
         if not killed:
             assert step > 3
