@@ -1,8 +1,5 @@
 """TV-L1: the scheme, against a plain transcription, known motion, OpenCV and Middlebury."""
 
-import os
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -12,11 +9,10 @@ from hypothesis import strategies as st
 from flowpipe.errors import ParameterError
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.tvl1 import Tvl1Solver, pyramid_sizes
+from tests.clips_for_tests import shared_data
 
 from .tvl1_reference import tvl1
 
-DATA = os.environ.get("FLOWPIPE_TEST_DATA")
-needs_data = pytest.mark.skipif(DATA is None, reason="FLOWPIPE_TEST_DATA names no folder of clips")
 CLIPS = [
     ("clips/arm_wrestling.mp4", 10),
     ("ucf101/v_IceDancing_g01_c01.avi", 20),
@@ -41,7 +37,7 @@ def moving_texture(height, width, seed=0, motion=1.5):
 
 def real_pair(path, index, size=(340, 256)):
     """Frames `index` and `index + 1` of a clip, grey, resized to (width, height)."""
-    capture = cv2.VideoCapture(str(Path(DATA) / "data" / path))
+    capture = cv2.VideoCapture(str(shared_data(path)))
     for _ in range(index):
         assert capture.grab(), path
     frames = [capture.read()[1] for _ in range(2)]
@@ -62,7 +58,6 @@ def test_agrees_with_the_transcription_on_a_moving_texture():
     assert distance(flow_of(first, second), tvl1(first, second)).mean() < 0.01
 
 
-@needs_data
 @pytest.mark.parametrize(("path", "index"), CLIPS)
 def test_agrees_with_the_transcription_on_real_frames(path, index):
     first, second = real_pair(path, index, (170, 128))
@@ -198,7 +193,6 @@ def test_the_pyramid_stops_at_sixteen_pixels():
     assert min(pyramid_sizes(480, 640, "auto", 0.8)[-1]) in range(16, 20)
 
 
-@needs_data
 @pytest.mark.parametrize(("path", "index"), CLIPS)
 def test_differs_from_opencv_on_the_cpu_by_what_the_schemes_differ(path, index):
     """That one's cubic coefficient, border and 1/32 pixel positions are others."""
@@ -218,7 +212,6 @@ def test_fast_setting_stays_near_the_full_scheme(device):
     assert 0 < off.mean() < 0.15
 
 
-@needs_data
 @pytest.mark.parametrize("name", ["Dimetrodon", "Grove2", "Hydrangea", "RubberWhale"])
 def test_fast_setting_is_as_near_to_the_truth_as_the_full_scheme(name):
     fast, full = (end_point_error(name, setting) for setting in (Tvl1.fast(), Tvl1()))
@@ -227,7 +220,7 @@ def test_fast_setting_is_as_near_to_the_truth_as_the_full_scheme(name):
 
 def end_point_error(name, setting):
     """In the mean over the known pixels of a pair of Middlebury."""
-    folder = Path(DATA) / "data" / "middlebury" / name
+    folder = shared_data("middlebury", name)
     first, second = (
         cv2.imread(str(folder / f"frame{i}.png"), cv2.IMREAD_GRAYSCALE) for i in (10, 11)
     )
@@ -236,7 +229,6 @@ def end_point_error(name, setting):
     return distance(flow_of(first, second, setting), truth)[known].mean()
 
 
-@needs_data
 @pytest.mark.parametrize(
     ("name", "opencv"),
     [("Dimetrodon", 0.1795), ("Grove2", 0.1566), ("Hydrangea", 0.1939), ("RubberWhale", 0.1562)],

@@ -1,6 +1,5 @@
 """Real clips and the released programs' numbers for them, where FLOWPIPE_TEST_DATA names them."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from flowpipe.trajectories.extract import Trajectories, extract
 from flowpipe.trajectories.parameters import TrajectoryParameters
+from tests.clips_for_tests import shared
 
 CLIPS = {
     "boxing": "data/kth/person01_boxing_d1_uncomp.avi",
@@ -19,10 +19,8 @@ CLIPS = {
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    folder = os.environ.get("FLOWPIPE_TEST_DATA")
-    if not folder:
-        pytest.skip("FLOWPIPE_TEST_DATA does not name the folder of clips and golden numbers")
-    return Path(folder)
+    """The folder of clips, ``data``, and of the released programs' numbers, ``golden``."""
+    return shared()
 
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:
