@@ -35,15 +35,15 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from flowpipe import artifacts
-from flowpipe.clips import Clip
-from flowpipe.execution import Advance, Done, Workers
+from flowpipe.datasets.base import Clip
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.parameters import Farneback
 from flowpipe.pipelines.flow import extract_flow
 from flowpipe.pipelines.upkeep import verify
-from flowpipe.runstate import FOLDER
-from flowpipe.stages import status
+from flowpipe.runner import artifacts
+from flowpipe.runner.inspect import status
+from flowpipe.runner.pool import Advance, Done, Workers
+from flowpipe.runner.run_status import FOLDER
 
 KINDS = 10
 """Different videos of a long run; the rest are links to them."""

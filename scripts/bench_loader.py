@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from flowpipe.execution import Workers
 from flowpipe.flow.store import FlowReader, LayoutName, StoredClip, convert, stored_clips
 from flowpipe.pipelines.stacks import export_stacks
-from flowpipe.twostream import FlowClips, train_transform
-from flowpipe.twostream.export import StackExport
+from flowpipe.runner.pool import Workers
+from flowpipe.training import FlowClips, train_transform
+from flowpipe.training.data.export import StackExport
 
 COPIES = 40
 LAYOUTS: tuple[LayoutName, ...] = ("zip", "frames", "npy", "h5")

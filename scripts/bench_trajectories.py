@@ -25,7 +25,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.trajectories import camera, descriptors, extract, farneback, sampling
+from flowpipe.camera import motion
+from flowpipe.trajectories import descriptors, extract, farneback, sampling
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.table import TableWriter
 from flowpipe.trajectories.text import TextWriter
@@ -43,7 +44,7 @@ STAGES: list[tuple[str, Any, str]] = [
     ("sampling", extract, "measure_corners"),
     ("sampling", sampling.Sampler, "sample"),
     ("descriptors", descriptors.Describer, "add"),
-    ("camera", camera.CameraMotion, "estimate"),
+    ("camera", motion.CameraMotion, "estimate"),
     ("camera", extract, "warp_back"),
     ("rows", extract.Extractor, "_collect"),
 ]

@@ -28,17 +28,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from flowpipe import artifacts
 from flowpipe.classify.kernels import mean_gram
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import Protocol, leave_one_group_out, protocol_from_json
 from flowpipe.classify.svm import one_vs_rest
-from flowpipe.clips import Dataset
+from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.load import load
-from flowpipe.footage import Footage
+from flowpipe.io.source import Footage
 from flowpipe.pipelines.encode import PROTOCOL
 from flowpipe.pipelines.encode_work import kernel_path, load_kernel
 from flowpipe.pipelines.tables import survey
+from flowpipe.runner import artifacts
 from flowpipe.trajectories.extract import Trajectories
 from flowpipe.trajectories.table import Table, TableWriter
 

@@ -28,10 +28,10 @@ from torch.utils.data import DataLoader
 from flowpipe.classify.metrics import evaluate
 from flowpipe.classify.scores import Scores, SplitScores, save_scores
 from flowpipe.errors import FlowpipeError
-from flowpipe.twostream import FlowClips, FrameClips, test_transform, train_transform
-from flowpipe.twostream.models import Network, StreamNetwork
-from flowpipe.twostream.sampling import Sampling
-from flowpipe.twostream.weights import initialise, load_model, save_model
+from flowpipe.models.stream import Network, StreamNetwork
+from flowpipe.models.weights import initialise, load_model, save_model
+from flowpipe.training import FlowClips, FrameClips, test_transform, train_transform
+from flowpipe.training.data.sampling import Sampling
 
 Labelled = list[tuple[str, int]]
 

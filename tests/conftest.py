@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.clips_for_tests import shared_data
+from tests.helpers.clips import shared_data
 
 # How long an example takes is the machine's affair: on a busy one it says nothing of the code.
 settings.register_profile("untimed", deadline=None)

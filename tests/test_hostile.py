@@ -19,16 +19,16 @@ import h5py
 import numpy as np
 import pytest
 
-from flowpipe import runstate
-from flowpipe.artifacts import to_json
 from flowpipe.classify.scores import Scores, SplitScores, save_scores
-from flowpipe.clips import VIDEO_SUFFIXES
+from flowpipe.datasets.base import VIDEO_SUFFIXES
 from flowpipe.encoding.parameters import Encoding
 from flowpipe.encoding.stage import fit_encoders, save_encoders
 from flowpipe.errors import FormatError
 from flowpipe.flow.store import FlowReader, StoredClip, codecs
-from tests import hostile_for_tests, media
-from tests.clips_for_tests import (
+from flowpipe.runner import run_status
+from flowpipe.runner.artifacts import to_json
+from tests.helpers import hostile, media
+from tests.helpers.clips import (
     contents,
     environment,
     frames,
@@ -36,8 +36,8 @@ from tests.clips_for_tests import (
     store_clip,
     write_video,
 )
-from tests.test_stages import state
-from tests.trajectories.test_trajectories_verify import write as write_table
+from tests.runner.test_inspect import state
+from tests.trajectories.test_verify import write as write_table
 
 MUTATIONS = int(os.environ.get("FLOWPIPE_MUTATIONS", "60"))
 
@@ -82,8 +82,8 @@ def text(name: str, content: str):
 
 
 def model(folder: Path) -> Path:
-    from flowpipe.twostream.weights import save_model
-    from tests.twostream.nets import small_network
+    from flowpipe.models.weights import save_model
+    from tests.helpers.nets import small_network
 
     save_model(folder / "model.npz", small_network(), {}, folder)
     return folder / "model.npz"
@@ -140,7 +140,7 @@ SAMPLES = {
 
 
 def read_mutations(reader: str, *paths: Path, count: int) -> dict[str, int]:
-    script = hostile_for_tests.__file__
+    script = hostile.__file__
     command = [sys.executable, script, reader, "1", str(count), *map(str, paths)]
     end = subprocess.run(
         command, env=environment(), capture_output=True, text=True, timeout=600, check=False
@@ -236,7 +236,7 @@ def test_no_file_is_written_outside_the_output_folder(tmp_path):
 
 
 def test_the_state_of_a_run_is_no_path_to_anywhere(tmp_path):
-    (tmp_path / runstate.FOLDER).mkdir(parents=True)
-    (tmp_path / runstate.FOLDER / "1-of-1.json").symlink_to("/etc/passwd")
+    (tmp_path / run_status.FOLDER).mkdir(parents=True)
+    (tmp_path / run_status.FOLDER / "1-of-1.json").symlink_to("/etc/passwd")
     with pytest.raises(FormatError):
-        runstate.states(tmp_path)
+        run_status.states(tmp_path)

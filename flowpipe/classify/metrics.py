@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import accuracy_score, average_precision_score, recall_score
 
-from flowpipe.artifacts import Json
 from flowpipe.classify.scores import Scores
 from flowpipe.errors import ParameterError
+from flowpipe.runner.artifacts import Json
 
 LEVEL = 0.95
 """Of the confidence intervals."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
-from flowpipe.artifacts import Json
 from flowpipe.errors import ParameterError
+from flowpipe.runner.artifacts import Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
 
-from flowpipe.artifacts import Json, read_json
-from flowpipe.clips import Clip, Dataset, Split
+from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.errors import FormatError, ParameterError
+from flowpipe.runner.artifacts import Json, read_json
 
 _SHOWN = 3
 

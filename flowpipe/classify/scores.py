@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.arrays import load_arrays, save_arrays, take
 from flowpipe.errors import FormatError, ParameterError
+from flowpipe.io.npz import load_arrays, save_arrays, take
 
 FORMAT = "flowpipe scores 1"
 """As the file says itself."""

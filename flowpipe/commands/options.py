@@ -9,9 +9,9 @@ from typing import Annotated, Protocol
 from tyro.conf import Positional, arg
 
 from flowpipe.errors import ParameterError
-from flowpipe.execution import Executor, Workers
-from flowpipe.footage import Size
-from flowpipe.runs import Shard
+from flowpipe.io.source import Size
+from flowpipe.runner.pool import Executor, Workers
+from flowpipe.runner.run import Shard
 
 Inputs = Positional[
     Annotated[tuple[str, ...], arg(name="videos", metavar="VIDEOS", help_behavior_hint="")]

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from flowpipe.commands.options import WorkerOptions, Workforce
 from flowpipe.flow.store import FloatType, LayoutName
-from flowpipe.twostream.export import StackExport
+from flowpipe.training.data.export import StackExport
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class WarpFlow:
 
     def run(self) -> int:
         """Warp, and print a summary."""
+        from flowpipe.flow.warp import WarpStage
         from flowpipe.pipelines.warp import warp_flow
-        from flowpipe.trajectories.warped import WarpStage
 
         return warp_flow(
             self.flow,

@@ -11,15 +11,15 @@ from tyro.conf import Positional, arg
 from flowpipe.commands.options import WorkerOptions, Workforce, frame_size
 from flowpipe.datasets.load import Kind
 from flowpipe.errors import ParameterError
-from flowpipe.execution import default_jobs
 from flowpipe.flow import solvers
 from flowpipe.flow.extract import FlowStage
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.solvers import Backend
+from flowpipe.runner.pool import default_jobs
 
 if TYPE_CHECKING:
     from flowpipe.pipelines.streams import LabelledFlow, Machine
-    from flowpipe.twostream.parameters import Stream
+    from flowpipe.training.parameters import Stream
 
 DatasetPath = Positional[Annotated[Path, arg(metavar="DATASET")]]
 FlowPath = Positional[Annotated[Path, arg(metavar="FLOW")]]
@@ -94,7 +94,7 @@ class StreamOptions:
 
     def stream(self, preset: Preset, modality: Modality) -> Stream:
         """The preset with these changes."""
-        from flowpipe.twostream import parameters
+        from flowpipe.training import parameters
 
         base = parameters.preset(preset, modality)
         given = {name: value for name, value in vars(self).items() if value is not None}
@@ -131,8 +131,8 @@ class MachineOptions:
     def machine(self, *, every: int = 200, tensorboard: bool = False) -> Machine:
         """With the number of workers that suits the device."""
         from flowpipe.pipelines.streams import Machine
-        from flowpipe.twostream.distributed import pick_device
-        from flowpipe.twostream.training import Loading
+        from flowpipe.training.distributed import pick_device
+        from flowpipe.training.train import Loading
 
         workers = self.workers
         if workers is None:
@@ -234,7 +234,7 @@ class TestStream:
     def run(self) -> int:
         """Test, and print the accuracy."""
         from flowpipe.pipelines.streams import score_stream
-        from flowpipe.twostream.testing import Testing
+        from flowpipe.training.evaluate import Testing
 
         if self.task < 1:
             raise ParameterError(f"task is {self.task}; it must be 1 or more")
@@ -263,8 +263,8 @@ class Fuse:
 
     def run(self) -> int:
         """Fuse, and print a table."""
+        from flowpipe.classify.fusion import read_part
         from flowpipe.pipelines.twostream import fuse_streams
-        from flowpipe.twostream.fusion import read_part
 
         parts = [read_part(text) for text in self.scores]
         fuse_streams(parts, self.out, probabilities=self.softmax)
@@ -322,7 +322,7 @@ class TwoStream:
         from flowpipe.classify.protocols import choose
         from flowpipe.datasets.load import load
         from flowpipe.pipelines.twostream import Fusion, two_stream
-        from flowpipe.twostream.testing import Testing
+        from flowpipe.training.evaluate import Testing
 
         streams = {}
         for name, own in (("rgb", self.rgb), ("flow", self.flow)):

@@ -27,7 +27,7 @@ class Status:
     def run(self) -> int:
         """Print the report; the exit status is 1 where clips failed."""
         from flowpipe.report import status_text
-        from flowpipe.stages import stage_folders, status
+        from flowpipe.runner.inspect import stage_folders, status
 
         found = [status(folder) for folder in stage_folders(self.out)]
         if self.json:
@@ -51,27 +51,27 @@ class Clean:
 
     def run(self) -> int:
         """List, ask, remove."""
-        from flowpipe import stages
+        from flowpipe.runner import inspect
 
         found = [
-            path for folder in stages.stage_folders(self.out) for path in stages.leftovers(folder)
+            path for folder in inspect.stage_folders(self.out) for path in inspect.leftovers(folder)
         ]
-        others = stages.stale(self.out)
+        others = inspect.stale(self.out)
         if self.stale:
             found = [path for path in found if not any(map(path.is_relative_to, others))] + others
         console = Console(highlight=False)
         if others and not self.stale:
-            size = decimal(sum(map(stages.size_of, others)))
+            size = decimal(sum(map(inspect.size_of, others)))
             console.print(f"folders of other settings: {len(others)}, {size}; --stale removes them")
         if not found:
             console.print("nothing to remove")
             return 0
         for path in found:
-            size = decimal(stages.size_of(path))
+            size = decimal(inspect.size_of(path))
             console.print(Text(f"{size:>10}  {path}"), soft_wrap=True)
         if not self.yes and not Confirm.ask("Remove these?", default=False, console=console):
             return 1
-        stages.remove(found)
+        inspect.remove(found)
         return 0
 
 
@@ -101,7 +101,7 @@ class Doctor:
 
     def run(self) -> int:
         """Print the report."""
-        from flowpipe import doctor
+        from flowpipe.commands import doctor
 
         doctor.report(Console())
         return 0

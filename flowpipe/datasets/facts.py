@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowpipe.clips import Dataset, Split
+from flowpipe.datasets.base import Dataset, Split
 from flowpipe.errors import ParameterError
 
 SETS_WITH_FACTS = ("hmdb51", "kth", "ucf101", "ut-interaction")
@@ -22,7 +22,7 @@ class Facts:
     Attributes
     ----------
     name
-        That of the :class:`~flowpipe.clips.Dataset` its reader returns.
+        That of the :class:`~flowpipe.datasets.base.Dataset` its reader returns.
     clips
         How many in all.
     classes

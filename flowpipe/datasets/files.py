@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from flowpipe.clips import VIDEO_SUFFIXES
+from flowpipe.datasets.base import VIDEO_SUFFIXES
 from flowpipe.errors import FormatError, ParameterError
 
 

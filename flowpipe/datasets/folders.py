@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowpipe.clips import Clip, Dataset
+from flowpipe.datasets.base import Clip, Dataset
 from flowpipe.datasets.files import folder, names_below, videos_below
 from flowpipe.errors import FormatError
 

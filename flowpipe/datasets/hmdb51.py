@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from flowpipe.clips import Clip, Dataset, Split
+from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.datasets.files import folder, lines_of, malformed, videos_below
 from flowpipe.errors import FormatError, ParameterError
 

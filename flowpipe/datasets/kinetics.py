@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowpipe.clips import Clip, Dataset, Split
+from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.datasets.files import folder, malformed, rows_of, videos_below
 from flowpipe.errors import FormatError
 

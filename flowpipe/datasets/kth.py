@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from flowpipe.clips import Clip, Dataset, Split
+from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.datasets.files import videos_named
 from flowpipe.errors import ParameterError
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowpipe.clips import VIDEO_SUFFIXES, Clip, Dataset, Split
+from flowpipe.datasets.base import VIDEO_SUFFIXES, Clip, Dataset, Split
 from flowpipe.datasets.files import folder, lines_of, malformed, names_below, rows_of
 from flowpipe.errors import FormatError, ParameterError
 

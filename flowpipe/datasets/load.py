@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from flowpipe.clips import Dataset
 from flowpipe.datasets import hmdb51 as hmdb51_set
 from flowpipe.datasets import kth as kth_set
 from flowpipe.datasets import ucf101 as ucf101_set
 from flowpipe.datasets import ut_interaction as ut_interaction_set
+from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.files import videos_below
 from flowpipe.datasets.folders import class_folders
 from flowpipe.datasets.kinetics import is_kinetics_csv, kinetics

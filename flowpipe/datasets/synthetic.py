@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 from av.codec.context import Flags
 
-from flowpipe.artifacts import to_json, write_atomic
-from flowpipe.clips import Dataset
+from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.lists import csv_list
 from flowpipe.datasets.scene import MOTIONS, Image, Scene
 from flowpipe.errors import FormatError, ParameterError
+from flowpipe.runner.artifacts import to_json, write_atomic
 
 DRAWING = 2
 """Raised whenever the same parameters give another set."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from flowpipe.clips import Clip, Dataset, Split
+from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.datasets.facts import load_facts
 from flowpipe.datasets.files import folder, lines_of, malformed, videos_named
 from flowpipe.errors import FormatError, ParameterError

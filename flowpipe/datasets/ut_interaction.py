@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from flowpipe.clips import Clip, Dataset
+from flowpipe.datasets.base import Clip, Dataset
 from flowpipe.datasets.files import videos_named
 
 CLASSES = ("hand-shake", "hug", "kick", "point", "punch", "push")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from flowpipe.artifacts import Json
 from flowpipe.encoding.pyramid import n_cells
 from flowpipe.errors import ParameterError
+from flowpipe.runner.artifacts import Json
 
 Descriptor = Literal["trajectory", "hog", "hof", "mbhx", "mbhy"]
 

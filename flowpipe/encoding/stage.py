@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.arrays import load_arrays, save_arrays, take
-from flowpipe.artifacts import Json
 from flowpipe.encoding.fisher import FisherEncoder
 from flowpipe.encoding.gmm import DiagonalGmm
 from flowpipe.encoding.parameters import Encoding
@@ -23,6 +21,8 @@ from flowpipe.encoding.pca import Projection
 from flowpipe.encoding.pyramid import Cells
 from flowpipe.encoding.words import BagOfWords
 from flowpipe.errors import FormatError, ParameterError
+from flowpipe.io.npz import load_arrays, save_arrays, take
+from flowpipe.runner.artifacts import Json
 
 Rows = NDArray[np.floating]
 Encoders = dict[str, FisherEncoder | BagOfWords]

@@ -18,10 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe import artifacts
-from flowpipe.clips import Clip
+from flowpipe.datasets.base import Clip
 from flowpipe.errors import FlowpipeError, ParameterError
-from flowpipe.execution import Advance, Done
 from flowpipe.flow import solvers
 from flowpipe.flow.batching import Direct, Engine, Flow, Grey
 from flowpipe.flow.parameters import FlowParameters, Tvl1, check_range
@@ -33,7 +31,9 @@ from flowpipe.flow.store import (
     finished,
     layout,
 )
-from flowpipe.footage import TRUNCATED, Footage, Size, check_size, standing
+from flowpipe.io.source import TRUNCATED, Footage, Size, check_size, standing
+from flowpipe.runner import artifacts
+from flowpipe.runner.pool import Advance, Done
 
 T = TypeVar("T")
 

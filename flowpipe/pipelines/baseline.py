@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowpipe import artifacts
-from flowpipe.artifacts import short_hash
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import Protocol
-from flowpipe.clips import Dataset
+from flowpipe.datasets.base import Dataset
 from flowpipe.encoding.parameters import Encoding
-from flowpipe.execution import Workers
 from flowpipe.pipelines.classify import RESULTS, classify
 from flowpipe.pipelines.classify import description_of as classifying
 from flowpipe.pipelines.encode import description_of as encoding_of
 from flowpipe.pipelines.encode import encode
-from flowpipe.pipelines.steps import say, timed, times_of
 from flowpipe.pipelines.trajectories import track
-from flowpipe.runs import Shard
-from flowpipe.stages import note_used
+from flowpipe.runner import artifacts
+from flowpipe.runner.artifacts import short_hash
+from flowpipe.runner.inspect import note_used
+from flowpipe.runner.pool import Workers
+from flowpipe.runner.run import Shard
+from flowpipe.runner.stage import say, timed, times_of
 from flowpipe.trajectories.stage import TrajectoryStage
 
 

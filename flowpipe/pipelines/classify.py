@@ -20,23 +20,24 @@ import numpy as np
 import sklearn
 from threadpoolctl import threadpool_limits
 
-from flowpipe import __version__, artifacts
-from flowpipe.arrays import key_of
-from flowpipe.artifacts import Json, digest
+from flowpipe import __version__
 from flowpipe.classify.kernels import Gram, mean_gram, multichannel_gram
 from flowpipe.classify.metrics import Metrics, evaluate
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import Protocol, protocol_from_json
 from flowpipe.classify.scores import FORMAT, Scores, SplitScores, load_scores, save_scores
 from flowpipe.classify.svm import one_vs_rest
-from flowpipe.clips import Split
+from flowpipe.datasets.base import Split
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError
-from flowpipe.execution import Advance, Done, Workers
+from flowpipe.io.npz import key_of
 from flowpipe.pipelines.encode import PROTOCOL
 from flowpipe.pipelines.encode_work import KERNEL, kernel_path, load_kernel
-from flowpipe.pipelines.steps import run_stage, say, timed, times_of, within_memory
 from flowpipe.report.html import Results, Row, write_report, wrong_clips
 from flowpipe.report.stills import film_strip
+from flowpipe.runner import artifacts
+from flowpipe.runner.artifacts import Json, digest
+from flowpipe.runner.pool import Advance, Done, Workers
+from flowpipe.runner.stage import run_stage, say, timed, times_of, within_memory
 
 ALL = "all"
 """The configuration of all descriptors together."""

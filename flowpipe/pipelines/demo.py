@@ -10,23 +10,23 @@ from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import official
 from flowpipe.datasets.synthetic import write_synthetic
 from flowpipe.encoding.parameters import Encoding
-from flowpipe.execution import Workers
 from flowpipe.flow import solvers
 from flowpipe.flow.extract import FlowStage
+from flowpipe.flow.warp import WarpStage
+from flowpipe.models.stream import Network
 from flowpipe.pipelines.baseline import idt_baseline
 from flowpipe.pipelines.flow import extract_flow, view
-from flowpipe.pipelines.steps import say
 from flowpipe.pipelines.streams import LabelledFlow, Machine
 from flowpipe.pipelines.twostream import compare_streams
 from flowpipe.pipelines.upkeep import verify
 from flowpipe.pipelines.warp import warp_flow
+from flowpipe.runner.pool import Workers
+from flowpipe.runner.stage import say
+from flowpipe.training.distributed import torch_threads
+from flowpipe.training.evaluate import Testing
+from flowpipe.training.parameters import Snippets, Stream, Training
+from flowpipe.training.train import Loading
 from flowpipe.trajectories.stage import TrajectoryStage
-from flowpipe.trajectories.warped import WarpStage
-from flowpipe.twostream.distributed import torch_threads
-from flowpipe.twostream.models import Network
-from flowpipe.twostream.parameters import Snippets, Stream, Training
-from flowpipe.twostream.testing import Testing
-from flowpipe.twostream.training import Loading
 
 
 def demo(out: Path, *, workers: Workers) -> int:

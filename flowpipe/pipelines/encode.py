@@ -15,16 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from flowpipe import artifacts
-from flowpipe.arrays import key_of
-from flowpipe.artifacts import Json, digest
 from flowpipe.classify.protocols import Protocol
-from flowpipe.clips import Clip
+from flowpipe.datasets.base import Clip
 from flowpipe.encoding.parameters import Encoding
 from flowpipe.encoding.pyramid import n_cells
 from flowpipe.encoding.stage import VECTORS
 from flowpipe.errors import FlowpipeError, ParameterError
-from flowpipe.execution import Outcome, Workers
+from flowpipe.io.npz import key_of
 from flowpipe.pipelines.encode_work import (
     EncodeClip,
     Fit,
@@ -36,9 +33,12 @@ from flowpipe.pipelines.encode_work import (
     member,
     vectors_path,
 )
-from flowpipe.pipelines.steps import run_stage, say, timed, within_memory
 from flowpipe.pipelines.tables import Tracked, survey
-from flowpipe.runs import FailureLog, Summary
+from flowpipe.runner import artifacts
+from flowpipe.runner.artifacts import Json, digest
+from flowpipe.runner.pool import Outcome, Workers
+from flowpipe.runner.run import FailureLog, Summary
+from flowpipe.runner.stage import run_stage, say, timed, within_memory
 
 PROTOCOL = "protocol.json"
 

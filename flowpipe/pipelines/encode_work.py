@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from flowpipe.arrays import key_of, load_arrays, save_arrays, take
 from flowpipe.classify.kernels import Gram, chi2_distances, linear_gram
 from flowpipe.encoding.parameters import Descriptor, Encoding
 from flowpipe.encoding.sampling import sample_rows
@@ -27,8 +26,9 @@ from flowpipe.encoding.stage import (
     save_encoders,
     save_vectors,
 )
-from flowpipe.execution import Advance, Done
+from flowpipe.io.npz import key_of, load_arrays, save_arrays, take
 from flowpipe.pipelines.tables import Tracked, blocks, sample
+from flowpipe.runner.pool import Advance, Done
 
 KERNEL = "flowpipe kernel 1"
 

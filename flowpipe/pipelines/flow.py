@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from flowpipe import artifacts, discovery
-from flowpipe.clips import Clip
+from flowpipe.datasets import discover
+from flowpipe.datasets.base import Clip
 from flowpipe.errors import ParameterError
-from flowpipe.execution import Advance, Done, Workers
 from flowpipe.flow import solvers, store
 from flowpipe.flow.batching import Gathered
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.store import FloatType, LayoutName, StoredClip
-from flowpipe.pipelines.steps import flow_to_read, run_stage, say
-from flowpipe.runs import Shard, Summary
+from flowpipe.runner import artifacts
+from flowpipe.runner.pool import Advance, Done, Workers
+from flowpipe.runner.run import Shard, Summary
+from flowpipe.runner.stage import flow_to_read, run_stage, say
 
 
 def extract_flow(
@@ -33,7 +34,7 @@ def extract_flow(
     Parameters
     ----------
     inputs
-        As :func:`flowpipe.discovery.discover` takes them.
+        As :func:`flowpipe.datasets.discover.discover` takes them.
     out
         The output folder; made if it is not there.
     stage
@@ -52,7 +53,7 @@ def extract_flow(
     ParameterError, FormatError
         No videos, or a list that cannot be read.
     """
-    clips = discovery.discover(inputs)
+    clips = discover.discover(inputs)
     return compute_flow(clips, out, stage, workers=workers, shard=shard, overwrite=overwrite)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowpipe import artifacts
-from flowpipe.artifacts import Json
-from flowpipe.execution import Workers
-from flowpipe.pipelines.steps import flow_to_read, run_stage, say
-from flowpipe.runs import Summary
-from flowpipe.twostream.export import (
+from flowpipe.runner import artifacts
+from flowpipe.runner.artifacts import Json
+from flowpipe.runner.pool import Workers
+from flowpipe.runner.run import Summary
+from flowpipe.runner.stage import flow_to_read, run_stage, say
+from flowpipe.training.data.export import (
     FORMAT,
     ExportStacks,
     Part,

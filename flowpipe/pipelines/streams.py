@@ -12,25 +12,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from flowpipe import artifacts
-from flowpipe.artifacts import Json, digest
 from flowpipe.classify.metrics import Metrics, evaluate
 from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.scores import Scores, SplitScores, load_scores, save_scores
-from flowpipe.clips import Dataset, Split
+from flowpipe.datasets.base import Dataset, Split
 from flowpipe.errors import FlowpipeError, ParameterError
 from flowpipe.flow import store
-from flowpipe.pipelines.steps import say
-from flowpipe.progress import clock_time
-from flowpipe.twostream.batches import Joined
-from flowpipe.twostream.distributed import Group, alone, pick_device, process_group
-from flowpipe.twostream.history import LOG_NAME, Epoch
-from flowpipe.twostream.inputs import stream_clips, testing_transform, training_transform
-from flowpipe.twostream.models import StreamNetwork
-from flowpipe.twostream.parameters import Snippets, Stream
-from flowpipe.twostream.testing import Testing, score_clips
-from flowpipe.twostream.training import MODEL_NAME, Loading, train
-from flowpipe.twostream.weights import identity, initialise, load_model
+from flowpipe.models.stream import StreamNetwork
+from flowpipe.models.weights import identity, initialise, load_model
+from flowpipe.runner import artifacts
+from flowpipe.runner.artifacts import Json, digest
+from flowpipe.runner.progress import clock_time
+from flowpipe.runner.stage import say
+from flowpipe.training.data.datasets import stream_clips, testing_transform, training_transform
+from flowpipe.training.data.sampler import Joined
+from flowpipe.training.distributed import Group, alone, pick_device, process_group
+from flowpipe.training.evaluate import Testing, score_clips
+from flowpipe.training.log import LOG_NAME, Epoch
+from flowpipe.training.parameters import Snippets, Stream
+from flowpipe.training.train import MODEL_NAME, Loading, train
 
 _SPOKEN_EVERY = 20.0
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.clips import Clip
+from flowpipe.datasets.base import Clip
 from flowpipe.errors import FlowpipeError, FormatError
-from flowpipe.footage import standing
+from flowpipe.io.source import standing
 from flowpipe.trajectories.stage import TABLE_SUFFIX
 from flowpipe.trajectories.table import Table
 

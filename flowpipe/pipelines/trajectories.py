@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowpipe import artifacts, discovery
-from flowpipe.clips import Clip
-from flowpipe.execution import Workers
-from flowpipe.pipelines.steps import run_stage, say
-from flowpipe.runs import Shard, Summary
+from flowpipe.datasets import discover
+from flowpipe.datasets.base import Clip
+from flowpipe.runner import artifacts
+from flowpipe.runner.pool import Workers
+from flowpipe.runner.run import Shard, Summary
+from flowpipe.runner.stage import run_stage, say
 from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
 
 
@@ -40,7 +41,7 @@ def extract_trajectories(
     StageMismatchError, ParameterError, FormatError
         As :func:`extract_flow` does.
     """
-    clips = discovery.discover(inputs)
+    clips = discover.discover(inputs)
     return track(
         clips, out, stage, text=text, film=film, workers=workers, shard=shard, overwrite=overwrite
     )

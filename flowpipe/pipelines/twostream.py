@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from flowpipe import artifacts
-from flowpipe.artifacts import Json, short_hash
+from flowpipe.classify.fusion import Part, fuse
 from flowpipe.classify.metrics import Metrics, evaluate
 from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.scores import Scores, load_scores, save_scores
-from flowpipe.clips import Dataset
+from flowpipe.datasets.base import Dataset
 from flowpipe.errors import FlowpipeError
-from flowpipe.execution import Workers
 from flowpipe.flow.extract import FlowStage
 from flowpipe.pipelines.flow import compute_flow
-from flowpipe.pipelines.steps import say
 from flowpipe.pipelines.streams import (
     LabelledFlow,
     Machine,
@@ -29,11 +26,14 @@ from flowpipe.pipelines.streams import (
     training_seconds,
 )
 from flowpipe.report.html import Results, Row, write_report, wrong_clips
-from flowpipe.stages import note_used
-from flowpipe.twostream.distributed import alone
-from flowpipe.twostream.fusion import Part, fuse
-from flowpipe.twostream.parameters import Stream
-from flowpipe.twostream.testing import Testing
+from flowpipe.runner import artifacts
+from flowpipe.runner.artifacts import Json, short_hash
+from flowpipe.runner.inspect import note_used
+from flowpipe.runner.pool import Workers
+from flowpipe.runner.stage import say
+from flowpipe.training.distributed import alone
+from flowpipe.training.evaluate import Testing
+from flowpipe.training.parameters import Stream
 
 RESULTS = ("metrics.json", "fused.npz", "report.html")
 

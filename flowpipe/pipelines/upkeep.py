@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowpipe import arrays, artifacts, ledger
 from flowpipe.errors import FlowpipeError, ParameterError
-from flowpipe.execution import Advance, Done, Workers
 from flowpipe.flow import store
 from flowpipe.flow.store import StoredClip
-from flowpipe.pipelines.steps import run_stage, say
-from flowpipe.runs import Summary
-from flowpipe.stages import stage_name, stages_below
+from flowpipe.io import npz
+from flowpipe.runner import artifacts, done_cache
+from flowpipe.runner.inspect import stage_name, stages_below
+from flowpipe.runner.pool import Advance, Done, Workers
+from flowpipe.runner.run import Summary
+from flowpipe.runner.stage import run_stage, say
 from flowpipe.trajectories import verify as tables
 from flowpipe.trajectories.verify import StoredTable, stored_tables
 
@@ -83,7 +84,7 @@ def verify(source: Path, *, repair: bool, quick: bool = False, workers: Workers)
 
 
 def _touched(stored: Sequence[Stored]) -> list[Stored]:
-    known = {root: ledger.unchanged(root) for root in {each.root for each in stored}}
+    known = {root: done_cache.unchanged(root) for root in {each.root for each in stored}}
     return [each for each in stored if _from_root(each) not in known[each.root]]
 
 
@@ -131,7 +132,7 @@ def _fault(stored: Stored) -> str | None:
         if stored.path.suffix == ".json":
             artifacts.read_json(stored.path)
         else:
-            arrays.read_through(stored.path)
+            npz.read_through(stored.path)
     except FlowpipeError as error:
         return str(error)
     except OSError as error:

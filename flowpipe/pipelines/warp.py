@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowpipe import artifacts
-from flowpipe.execution import Workers
 from flowpipe.flow import store
-from flowpipe.pipelines.steps import flow_to_read, run_stage, say
-from flowpipe.runs import Summary
-from flowpipe.trajectories.warped import WarpFlow, WarpStage
+from flowpipe.flow.warp import WarpFlow, WarpStage
+from flowpipe.runner import artifacts
+from flowpipe.runner.pool import Workers
+from flowpipe.runner.run import Summary
+from flowpipe.runner.stage import flow_to_read, run_stage, say
 
 
 def warp_flow(
     source: Path, out: Path, stage: WarpStage, *, workers: Workers, overwrite: bool = False
 ) -> Summary:
-    """Take the camera's motion out of stored flow; see :mod:`flowpipe.trajectories.warped`.
+    """Take the camera's motion out of stored flow; see :mod:`flowpipe.flow.warp`.
 
     Parameters
     ----------

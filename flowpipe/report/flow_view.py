@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe import video
-from flowpipe.artifacts import discard, place, temporary_file
 from flowpipe.errors import FlowpipeError
 from flowpipe.flow.store import FlowReader, StoredClip
-from flowpipe.footage import resized
-from flowpipe.report.film import Film
+from flowpipe.io import video
+from flowpipe.io.source import resized
+from flowpipe.io.video_writer import Film
+from flowpipe.runner.artifacts import discard, place, temporary_file
 
 Image = NDArray[np.uint8]
 

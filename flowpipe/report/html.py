@@ -23,10 +23,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from flowpipe.artifacts import write_atomic
 from flowpipe.classify.metrics import Interval, Metrics
 from flowpipe.classify.scores import Scores
 from flowpipe.errors import ParameterError
+from flowpipe.runner.artifacts import write_atomic
 
 _KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 """What a picture begins with."""

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from rich.filesize import decimal
 from rich.text import Text
 
-from flowpipe.progress import clock_time
-from flowpipe.runstate import RunState
-from flowpipe.stages import StageStatus, free
+from flowpipe.runner.inspect import StageStatus, free
+from flowpipe.runner.progress import clock_time
+from flowpipe.runner.run_status import RunState
 
 
 def as_text(stage: StageStatus) -> Text:

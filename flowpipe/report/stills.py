@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from flowpipe import video
 from flowpipe.errors import FlowpipeError
+from flowpipe.io import video
 
 _WIDTH = 160
 _QUALITY = 80

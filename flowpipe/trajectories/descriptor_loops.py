@@ -8,8 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from flowpipe.trajectories.parameters import GRADIENT_BINS
-from flowpipe.trajectories.vectors import (
+from flowpipe._vectors import (
     FLOATS,
     INTEGERS,
     LANE,
@@ -21,6 +20,7 @@ from flowpipe.trajectories.vectors import (
     spread,
     total_of,
 )
+from flowpipe.trajectories.parameters import GRADIENT_BINS
 
 BINS = GRADIENT_BINS
 HALF = 2

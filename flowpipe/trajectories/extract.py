@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.camera.corners import CornerStrength, measure_corners
+from flowpipe.camera.homography import Homography
+from flowpipe.camera.motion import CameraMotion, remove_motion, warp_back
 from flowpipe.errors import ParameterError
 from flowpipe.trajectories.boxes import box_mask
-from flowpipe.trajectories.camera import CameraMotion, remove_motion, warp_back
-from flowpipe.trajectories.corners import CornerStrength, measure_corners
 from flowpipe.trajectories.descriptors import Describer, descriptor_columns
 from flowpipe.trajectories.farneback import FarnebackFlow
-from flowpipe.trajectories.homography import Homography
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.pyramid import Grey, Level, Plane, grey_pyramid, pyramid_levels
 from flowpipe.trajectories.sampling import Sampler

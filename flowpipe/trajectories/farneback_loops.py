@@ -20,7 +20,7 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from flowpipe.trajectories.vectors import (
+from flowpipe._vectors import (
     FLOATS,
     LANE,
     LANES,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from flowpipe.trajectories.corners import CornerStrength
+from flowpipe.camera.corners import CornerStrength
 from flowpipe.trajectories.pyramid import Level, Plane
 
 

@@ -16,17 +16,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe import artifacts, video
-from flowpipe.clips import Clip
+from flowpipe.datasets.base import Clip
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.execution import Advance, Done
 from flowpipe.flow import solvers
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.solvers import Backend, Solver
 from flowpipe.flow.store import FlowReader, StoredClip, stored_clips
-from flowpipe.footage import TRUNCATED, Footage, Size, check_size, standing
-from flowpipe.hdf5 import Unfailing
-from flowpipe.report.film import Film
+from flowpipe.io import video
+from flowpipe.io.hdf5 import Unfailing
+from flowpipe.io.source import TRUNCATED, Footage, Size, check_size, standing
+from flowpipe.io.video_writer import Film
+from flowpipe.runner import artifacts
+from flowpipe.runner.pool import Advance, Done
 from flowpipe.trajectories.boxes import read_boxes
 from flowpipe.trajectories.draw import draw_tracks
 from flowpipe.trajectories.extract import FlowSource, Watch, extract

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flowpipe import artifacts
 from flowpipe.errors import FlowpipeError, FormatError
+from flowpipe.runner import artifacts
 from flowpipe.trajectories.table import Table
 
 _ROWS = 4096

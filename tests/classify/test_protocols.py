@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given as property_of
 from hypothesis import strategies as st
 
-from flowpipe.artifacts import to_json
 from flowpipe.classify.protocols import (
     choose,
     given,
@@ -17,11 +16,12 @@ from flowpipe.classify.protocols import (
     protocol_from_json,
     read_splits,
 )
-from flowpipe.clips import Clip, Dataset, Split
+from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.datasets.ucf101 import ucf101
 from flowpipe.datasets.ut_interaction import ut_interaction
 from flowpipe.errors import FormatError, ParameterError
-from tests.clips_for_tests import shared_data
+from flowpipe.runner.artifacts import to_json
+from tests.helpers.clips import shared_data
 
 
 def dataset(*clips: tuple[str, str | None, str | None], splits=()) -> Dataset:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowpipe.clips import Clip, Dataset, Split
+from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.datasets.facts import SETS_WITH_FACTS, check_against_facts, data_folder, load_facts
 from flowpipe.errors import ParameterError
 

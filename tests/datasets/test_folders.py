@@ -6,8 +6,7 @@ import pytest
 
 from flowpipe.datasets.folders import class_folders
 from flowpipe.errors import FormatError, ParameterError
-
-from .trees import make
+from tests.helpers.trees import make
 
 ODD_STEMS = ["a b", "line\nbreak", "it's", 'say "x"', "größe", "-rf", "a.b", "%s{0}", "日本"]
 

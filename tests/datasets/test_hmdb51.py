@@ -4,8 +4,7 @@ import pytest
 
 from flowpipe.datasets.hmdb51 import hmdb51
 from flowpipe.errors import FormatError, ParameterError
-
-from .trees import make, write
+from tests.helpers.trees import make, write
 
 WAVE = "20060723sfjffbartsinger_wave_f_cm_np1_ba_med_0"
 ODD = "#20_(HQ)_Film!_wave_u_nm_np1_fr_goo_1"

@@ -4,8 +4,7 @@ import pytest
 
 from flowpipe.datasets.kinetics import kinetics
 from flowpipe.errors import FormatError
-
-from .trees import make, write
+from tests.helpers.trees import make, write
 
 HEADER = "label,youtube_id,time_start,time_end,split"
 

@@ -6,9 +6,8 @@ from flowpipe.datasets import kth as kth_set
 from flowpipe.datasets.facts import check_against_facts
 from flowpipe.datasets.kth import kth
 from flowpipe.errors import FormatError, ParameterError
-from tests.clips_for_tests import shared_data
-
-from .trees import make
+from tests.helpers.clips import shared_data
+from tests.helpers.trees import make
 
 
 def whole(root):

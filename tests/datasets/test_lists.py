@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from flowpipe.datasets.lists import csv_list, tsn_lists
 from flowpipe.errors import FormatError, ParameterError
-
-from .trees import make, write
+from tests.helpers.trees import make, write
 
 
 def test_three_columns_with_spaces_in_paths(tmp_path):

@@ -4,9 +4,8 @@ import pytest
 
 from flowpipe.datasets.load import detect, load
 from flowpipe.errors import FormatError, ParameterError
-from tests.clips_for_tests import shared_data
-
-from .trees import make, write
+from tests.helpers.clips import shared_data
+from tests.helpers.trees import make, write
 
 UCF = "v_Archery_g01_c01.avi"
 HMDB = "Film_wave_u_nm_np1_fr_goo_1.avi"

@@ -23,7 +23,7 @@ from flowpipe.datasets.synthetic import (
     write_synthetic,
 )
 from flowpipe.errors import FormatError, ParameterError
-from tests.clips_for_tests import contents
+from tests.helpers.clips import contents
 
 SMALL = Synthetic(n_groups=2, clips_per_group=2, width=64, height=48, n_frames=4)
 

@@ -7,9 +7,8 @@ import pytest
 from flowpipe.datasets.facts import load_facts
 from flowpipe.datasets.ucf101 import ucf101
 from flowpipe.errors import FormatError, ParameterError
-from tests.clips_for_tests import shared_data
-
-from .trees import make, write
+from tests.helpers.clips import shared_data
+from tests.helpers.trees import make, write
 
 
 def lists(folder, *, train=(), test=(), classes=("Archery", "HandstandPushups")):

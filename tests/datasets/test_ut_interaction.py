@@ -5,9 +5,8 @@ import pytest
 from flowpipe.datasets.facts import check_against_facts
 from flowpipe.datasets.ut_interaction import ut_interaction
 from flowpipe.errors import FormatError
-from tests.clips_for_tests import shared_data
-
-from .trees import make
+from tests.helpers.clips import shared_data
+from tests.helpers.trees import make
 
 
 def test_names_hold_sequence_and_class(tmp_path):

@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from flowpipe.encoding.fisher import FisherEncoder, fisher_gradients, improved
 from flowpipe.encoding.gmm import fit_gmm, sums
 from flowpipe.errors import ParameterError
-from tests.clips_for_tests import shared
+from tests.helpers.clips import shared
 
 from .test_gmm import as_sklearn, clusters, made_up_mixture
 

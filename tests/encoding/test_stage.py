@@ -6,7 +6,6 @@ import filecmp
 import numpy as np
 import pytest
 
-from flowpipe.arrays import load_arrays
 from flowpipe.encoding.parameters import Encoding
 from flowpipe.encoding.stage import (
     ClipVectors,
@@ -17,6 +16,7 @@ from flowpipe.encoding.stage import (
     save_vectors,
 )
 from flowpipe.errors import FormatError, ParameterError
+from flowpipe.io.npz import load_arrays
 
 from .test_gmm import clusters
 

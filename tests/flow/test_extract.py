@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from flowpipe import artifacts, video
-from flowpipe.clips import Clip
+from flowpipe.datasets.base import Clip
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow import extract, quantize, solvers
 from flowpipe.flow.extract import (
@@ -20,8 +19,10 @@ from flowpipe.flow.extract import (
 )
 from flowpipe.flow.parameters import Dis, Farneback
 from flowpipe.flow.store import FlowReader, StoredClip, layout, verify
-from flowpipe.footage import ChangedVideoError, NameTakenError, resized
-from tests.clips_for_tests import contents, shared_data, write_video
+from flowpipe.io import video
+from flowpipe.io.source import ChangedVideoError, NameTakenError, resized
+from flowpipe.runner import artifacts
+from tests.helpers.clips import contents, shared_data, write_video
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

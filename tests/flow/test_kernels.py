@@ -12,9 +12,9 @@ import pytest
 from flowpipe.errors import BackendUnavailableError
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.tvl1 import Tvl1Solver
+from tests.helpers.tvl1_reference import tvl1
 
 from .test_tvl1 import distance, flow_of, moving_texture
-from .tvl1_reference import tvl1
 
 torch = pytest.importorskip("torch")
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from flowpipe.clips import Clip
-from flowpipe.execution import Workers
+from flowpipe.datasets.base import Clip
 from flowpipe.flow import solvers
 from flowpipe.flow.batching import Gathered
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.pipelines.flow import extract_flow
-from tests.clips_for_tests import REPOSITORY, write_video
+from flowpipe.runner.pool import Workers
+from tests.helpers.clips import REPOSITORY, write_video
 
 SHORT, LONG = 15, 60
 SIZE = (480, 360)

@@ -13,7 +13,7 @@ import pytest
 from flowpipe.errors import BackendUnavailableError, ParameterError
 from flowpipe.flow.opencv import OpencvSolver, why_unavailable
 from flowpipe.flow.parameters import Brox, Dis, Farneback, Tvl1
-from tests import media
+from tests.helpers import media
 
 METHODS = [Tvl1(), Farneback(), Dis()]
 NAMES = [parameters.method for parameters in METHODS]
@@ -367,7 +367,7 @@ def test_known_motion_on_cuda(parameters):
 _OPENCL = """
 import sys
 import cv2, numpy as np
-from tests import media
+from tests.helpers import media
 from flowpipe.errors import ParameterError
 from flowpipe.flow.opencv import OpencvSolver, why_unavailable
 from flowpipe.flow.parameters import Dis, Farneback, Tvl1

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from flowpipe.errors import ParameterError
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.tvl1 import Tvl1Solver, pyramid_sizes
-from tests.clips_for_tests import shared_data
-
-from .tvl1_reference import tvl1
+from tests.helpers.clips import shared_data
+from tests.helpers.tvl1_reference import tvl1
 
 CLIPS = [
     ("clips/arm_wrestling.mp4", 10),

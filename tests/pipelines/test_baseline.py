@@ -8,13 +8,12 @@ import shutil
 
 import pytest
 
-from flowpipe import artifacts
 from flowpipe.classify.scores import load_scores
 from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, write_synthetic
-from flowpipe.stages import stages_below, stale
-
-from .tables_for_tests import contents
+from flowpipe.runner import artifacts
+from flowpipe.runner.inspect import stages_below, stale
+from tests.helpers.tables import contents
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 
@@ -75,7 +74,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(videos, finished, tmp_path
         left -= 1
         place(temporary, destination)
 
-    for module in ("artifacts", "arrays"):
+    for module in ("runner.artifacts", "io.npz"):
         monkeypatch.setattr(f"flowpipe.{module}.place", place_or_die)
     kills = 0
     while True:

@@ -7,18 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flowpipe.artifacts import StageMismatchError
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import given, leave_one_group_out, official
 from flowpipe.classify.scores import load_scores
-from flowpipe.clips import Clip, Split
+from flowpipe.datasets.base import Clip, Split
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.execution import Workers
 from flowpipe.pipelines.classify import classify
 from flowpipe.pipelines.encode import encode
-from tests.clips_for_tests import write_video
-
-from .tables_for_tests import (
+from flowpipe.runner.artifacts import StageMismatchError
+from flowpipe.runner.pool import Workers
+from tests.helpers.clips import write_video
+from tests.helpers.tables import (
     SMALL,
     WORDS,
     contents,

@@ -6,18 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flowpipe import artifacts
 from flowpipe.classify.protocols import leave_one_group_out, official
-from flowpipe.clips import Clip
+from flowpipe.datasets.base import Clip
 from flowpipe.encoding.parameters import Encoding
 from flowpipe.encoding.stage import ClipVectors, load_encoders, load_vectors
 from flowpipe.errors import ParameterError
-from flowpipe.execution import Workers
 from flowpipe.pipelines.encode import FittingError, encode
 from flowpipe.pipelines.encode_work import kernel_path, load_kernel, vectors_path
+from flowpipe.runner import artifacts
+from flowpipe.runner.pool import Workers
 from flowpipe.trajectories.table import Table
-
-from .tables_for_tests import (
+from tests.helpers.tables import (
     SMALL,
     WORDS,
     contents,

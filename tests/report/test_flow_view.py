@@ -9,7 +9,7 @@ import pytest
 
 from flowpipe.flow.store import FlowReader, FlowWriter, StoredClip, layout
 from flowpipe.report import flow_view
-from tests import media
+from tests.helpers import media
 
 HEIGHT, WIDTH, N_FLOWS = 48, 64, 6
 

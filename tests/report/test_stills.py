@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from flowpipe.report.stills import film_strip
-from tests.clips_for_tests import write_video
+from tests.helpers.clips import write_video
 
 
 def test_three_frames_side_by_side(tmp_path):

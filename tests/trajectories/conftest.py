@@ -9,7 +9,7 @@ import pytest
 
 from flowpipe.trajectories.extract import Trajectories, extract
 from flowpipe.trajectories.parameters import TrajectoryParameters
-from tests.clips_for_tests import shared
+from tests.helpers.clips import shared
 
 CLIPS = {
     "boxing": "data/kth/person01_boxing_d1_uncomp.avi",

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from flowpipe.compiled import DistinctArrays
+from flowpipe._numba import DistinctArrays
 
 Field = NDArray[np.float32]
 

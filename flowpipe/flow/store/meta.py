@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from flowpipe.artifacts import Json, to_json
 from flowpipe.errors import FormatError
 from flowpipe.flow.store.layouts import LAYOUTS, META, LayoutName
+from flowpipe.runner.artifacts import Json, to_json
 
 FloatType = Literal["float32", "float16"]
 

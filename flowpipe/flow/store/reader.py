@@ -13,7 +13,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.artifacts import read_json
 from flowpipe.errors import FormatError
 from flowpipe.flow import quantize
 from flowpipe.flow.store import codecs
@@ -27,6 +26,7 @@ from flowpipe.flow.store.layouts import (
 )
 from flowpipe.flow.store.meta import FlowMeta
 from flowpipe.flow.store.sources import Source, open_source
+from flowpipe.runner.artifacts import read_json
 
 _BY_SUFFIX: dict[str, LayoutName] = {".zip": "zip", ".npy": "npy", ".h5": "h5"}
 _TSFUSION = ("u", "v")

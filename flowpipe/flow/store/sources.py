@@ -12,10 +12,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.arrays import NPY_FAULTS
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.store.layouts import META, LayoutName, layout
 from flowpipe.flow.store.zips import NotPlainError, PlainZip
+from flowpipe.io.npz import NPY_FAULTS
 
 
 class Source(Protocol):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flowpipe.artifacts import fingerprint, sha256, take_away
 from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.flow.store.layouts import Layout, layout
 from flowpipe.flow.store.meta import summed
 from flowpipe.flow.store.ownership import foreign_path
 from flowpipe.flow.store.reader import FlowReader, StoredClip
+from flowpipe.runner.artifacts import fingerprint, sha256, take_away
 
 
 def verify(clip: StoredClip, *, sources: bool = True) -> str | None:

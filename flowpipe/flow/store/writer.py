@@ -17,14 +17,21 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.artifacts import discard, flush, place, temporary_file, temporary_folder, to_json
 from flowpipe.errors import FormatError
 from flowpipe.flow import quantize
 from flowpipe.flow.store import codecs
 from flowpipe.flow.store.layouts import META, Layout
 from flowpipe.flow.store.meta import FloatType, FlowMeta, summed
 from flowpipe.flow.store.ownership import foreign_path
-from flowpipe.hdf5 import Unfailing
+from flowpipe.io.hdf5 import Unfailing
+from flowpipe.runner.artifacts import (
+    discard,
+    flush,
+    place,
+    temporary_file,
+    temporary_folder,
+    to_json,
+)
 
 _DOS_EPOCH = (1980, 1, 1, 0, 0, 0)
 

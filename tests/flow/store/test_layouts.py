@@ -23,7 +23,7 @@ from flowpipe.flow.store import (
     layout,
     stored_clips,
 )
-from tests.clips_for_tests import contents, frames, smooth_flow, store_clip
+from tests.helpers.clips import contents, frames, smooth_flow, store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

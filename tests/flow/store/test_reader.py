@@ -22,7 +22,7 @@ from flowpipe.flow.store import (
     stored_clips,
     verify,
 )
-from tests.clips_for_tests import frames, shared_data, smooth_flow, store_clip
+from tests.helpers.clips import frames, shared_data, smooth_flow, store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

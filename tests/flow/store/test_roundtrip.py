@@ -19,7 +19,7 @@ from flowpipe.flow.store import (
     verify,
 )
 from flowpipe.flow.store import writer as writer_module
-from tests.clips_for_tests import contents, frames, smooth_flow, store_clip
+from tests.helpers.clips import contents, frames, smooth_flow, store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

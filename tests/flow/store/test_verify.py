@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowpipe import artifacts
 from flowpipe.errors import FlowpipeError
 from flowpipe.flow.store import LAYOUTS, FlowReader, StoredClip, codecs, layout, remove, verify
-from tests.clips_for_tests import contents, frames, hashed, smooth_flow, store_clip
+from flowpipe.runner import artifacts
+from tests.helpers.clips import contents, frames, hashed, smooth_flow, store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from flowpipe.flow.store import FlowReader, stored_clips
 from flowpipe.flow.store.zips import NotPlainError, PlainZip
-from tests.clips_for_tests import smooth_flow, store_clip
+from tests.helpers.clips import smooth_flow, store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 

@@ -1,0 +1,1 @@
+"""Estimation of the camera's motion from one frame to the next."""

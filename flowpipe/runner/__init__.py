@@ -1,0 +1,1 @@
+"""Running a stage over many clips: atomic writes, provenance, resuming, progress."""

@@ -1,0 +1,1 @@
+"""Stored flow and frames as training and test samples."""

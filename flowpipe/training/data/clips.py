@@ -1,0 +1,317 @@
+"""Flow stacks and frames as torch data sets, straight from what ``extract-flow`` left on disk.
+
+A sample is ``segments`` snippets of one clip. What is drawn at random follows from seed, epoch and
+index alone: neither the number of workers, nor their start method, nor an interruption changes it.
+Clips are opened when they are read, a few at a time in each process; the members of a snippet are
+all that is read of a zip beside its directory.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from flowpipe.errors import FormatError, ParameterError
+from flowpipe.flow.store import FlowReader
+from flowpipe.io import video
+from flowpipe.io.source import resized
+from flowpipe.training.data import clip_index, sampling
+from flowpipe.training.data.sampling import Sampling
+from flowpipe.training.data.stacks import Stacking, read_stack
+
+Transform = Callable[[Tensor, torch.Generator], Tensor]
+"""Maps (segments, channels, H, W) to a network's input, with the generator's randomness."""
+
+_OPEN = 8
+"""Clips that a process keeps open."""
+
+
+class _Clips(Dataset[tuple[Tensor, int]]):
+    """What flow and frames have in common: sampling, randomness, open clips."""
+
+    def __init__(
+        self,
+        source: Path | str,
+        clips: Sequence[tuple[str, int]],
+        *,
+        segments: int,
+        length: int,
+        sampling_: Sampling,
+        transform: Transform | None,
+        seed: int,
+        bound: float,
+    ) -> None:
+        if seed < 0:
+            raise ParameterError(f"seed is {seed}; it must be 0 or more")
+        self.source = Path(source)
+        self.names = [name for name, _ in clips]
+        self.labels = [int(label) for _, label in clips]
+        self.segments, self.length, self.sampling = segments, length, sampling_
+        self.transform, self.seed, self.bound = transform, seed, bound
+        sampling.starts(sampling_, length, segments, length, np.random.default_rng(0))  # in range?
+        self._clips = clip_index.checked(self.source, self.names, self._usable_length, bound=bound)
+        # Shared, so that it reaches the workers that a loader keeps from epoch to epoch.
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._open: OrderedDict[int, FlowReader] = OrderedDict()
+        self._process = os.getpid()
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.names)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch, from 0: random snippets and transforms are drawn anew.
+
+        To be called before the loader is iterated over.
+        """
+        self._epoch.fill_(epoch)
+
+    def starts(self, index: int) -> NDArray[np.int64]:
+        """First field or frame of each snippet of clip ``index`` in this epoch, counted from 0."""
+        return self._starts(index, self._rng(index))
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """The snippets of clip ``index``, transformed, and its class.
+
+        Raises
+        ------
+        FormatError
+            The clip is not what it was when the data set was made. It is named.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} clips; asked for {index}")
+        rng = self._rng(index)
+        snippets = torch.from_numpy(self._read(index, self._starts(index, rng)))
+        if self.transform is not None:
+            generator = torch.Generator().manual_seed(int(rng.integers(1 << 63)))
+            snippets = self.transform(snippets, generator)
+        return snippets, self.labels[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the open files."""
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    @abstractmethod
+    def _usable_length(self, reader: FlowReader) -> int:
+        """Fields or frames that snippets can begin with and go through."""
+
+    @abstractmethod
+    def _read(self, index: int, starts: NDArray[np.int64]) -> NDArray[np.generic]:
+        """(segments, channels, H, W)."""
+
+    def _rng(self, index: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, int(self._epoch), index])
+
+    def _starts(self, index: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        _, length = self._clips[index]
+        return sampling.starts(self.sampling, length, self.segments, self.length, rng)
+
+    def _reader(self, index: int) -> FlowReader:
+        if self._process != os.getpid():  # forked: files that are shared share their position
+            self._process, self._open = os.getpid(), OrderedDict()
+        reader = self._open.pop(index, None)
+        if reader is None:
+            reader = FlowReader(self._clips[index][0], bound=self.bound)
+        self._open[index] = reader
+        if len(self._open) > _OPEN:
+            self._open.popitem(last=False)[1].close()
+        return reader
+
+    def _check_length(self, length: int, of: str) -> int:
+        if length < self.length:
+            raise FormatError(f"{length} {of}; a snippet takes {self.length}")
+        return length
+
+
+class FlowClips(_Clips):
+    """Stacks of flow of labelled clips.
+
+    Parameters
+    ----------
+    source
+        Folder of flow in any layout, flowpipe's or another tool's; warped flow is such a folder.
+    clips
+        (clip name, class index) of each clip.
+    segments, length
+        Snippets of a clip, and flow fields of a snippet: TSN's 3 and 5; 1 and 10 are the original
+        two-stream network's.
+    sampling
+        ``random`` in each segment, ``centre`` of each segment, or ``test``, at equal steps.
+    transform
+        Takes the (segments, 2 * length, H, W) uint8 levels and a generator; see
+        :mod:`flowpipe.training.data.transforms`. None leaves the levels as they are.
+    seed
+        What is drawn follows from seed, epoch and index alone.
+    stacking
+        ``trajectory`` samples the fields of a snippet along the paths of its first pixels.
+    bound
+        Displacement in pixels that saturates 8 bit, for flow that is stored as floating point, and
+        8-bit flow of tools that do not record theirs.
+
+    Attributes
+    ----------
+    names, labels
+        Of the clips.
+
+    Raises
+    ------
+    UnusableClipsError
+        Clips are missing, shorter than a snippet, or damaged; all are listed.
+    ParameterError
+        A parameter is out of its range.
+    """
+
+    def __init__(
+        self,
+        source: Path | str,
+        clips: Sequence[tuple[str, int]],
+        *,
+        segments: int = 3,
+        length: int = 5,
+        sampling: Sampling = "random",
+        transform: Transform | None = None,
+        seed: int = 0,
+        stacking: Stacking = "flow",
+        bound: float = 20.0,
+    ) -> None:
+        if stacking not in ("flow", "trajectory"):
+            raise ParameterError(f"stacking is {stacking!r}; it must be flow or trajectory")
+        self.stacking = stacking
+        super().__init__(
+            source,
+            clips,
+            segments=segments,
+            length=length,
+            sampling_=sampling,
+            transform=transform,
+            seed=seed,
+            bound=bound,
+        )
+
+    def _usable_length(self, reader: FlowReader) -> int:
+        clip_index.check_members(reader)
+        return self._check_length(len(reader), "flow fields")
+
+    def _read(self, index: int, starts: NDArray[np.int64]) -> NDArray[np.uint8]:
+        reader = self._reader(index)
+        return np.stack(
+            [
+                read_stack(
+                    reader, int(start), self.length, stacking=self.stacking, bound=self.bound
+                )
+                for start in starts
+            ]
+        )
+
+
+class FrameClips(_Clips):
+    """RGB frames, or differences of consecutive frames, of labelled clips.
+
+    Frames that were stored with the flow (``extract-flow --frames``) are read; else the video that
+    the flow was made from is decoded, as far as the last frame that is needed, and scaled to the
+    size of the flow.
+
+    Parameters
+    ----------
+    source, clips, segments, sampling, transform, seed
+        As for :class:`FlowClips`; the transform takes (segments, 3 * length, H, W): uint8, red
+        green blue of the first frame first; of ``rgb-diff`` int16 from -255 to 255.
+    modality
+        ``rgb``, or ``rgb-diff``: each frame less the one before it.
+    length
+        Frames, or differences, of a snippet; 1 for ``rgb`` and 5 for ``rgb-diff`` if None.
+
+    Raises
+    ------
+    UnusableClipsError
+        Clips are missing, shorter than a snippet, or damaged, or have neither frames nor the video
+        that the flow was made from; all are listed.
+    ParameterError
+        A parameter is out of its range.
+    """
+
+    def __init__(
+        self,
+        source: Path | str,
+        clips: Sequence[tuple[str, int]],
+        *,
+        segments: int = 3,
+        sampling: Sampling = "random",
+        transform: Transform | None = None,
+        modality: Literal["rgb", "rgb-diff"] = "rgb",
+        length: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if modality not in ("rgb", "rgb-diff"):
+            raise ParameterError(f"modality is {modality!r}; it must be rgb or rgb-diff")
+        self.modality = modality
+        if length is None:
+            length = 5 if modality == "rgb-diff" else 1
+        super().__init__(
+            source,
+            clips,
+            segments=segments,
+            length=length,
+            sampling_=sampling,
+            transform=transform,
+            seed=seed,
+            bound=20.0,  # of flow, which is not read
+        )
+
+    def _usable_length(self, reader: FlowReader) -> int:
+        if reader.meta.n_images:
+            count = reader.meta.n_images
+            clip_index.check_members(reader, images=True)
+        else:
+            count = reader.meta.n_frames
+            _check_video(reader)
+        if self.modality == "rgb-diff":
+            return self._check_length(count - 1, f"differences of {count} frames")
+        return self._check_length(count, "frames")
+
+    def _read(self, index: int, starts: NDArray[np.int64]) -> NDArray[np.generic]:
+        length = self.length + (self.modality == "rgb-diff")
+        wanted = [[int(start) + offset for offset in range(length)] for start in starts]
+        images = self._images(index, sorted({one for snippet in wanted for one in snippet}))
+        frames: NDArray[Any] = np.stack([[images[one] for one in snippet] for snippet in wanted])
+        if self.modality == "rgb-diff":
+            frames = np.diff(frames.astype(np.int16), axis=1)
+        return frames.reshape(len(frames), -1, *frames.shape[3:])
+
+    def _images(self, index: int, wanted: list[int]) -> dict[int, NDArray[np.uint8]]:
+        """(3, H, W) RGB by frame number."""
+        reader = self._reader(index)
+        if reader.meta.n_images:
+            images = {one: reader.image(one) for one in wanted}
+        else:
+            size = (reader.meta.width, reader.meta.height)
+            path = _check_video(reader)
+            decoded = video.frames(path, max_frames=wanted[-1] + 1, only=wanted)
+            images = {
+                one: resized(frame.image, size) for one, frame in zip(wanted, decoded, strict=False)
+            }
+            if len(images) < len(wanted):
+                raise FormatError(f"{str(path)!r} ends before its frame {wanted[-1]}")
+        return {one: image[..., ::-1].transpose(2, 0, 1) for one, image in images.items()}
+
+
+def _check_video(reader: FlowReader) -> Path:
+    path = reader.video
+    if path is None:
+        raise FormatError("it holds no frames and does not say of which video it is")
+    if not path.is_file():
+        raise FormatError(f"it holds no frames, and its video {str(path)!r} is gone")
+    if path.stat().st_size != reader.meta.source.get("bytes"):
+        raise FormatError(f"its video {str(path)!r} is not the one that the flow was made from")
+    return path

@@ -1,0 +1,146 @@
+"""Which clips a step sees: given seed, epoch and step, whatever happened before."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from flowpipe.errors import ParameterError
+
+
+class Clips(Protocol):
+    """A data set of clips, such as :class:`flowpipe.training.FlowClips`."""
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """Class of each clip."""
+
+    def __len__(self) -> int:
+        """Number of clips."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """(K, C, H, W) of a clip, and its class."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw anew."""
+
+
+class Batches(Sampler[list[int]]):
+    """The clips of the steps of an epoch, in an order of its own.
+
+    All batches of an epoch are of nearly one size, so that none is too small for normalisation.
+
+    Parameters
+    ----------
+    labels
+        Class of each clip.
+    batch_size
+        At most so many in a batch, over all processes.
+    seed
+        The order follows from seed and epoch.
+    spread
+        Have every batch hold all classes in nearly the parts that they have in the set. In small
+        batches of few classes the parts would otherwise differ so much that the last layer runs
+        after them.
+    rank, world
+        This process's part of every batch.
+
+    Attributes
+    ----------
+    epoch, first
+        Of the next iteration: its epoch, and the step to begin with.
+
+    Raises
+    ------
+    ParameterError
+        There are fewer clips in a batch than processes.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int],
+        batch_size: int,
+        seed: int,
+        *,
+        spread: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self._labels, self._count = np.asarray(labels), len(labels)
+        self._seed, self._spread, self._rank, self._world = seed, spread, rank, world
+        count = self._count
+        self.steps = -(-count // batch_size)
+        self.epoch = self.first = 0
+        if not count or count // self.steps < world:
+            raise ParameterError(
+                f"{count} clips in batches of {batch_size} are too few for {world} processes"
+            )
+
+    def sizes(self) -> list[int]:
+        """Clips of each batch of an epoch, over all processes."""
+        return [len(part) for part in np.array_split(np.arange(self._count), self.steps)]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield this process's part of each batch."""
+        for batch in np.array_split(self._order(), self.steps)[self.first :]:
+            yield batch[self._rank :: self._world].tolist()
+
+    def __len__(self) -> int:
+        """Number of batches in the next iteration."""
+        return self.steps - self.first
+
+    def _order(self) -> NDArray[np.int64]:
+        rng = np.random.default_rng([self._seed, self.epoch])
+        if not self._spread:
+            return rng.permutation(self._count)
+        # The clips of each class, in an order drawn at random, at equal distances on average.
+        place = np.empty(self._count)
+        for label in np.unique(self._labels):
+            members = rng.permutation(np.flatnonzero(self._labels == label))
+            place[members] = (np.arange(len(members)) + rng.random(len(members))) / len(members)
+        return np.argsort(place)
+
+
+class Joined(Dataset[tuple[Tensor, int]]):
+    """The clips of several sets, with the classes of one after those of the other.
+
+    Parameters
+    ----------
+    sets
+        Of one shape of snippets.
+    classes
+        Number of classes of each.
+    """
+
+    def __init__(self, sets: Sequence[Clips], classes: Sequence[int]) -> None:
+        self._sets = list(sets)
+        self._ends = list(accumulate(len(each) for each in sets))
+        self._offsets = [0, *accumulate(classes)]
+        self.labels = [
+            label + offset
+            for each, offset in zip(sets, self._offsets, strict=False)
+            for label in each.labels
+        ]
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """A clip, and its class among those of all sets."""
+        which = bisect.bisect_right(self._ends, index)
+        before = self._ends[which - 1] if which else 0
+        snippets, label = self._sets[which][index - before]
+        return snippets, label + self._offsets[which]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch of all sets."""
+        for each in self._sets:
+            each.set_epoch(epoch)

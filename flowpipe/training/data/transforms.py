@@ -1,0 +1,306 @@
+"""Crops, flips and normalisation of snippets, with the published networks' choices.
+
+Training, as in TSN (Wang et al., ECCV 2016) and tsn-pytorch: a crop whose sides are each drawn from
+1, .875, .75 (RGB also .66) of the short side, one step apart at most, at one of 13 fixed places,
+scaled to the network's input; flipped half of the time. Tests: the short side scaled to 8/7 of the
+input (256 for 224), four corners and the centre, each also flipped.
+
+**Flipping flow.** A mirrored scene moves the other way, so the x channels are negated wherever
+flow is flipped, in training and in tests: ``256 - level``, so that 128 stays 128 and what the
+network sees, ``level - 128``, is exactly negated; 0 becomes 255. TSN's ``255 - level`` makes 127 of
+still pixels, which tells the network that a picture was flipped. (Among the published loaders, some
+flip in training without negating, others negate in training and not in the ten crops.)
+
+**Range.** Flow becomes ``(level - 128) / 128``, from -1 to 1, as in mmaction2. tsn-pytorch's
+``(level / 255 - .5) / .226`` is 2.2 times that, and leaves still pixels at 0.009.
+Displacements are not rescaled with the picture: no published loader does it.
+
+Randomness comes from the generator that is handed in. All snippets of a clip are treated alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tvf
+
+from flowpipe.errors import ParameterError
+from flowpipe.training.data.clips import Transform
+from flowpipe.training.data.stacks import ZERO, X
+
+Modality = Literal["rgb", "flow", "rgb-diff", "warped-flow"]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_SCALES = (1.0, 0.875, 0.75, 0.66)
+
+
+Pairs = list[tuple[int, int]]
+"""(height, width), or (y, x)."""
+
+
+def crop_offsets(height: int, width: int, crop_height: int, crop_width: int) -> Pairs:
+    """The 13 places of a crop: (top, left) of corners, centre, middles of edges, and quarters.
+
+    TSN's and tsn-pytorch's, whose corners are multiples of a quarter of the margin rounded down:
+    up to 3 pixels short of the right and lower edge.
+
+    Raises
+    ------
+    ParameterError
+        The crop is larger than the image.
+    """
+    if crop_height > height or crop_width > width:
+        raise ParameterError(
+            f"a crop of {crop_width}x{crop_height} does not fit into {width}x{height} pixels"
+        )
+    down, right = (height - crop_height) // 4, (width - crop_width) // 4
+    steps = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]  # the test's five
+    steps += [(2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3)]
+    return [(y * down, x * right) for y, x in steps]
+
+
+def crop_sizes(height: int, width: int, size: int, scales: Sequence[float]) -> Pairs:
+    """(height, width) of the crops to draw from.
+
+    Sides are the scales times the short side, within 3 pixels of `size` that itself; height and
+    width are at most one scale apart (``max_distort=1``).
+    """
+    base = min(height, width)
+    sides = [int(base * scale) for scale in scales]
+    sides = [size if abs(side - size) < 3 and size <= base else side for side in sides]
+    return [
+        (high, wide)
+        for i, high in enumerate(sides)
+        for j, wide in enumerate(sides)
+        if abs(i - j) <= 1
+    ]
+
+
+def negate_x(snippets: Tensor) -> Tensor:
+    """Negate the x channels of (..., 2 L, H, W) uint8 flow about 128; 0 becomes 255."""
+    snippets = snippets.clone()
+    x = snippets[..., X, :, :]
+    snippets[..., X, :, :] = (2 * ZERO - x.to(torch.int16)).clamp_(max=255).to(torch.uint8)
+    return snippets
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledCrop:
+    """One of the 13 crops at a drawn scale, scaled to size x size pixels."""
+
+    size: int
+    scales: tuple[float, ...]
+
+    def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
+        """Crop all snippets alike."""
+        height, width = snippets.shape[-2:]
+        high, wide = _drawn(crop_sizes(height, width, self.size, self.scales), generator)
+        top, left = _drawn(crop_offsets(height, width, high, wide), generator)
+        return _resized(snippets[..., top : top + high, left : left + wide], self.size, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """Mirror left and right half of the time; flow is then negated in x."""
+
+    is_flow: bool
+
+    def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
+        """Flip all snippets, or none."""
+        return flipped(snippets, self.is_flow) if _uniform(generator) < 0.5 else snippets
+
+
+def flipped(snippets: Tensor, is_flow: bool) -> Tensor:
+    """Mirrored left and right, the x channels of flow negated."""
+    mirrored = tvf.horizontal_flip(snippets)
+    return negate_x(mirrored) if is_flow else mirrored
+
+
+@dataclass(frozen=True, slots=True)
+class Jitter:
+    """torchvision's ``ColorJitter`` of RGB frames, the same for all frames of a clip.
+
+    Brightness, contrast and saturation change by up to `strength`, hue by a quarter of it.
+    """
+
+    strength: float
+
+    def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
+        """Change the colours of (segments, 3 * length, H, W) uint8 frames."""
+        change = v2.ColorJitter(*[self.strength] * 3, hue=self.strength / 4)
+        frames = snippets.reshape(len(snippets), -1, 3, *snippets.shape[2:])
+        seed = int(torch.randint(1 << 62, (), generator=generator))
+        # torchvision's transforms know the global generator only; that of a GPU is left alone.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            changed: Tensor = change(frames)
+        return changed.flatten(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class TenCrop:
+    """Four corners and the centre, each as it is and flipped; or the centre alone.
+
+    The short side is scaled to 8/7 of `size` first.
+    """
+
+    size: int
+    crops: Literal[1, 10]
+    is_flow: bool
+
+    def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
+        """(segments * crops, C, size, size), the crops of the first snippet first."""
+        height, width = snippets.shape[-2:]
+        scale = self.size * 8 / 7 / min(height, width)
+        high, wide = max(self.size, round(height * scale)), max(self.size, round(width * scale))
+        scaled = _resized(snippets, high, wide)
+        if self.crops == 1:
+            centre: Tensor = tvf.center_crop(scaled, [self.size, self.size])
+            return centre
+        places = crop_offsets(high, wide, self.size, self.size)[:5]
+        crops = [scaled[..., y : y + self.size, x : x + self.size] for y, x in places]
+        crops += [flipped(crop, self.is_flow) for crop in crops]
+        return torch.stack(crops, dim=1).flatten(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Normalise:
+    """``(level - mean) / std`` as float32; mean and std repeat over the channels."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
+        """Normalise (N, C, H, W)."""
+        repeats = snippets.shape[1] // len(self.mean)
+        mean = torch.tensor(self.mean).repeat(repeats)[:, None, None]
+        std = torch.tensor(self.std).repeat(repeats)[:, None, None]
+        return snippets.to(torch.float32).sub_(mean).div_(std)
+
+
+@dataclass(frozen=True, slots=True)
+class Compose:
+    """One transform after the other, all from the same generator."""
+
+    transforms: tuple[Transform, ...]
+
+    def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
+        """Apply them in order."""
+        for transform in self.transforms:
+            snippets = transform(snippets, generator)
+        return snippets
+
+
+def train_transform(modality: Modality, size: int, *, jitter: float = 0.0) -> Compose:
+    """What training does to the snippets of a clip.
+
+    Parameters
+    ----------
+    modality
+        What the snippets hold.
+    size
+        Side of the network's input, in pixels.
+    jitter
+        Of colours, ``rgb`` only, from 0 to 1. TSN has none.
+
+    Returns
+    -------
+    Compose
+        (segments, C, H, W) to (segments, C, size, size) float32.
+
+    Raises
+    ------
+    ParameterError
+        A parameter is out of its range.
+    """
+    _check(modality, size)
+    if not 0 <= jitter <= 1 or (jitter and modality != "rgb"):
+        raise ParameterError(f"jitter is {jitter}; it must be from 0 to 1, and 0 for {modality}")
+    colours = (Jitter(jitter),) if jitter else ()
+    scales = _SCALES[:3] if _is_flow(modality) else _SCALES
+    steps = (ScaledCrop(size, scales), Flip(_is_flow(modality)), *colours, normalisation(modality))
+    return Compose(steps)
+
+
+def test_transform(
+    modality: Modality,
+    size: int,
+    *,
+    crops: Literal[1, 10] = 10,  # noqa: PT028
+) -> Compose:
+    """What a test does to the snippets of a clip; nothing in it is random.
+
+    Each snippet is treated by itself: 25 snippets of 10 crops are 500 MB at 224 pixels, and may as
+    well be given a few at a time.
+
+    Parameters
+    ----------
+    modality, size
+        As for :func:`train_transform`.
+    crops
+        10: corners, centre and their mirror images; 1: the centre.
+
+    Returns
+    -------
+    Compose
+        (segments, C, H, W) to (segments * crops, C, size, size) float32, the crops of the first
+        snippet first.
+
+    Raises
+    ------
+    ParameterError
+        A parameter is out of its range.
+    """
+    _check(modality, size)
+    if crops not in (1, 10):
+        raise ParameterError(f"crops is {crops}; it must be 1 or 10")
+    return Compose((TenCrop(size, crops, _is_flow(modality)), normalisation(modality)))
+
+
+def normalisation(modality: Modality) -> Normalise:
+    """The range that a network of this modality takes.
+
+    ``rgb``: ImageNet's mean and deviation. Flow: see the top of this page. ``rgb-diff``: the
+    difference of two frames that were normalised as ``rgb``.
+    """
+    if _is_flow(modality):
+        return Normalise((float(ZERO),), (float(ZERO),))
+    std = tuple(255 * one for one in IMAGENET_STD)
+    if modality == "rgb-diff":
+        return Normalise((0.0,) * 3, std)
+    return Normalise(tuple(255 * one for one in IMAGENET_MEAN), std)
+
+
+def _is_flow(modality: Modality) -> bool:
+    return modality in ("flow", "warped-flow")
+
+
+def _check(modality: Modality, size: int) -> None:
+    if modality not in get_args(Modality):
+        raise ParameterError(
+            f"modality is {modality!r}; it must be one of {', '.join(get_args(Modality))}"
+        )
+    if not 16 <= size <= 4096:
+        raise ParameterError(f"size is {size}; it must be from 16 to 4096 pixels")
+
+
+def _resized(snippets: Tensor, height: int, width: int) -> Tensor:
+    # torchvision takes half as long for images of three channels as for ten; the levels are equal.
+    planes = snippets.shape[0] * snippets.shape[1]
+    images = snippets.reshape(-1, 1 if planes % 3 else 3, *snippets.shape[2:])
+    resized: Tensor = tvf.resize(images, [height, width], antialias=True)
+    return resized.reshape(*snippets.shape[:2], height, width)
+
+
+def _drawn(choices: Pairs, generator: torch.Generator) -> tuple[int, int]:
+    return choices[int(torch.randint(len(choices), (), generator=generator).item())]
+
+
+def _uniform(generator: torch.Generator) -> float:
+    return float(torch.rand((), generator=generator))

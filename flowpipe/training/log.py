@@ -1,0 +1,125 @@
+"""How a training went: ``log.csv``, ``curves.png``, and TensorBoard's files on request."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from flowpipe.errors import BackendUnavailableError
+from flowpipe.runner.artifacts import write_atomic
+
+LOG_NAME, CURVES_NAME = "log.csv", "curves.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch of a training.
+
+    Attributes
+    ----------
+    epoch
+        From 1.
+    lr
+        Learning rate.
+    loss, accuracy
+        Means over the training clips, as they were met.
+    seconds
+        That it took.
+    clips
+        Seen.
+    """
+
+    epoch: int
+    lr: float
+    loss: float
+    accuracy: float
+    seconds: float
+    clips: int
+
+
+class History:
+    """Writes how a training goes.
+
+    Parameters
+    ----------
+    out
+        Folder of the training.
+    tensorboard
+        Also write for TensorBoard, into ``tensorboard/``.
+
+    Raises
+    ------
+    BackendUnavailableError
+        TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, out: Path, *, tensorboard: bool = False) -> None:
+        self._out = out
+        self._board: Any = _board(out / "tensorboard") if tensorboard else None
+        self._on_board = 0
+
+    def write(self, epochs: Sequence[Epoch]) -> None:
+        """Have the log say just these epochs; it is replaced as a whole."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([field.name for field in fields(Epoch)])
+        for epoch in epochs:
+            writer.writerow(
+                [
+                    f"{value:.6g}" if isinstance(value, float) else value
+                    for value in asdict(epoch).values()
+                ]
+            )
+        write_atomic(self._out / LOG_NAME, text.getvalue().encode(), self._out)
+        if self._board is not None:
+            for epoch in epochs[self._on_board :]:
+                for name in ("loss", "accuracy", "lr"):
+                    self._board.add_scalar(name, getattr(epoch, name), epoch.epoch)
+            self._board.flush()
+            self._on_board = len(epochs)
+
+    def close(self, epochs: Sequence[Epoch]) -> None:
+        """Draw the curves."""
+        write_atomic(self._out / CURVES_NAME, draw_curves(epochs), self._out)
+        if self._board is not None:
+            self._board.close()
+
+
+def draw_curves(epochs: Sequence[Epoch]) -> bytes:
+    """Loss and accuracy by epoch, and where the learning rate falls, as a PNG."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained", dpi=110)
+    numbers = [epoch.epoch for epoch in epochs]
+    curves = (
+        ("loss", [epoch.loss for epoch in epochs]),
+        ("accuracy in %", [100 * epoch.accuracy for epoch in epochs]),
+    )
+    for place, (name, values) in enumerate(curves, 1):
+        axes = figure.add_subplot(1, 2, place)
+        axes.plot(numbers, values, color="#2f74b5", linewidth=1.4)
+        for before, after in pairwise(epochs):
+            if after.lr < before.lr:
+                axes.axvline(after.epoch - 0.5, color="#cbd2d9", linewidth=1)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(f"{name}, training clips")
+        axes.set_ylim(bottom=0, top=100 if place == 2 else None)
+        axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise BackendUnavailableError(
+            "TensorBoard is not installed: pip install 'flowpipe[tensorboard]'"
+        ) from None
+    return SummaryWriter(str(folder))

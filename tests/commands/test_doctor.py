@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+from rich.console import Console
+
+from flowpipe import __version__
+from flowpipe.commands import doctor
+from flowpipe.flow import solvers
+
+
+def _printed() -> str:
+    console = Console(file=io.StringIO(), width=100)
+    doctor.report(console)
+    return console.file.getvalue()
+
+
+def test_every_solver_is_found_once():
+    found = [(finding.backend, finding.method) for finding in doctor.findings()]
+    assert len(set(found)) == len(found) == 12
+    assert ("opencv-cuda", "brox") in found
+    assert [backend for backend, method in found if method == "tvl1"] == list(solvers.BACKENDS)
+    assert ("opencv-cpu", "brox") not in found
+
+
+def test_a_method_of_opencv_itself_runs_everywhere():
+    reasons = {(one.backend, one.method): one.reason for one in doctor.findings()}
+    assert reasons["opencv-cpu", "farneback"] is None
+    assert reasons["opencv-cpu", "dis"] is None
+
+
+def test_versions():
+    versions = dict(doctor.versions())
+    assert versions["flowpipe"] == __version__
+    assert versions["numpy"] == np.__version__
+    assert versions["FFmpeg (libavcodec)"].count(".") == 2
+    assert int(versions["processors"]) >= 1
+
+
+def test_a_package_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(doctor, "_PACKAGES", ("no-such-package",))
+    assert dict(doctor.versions())["no-such-package"] == "not installed"
+
+
+def test_the_report_says_what_is_missing_and_how_to_get_it(monkeypatch):
+    monkeypatch.delattr(cv2, "optflow", raising=False)
+    monkeypatch.setattr(cv2.ocl, "haveOpenCL", lambda: False)
+    monkeypatch.setattr(cv2, "cuda", None)
+    monkeypatch.setattr(solvers, "_why_no_cuda", lambda: "no NVIDIA driver")
+    words = " ".join(_printed().split())
+    assert "brox: nothing here computes it" in words
+    assert "tvl1: --backend auto takes cpu" in words
+    assert "farneback: --backend auto takes opencv-cpu" in words
+    # Long reasons are folded within their column, so the ways out are looked for in pieces.
+    for piece in (
+        "scripts/build_opencv_cuda.sh",
+        "opencv-contrib-python",
+        "ocl-icd-libopencl1",
+        "no NVIDIA driver",
+    ):
+        assert piece in words

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import get_model
+from torchvision.models.shufflenetv2 import ShuffleNet_V2_X0_5_Weights
+
+from flowpipe.errors import BackendUnavailableError, FlowpipeError, FormatError, ParameterError
+from flowpipe.io.npz import load_arrays, save_arrays
+from flowpipe.models.weights import (
+    MODEL,
+    identity,
+    initialise,
+    load_model,
+    read_state,
+    save_model,
+)
+from tests.helpers.nets import SMALLEST, small_network
+
+pytestmark = pytest.mark.usefixtures("no_flushing")
+
+
+def test_a_model_comes_back_as_it_was(tmp_path):
+    network = small_network(6, (3, 2), batch_norm="partial", consensus="attention").eval()
+    save_model(tmp_path / "m.npz", network, {"classes": [["a"]]}, tmp_path)
+    found, about = load_model(tmp_path / "m.npz")
+    assert about == {"classes": [["a"]]}
+    assert (found.network, found.classes, found.channels) == (network.network, (3, 2), 6)
+    clips = torch.randn(2, 2, 6, 32, 32)
+    assert torch.equal(found.eval()(clips), network(clips))
+
+
+class Evil:
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)
+
+
+def evil(path: Path) -> Evil:
+    found = Evil()
+    found.path = str(path)
+    return found
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.npz", "w.safetensors"])
+@pytest.mark.parametrize("write", ["torch", "pickle"])
+def test_files_that_would_run_code_are_refused(tmp_path, name, write):
+    path, mark = tmp_path / name, tmp_path / "it-ran"
+    content = {"state_dict": {"conv1.weight": evil(mark)}}
+    if write == "torch":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(FlowpipeError):
+        read_state(path)
+    assert not mark.exists()
+    if name == "w.npz":
+        with pytest.raises(FormatError):
+            load_model(path)
+        assert not mark.exists()
+
+
+def test_pickles_in_an_npz_are_refused(tmp_path):
+    mark = tmp_path / "it-ran"
+    np.savez(tmp_path / "m.npz", description=np.array([evil(mark)], object), allow_pickle=True)
+    with pytest.raises(FormatError):
+        load_model(tmp_path / "m.npz")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "fault", ["missing", "text", "half", "class", "array", "shape", "network", "about", "words"]
+)
+def test_bad_models_are_refused(tmp_path, fault):
+    path = tmp_path / "m.npz"
+    save_model(path, small_network(), {}, tmp_path)
+    description, arrays = load_arrays(path, MODEL)
+    description.pop("format")
+    if fault == "missing":
+        path.unlink()
+    elif fault == "text":
+        path.write_text("weights")
+    elif fault == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif fault == "class":
+        description["classes"] = [-3]
+    elif fault == "array":
+        arrays.pop("last.bias")
+    elif fault == "shape":
+        arrays["last.bias"] = np.zeros(8, np.float32)
+    elif fault == "network":
+        description["network"]["backbone"] = "lenet"
+    elif fault == "about":
+        description["about"] = 3
+    elif fault == "words":
+        arrays["last.bias"] = np.array(["a"])
+    if fault in ("class", "array", "shape", "network", "about", "words"):
+        save_arrays(path, MODEL, description, arrays, tmp_path)
+    with pytest.raises(FormatError, match=str(path)):
+        load_model(path)
+
+
+@pytest.mark.parametrize("container", [None, "state_dict", "model_state_dict"])
+def test_torch_files(tmp_path, container):
+    state = get_model(SMALLEST, weights=None).state_dict()
+    torch.save(state if container is None else {container: state, "epoch": 3}, tmp_path / "w.pth")
+    network = small_network(10)
+    initialise(network, str(tmp_path / "w.pth"))
+    mean = state["conv1.0.weight"].mean(dim=1)
+    torch.testing.assert_close(network.first.weight[:, 7], mean)
+
+
+def test_safetensors(tmp_path):
+    library = pytest.importorskip("safetensors.torch", reason="safetensors is an extra")
+    state = get_model(SMALLEST, weights=None).state_dict()
+    path = tmp_path / "w.safetensors"
+    library.save_file(state, path)
+    network = small_network(3)
+    initialise(network, str(path))
+    assert torch.equal(network.first.weight, state["conv1.0.weight"])
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(FormatError, match="not a whole safetensors file"):
+        read_state(path)
+
+
+def test_one_stream_begins_with_another(tmp_path):
+    """As flow with what RGB has learnt: another number of channels and of classes."""
+    rgb = small_network(3, (9,), seed=4)
+    save_model(tmp_path / "rgb.npz", rgb, {}, tmp_path)
+    flow = small_network(10, (5,))
+    initialise(flow, str(tmp_path / "rgb.npz"))
+    torch.testing.assert_close(flow.first.weight[:, 3], rgb.first.weight.mean(dim=1))
+    assert flow.last.out_features == 5
+
+
+def test_none_leaves_the_network_alone():
+    network = small_network()
+    before = network.first.weight.clone()
+    initialise(network, "none")
+    assert torch.equal(network.first.weight, before)
+
+
+def test_names_of_torchvision(monkeypatch):
+    state = get_model(SMALLEST, weights=None).state_dict()
+    asked = []
+
+    def get_state_dict(self, **options):
+        asked.append(self.name)
+        return state
+
+    monkeypatch.setattr(ShuffleNet_V2_X0_5_Weights, "get_state_dict", get_state_dict)
+    for name in ("default", "IMAGENET1K_V1"):
+        network = small_network(3)
+        initialise(network, name)
+        assert torch.equal(network.first.weight, state["conv1.0.weight"])
+    assert asked == ["IMAGENET1K_V1"] * 2
+
+
+def test_without_a_connection(monkeypatch):
+    def get_state_dict(self, **options):
+        raise URLError("no route")
+
+    monkeypatch.setattr(ShuffleNet_V2_X0_5_Weights, "get_state_dict", get_state_dict)
+    with pytest.raises(
+        BackendUnavailableError, match=r"https://.* cannot be downloaded .*no route"
+    ):
+        initialise(small_network(), "default")
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ("IMAGENET", "weights is 'IMAGENET'; for shufflenet_v2_x0_5 it must be none, default, IMA"),
+        ("none.pth", "'none.pth' does not exist"),
+    ],
+)
+def test_wrong_names(weights, told):
+    with pytest.raises((ParameterError, FormatError), match=told):
+        initialise(small_network(), weights)
+
+
+def test_torchvision_has_no_weights_of_cnn_m():
+    network = small_network()
+    object.__setattr__(network.network, "backbone", "cnn-m-2048")
+    with pytest.raises(ParameterError, match="torchvision has none for cnn-m-2048"):
+        initialise(network, "default")
+
+
+def test_identity_follows_the_file(tmp_path):
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"1")
+    first = identity(str(path))
+    path.write_bytes(b"2")
+    assert first.startswith("sha256 ")
+    assert identity(str(path)) != first
+    assert identity("default") == "default"

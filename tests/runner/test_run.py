@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowpipe.errors import ParameterError
+from flowpipe.runner.pool import Outcome, RunStoppedError, Workers
+from flowpipe.runner.run import FailureLog, Shard, Summary
+from flowpipe.runner.run import run as run_work
+from flowpipe.runner.run_status import states
+from tests.helpers.clips import contents
+from tests.helpers.work import ByName, Named
+
+
+def run(folder, *names, **options):
+    out = folder / "out"
+    out.mkdir(exist_ok=True)
+    options = {"workers": Workers(0), "records": out, "sizes": {}, **options}
+    return run_work(ByName(folder), [Named(name) for name in names], out=out, **options)
+
+
+def logged(path: Path) -> dict[str, dict]:
+    return {line["clip"]: line for line in map(json.loads, path.read_text().splitlines())}
+
+
+def test_a_run_is_counted_and_its_failures_listed(tmp_path, capsys):
+    summary = run(tmp_path, "done-1", "bug", "special", "skip", "special-2")
+    assert (summary.done, summary.skipped, summary.failed) == (1, 1, 3)
+    assert summary.exit_status == 1
+    path = tmp_path / "out/failures.jsonl"
+    assert str(summary) == (
+        f"5 clips: 1 done, 1 there already, 3 failed (1 internal, 2 special), reasons in {path}"
+    )
+    lines = logged(path)
+    assert lines["special"] == {
+        "clip": "special",
+        "path": "videos/special",
+        "kind": "special",
+        "reason": "special is special",
+    }
+    assert "Traceback" in lines["bug"]["detail"]
+    assert "failed: special-2: special-2 is special" in capsys.readouterr().err
+
+
+def test_a_run_without_failures(tmp_path):
+    summary = run(tmp_path, "done", "skip")
+    assert (summary.exit_status, summary.failures, summary.reasons) == (0, None, {})
+    assert str(summary) == "2 clips: 1 done, 1 there already"
+    assert str(Summary(1, 0, 0)) == "1 clip: 1 done"
+    assert contents(tmp_path / "out") == {}
+    assert run(tmp_path, "special", records=None).failures is None
+
+
+def test_failures_stay_until_the_clip_succeeds(tmp_path):
+    path = tmp_path / "out/failures.jsonl"
+    run(tmp_path, "special", "plain")
+    run(tmp_path, "plain", "bug")
+    assert set(logged(path)) == {"special", "plain", "bug"}
+    assert len(path.read_text().splitlines()) == 3
+    log = FailureLog(path, tmp_path / "out")
+    log.begin({"special"})
+    assert set(logged(path)) == {"plain", "bug"}
+    log.begin({"plain", "bug"})
+    assert not path.exists()
+
+
+def failure(name):
+    return Outcome(Named(name), "failed", "special", f"{name} \udcff\n", None)
+
+
+def test_a_line_that_a_kill_cut_off_is_passed_over(tmp_path):
+    log = FailureLog(tmp_path / "failures.jsonl", tmp_path)
+    log.add(failure("a"))
+    log.add(failure("b"))
+    path = tmp_path / "failures.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    log.begin({"c"})
+    log.add(failure("c"))
+    assert set(logged(path)) == {"a", "c"}
+    assert logged(path)["c"]["reason"] == "c \udcff\n"
+
+
+def test_each_shard_has_its_own_list(tmp_path):
+    names = ["special-1", "special-2", "special-3", "special-4", "special-5"]
+    for index in (1, 2):
+        assert run(tmp_path, *names, shard=Shard(index, 2)).failed == 4 - index
+    listed = {
+        path.name: set(logged(path)) for path in (tmp_path / "out").iterdir() if path.is_file()
+    }
+    assert listed == {
+        "failures-1-of-2.jsonl": {"special-1", "special-3", "special-5"},
+        "failures-2-of-2.jsonl": {"special-2", "special-4"},
+    }
+
+
+def test_a_run_that_is_stopped_keeps_the_failures_so_far(tmp_path):
+    with pytest.raises(RunStoppedError):
+        run(tmp_path, "special", "full", "plain")
+    assert set(logged(tmp_path / "out/failures.jsonl")) == {"special"}
+
+
+@given(count=st.integers(1, 12), sizes=st.lists(st.integers(0, 1000), max_size=40))
+def test_shards_are_disjoint_complete_and_even(count, sizes):
+    clips = [Named(f"clip-{number}") for number in range(len(sizes))]
+    bytes_of = {clip.name: size for clip, size in zip(clips, sizes, strict=True)}
+    parts = [Shard(index, count).of(clips, bytes_of) for index in range(1, count + 1)]
+    assert sorted(clip.name for part in parts for clip in part) == sorted(bytes_of)
+    loads = [sum(bytes_of[clip.name] for clip in part) for part in parts]
+    assert max(loads) - min(loads) <= max(sizes, default=0)
+    if len(set(sizes)) <= 1:
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    # Which part a clip is in does not depend on the order in which a file system lists them.
+    for index, part in enumerate(parts, 1):
+        assert [*reversed(Shard(index, count).of(clips[::-1], bytes_of))] == part
+
+
+def test_a_run_forgets_the_failures_of_other_divisions(tmp_path):
+    names = ["special-1", "plain-1", "done"]
+    for index in (1, 2):
+        run(tmp_path, *names, shard=Shard(index, 2))
+    out = tmp_path / "out"
+    assert {path.name for path in out.glob("failures*")} == {
+        "failures-1-of-2.jsonl",
+        "failures-2-of-2.jsonl",
+    }
+    run(tmp_path, "plain-1")
+    left = {name for path in out.glob("failures-*") for name in logged(path)}
+    assert left == {"special-1"}
+    assert set(logged(out / "failures.jsonl")) == {"plain-1"}
+    assert set(states(out)) == {"1-of-1"}
+
+
+def test_the_state_of_a_run_is_written_down(tmp_path):
+    run(tmp_path, "done-1", "skip", "special", "done-2", sizes={"done-1": 70, "special": 30})
+    (state,) = states(tmp_path / "out").values()
+    assert (state.state, state.alive()) == ("finished", False)
+    assert (state.clips, state.done, state.skipped, state.failed) == (4, 2, 1, 1)
+    assert (state.units, state.unit) == (6, "pairs")
+    assert (state.bytes_total, state.bytes_left, state.bytes_worked) == (100, 0, 70)
+    assert state.seconds_left == 0
+    with pytest.raises(RunStoppedError):
+        run(tmp_path, "done-1", "full", "plain")
+    (state,) = states(tmp_path / "out").values()
+    assert (state.state, state.done, state.clips) == ("stopped", 1, 3)
+
+
+def test_shards_are_written_i_of_n():
+    assert Shard.parse("2/8") == Shard(2, 8)
+    for text in ("", "2", "2/", "a/b", "-1/4", "1/4/2", "1.0/4", "²/4"):
+        with pytest.raises(ParameterError, match="it must be i/n"):
+            Shard.parse(text)
+    for text in ("0/4", "5/4", "1/0"):
+        with pytest.raises(ParameterError, match=f"shard is {text}"):
+            Shard.parse(text)

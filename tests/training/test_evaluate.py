@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from flowpipe.errors import ParameterError
+from flowpipe.training.data.transforms import test_transform as crops_of_tests
+from flowpipe.training.evaluate import Testing, score_clips
+from tests.helpers.nets import small_network
+
+
+class Levels(Dataset):
+    """Clips of five snippets of noise as levels of flow."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int):
+        generator = torch.Generator().manual_seed(index)
+        return torch.randint(256, (5, 4, 40, 48), generator=generator, dtype=torch.uint8), 0
+
+
+def network(**options):
+    made = small_network(**options)
+    with torch.no_grad():
+        made.last.weight.mul_(100)
+    return made
+
+
+@pytest.mark.parametrize("crops", [1, 10])
+@pytest.mark.parametrize("batch_size", [1, 20, 1000])
+def test_scores_are_the_mean_over_crops_and_snippets(crops, batch_size):
+    net = network().eval()
+    transform = crops_of_tests("flow", 32, crops=crops)
+    found = score_clips(net, Levels(), transform, batch_size=batch_size)
+    assert found.shape == (3, 3)
+    assert found.dtype == np.float32
+    with torch.inference_mode():
+        for index in range(3):
+            images = transform(Levels()[index][0], torch.Generator())
+            assert len(images) == 5 * crops
+            expected = net.snippets(images)[0].mean(dim=0)
+            np.testing.assert_allclose(found[index], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("consensus", ["max", "attention"])
+def test_the_networks_own_consensus_is_over_snippets(consensus):
+    net = network(consensus=consensus).eval()
+    if consensus == "attention":
+        with torch.no_grad():
+            net.consensus.importance.weight.normal_()
+    transform = crops_of_tests("flow", 32)
+    found = score_clips(net, Levels(), transform)
+    with torch.inference_mode():
+        scores, features = net.snippets(transform(Levels()[1][0], torch.Generator()))
+        scores, features = (x.view(5, 10, -1).mean(dim=1)[None] for x in (scores, features))
+        expected = net.consensus(scores, features)[0]
+    np.testing.assert_allclose(found[1], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_and_statistics_rest(tmp_path):
+    net = network(dropout=0.9).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    transform = crops_of_tests("flow", 32, crops=1)
+    first = score_clips(net, Levels(), transform)
+    np.testing.assert_array_equal(first, score_clips(net, Levels(), transform))
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+def test_workers_do_not_change_the_scores():
+    net, transform = network(), crops_of_tests("flow", 32, crops=1)
+    alone = score_clips(net, Levels(), transform)
+    np.testing.assert_array_equal(alone, score_clips(net, Levels(), transform, workers=2))
+
+
+@pytest.mark.parametrize("wrong", [(0, 10), (25, 5)])
+def test_wrong_numbers(wrong):
+    with pytest.raises(ParameterError, match="segments is"):
+        Testing(*wrong)

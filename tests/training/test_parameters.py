@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import get_args
+
+import pytest
+import torch
+
+from flowpipe.commands.twostream import StreamOptions
+from flowpipe.errors import ParameterError
+from flowpipe.models.stream import Network
+from flowpipe.training.data import datasets
+from flowpipe.training.data.transforms import Modality
+from flowpipe.training.parameters import Preset, Snippets, Stream, Training, preset
+
+UCF101 = 9537
+"""Training clips of its first split."""
+
+
+@pytest.mark.parametrize(
+    ("name", "modality", "iterations", "falls", "batch"),
+    [
+        ("tsn", "flow", 18000, (10000, 16000), 128),
+        ("tsn", "rgb", 3500, (1500, 3000), 128),
+        ("two-stream", "flow", 80000, (50000, 70000), 256),
+        ("two-stream", "rgb", 20000, (14000,), 256),
+    ],
+)
+def test_schedules_are_the_published_ones(name, modality, iterations, falls, batch):
+    training = preset(name, modality).training
+    assert training.batch_size == batch
+    assert training.epochs * UCF101 / batch == pytest.approx(iterations, rel=0.002)
+    rates = [training.lr_at(epoch) for epoch in range(training.epochs)]
+    changes = [epoch for epoch in range(1, len(rates)) if rates[epoch] != rates[epoch - 1]]
+    assert [epoch * UCF101 / batch for epoch in changes] == pytest.approx(falls, rel=0.02)
+    assert rates[-1] == pytest.approx(rates[0] * 0.1 ** len(falls))
+    assert (training.momentum, training.weight_decay) == (0.9, 5e-4)
+
+
+def test_the_recipes_of_the_papers():
+    flow, rgb = preset("tsn", "flow"), preset("tsn", "rgb")
+    assert (flow.snippets.segments, flow.snippets.length, flow.snippets.channels) == (3, 5, 10)
+    assert (rgb.snippets.segments, rgb.snippets.channels) == (3, 3)
+    assert (flow.network.dropout, rgb.network.dropout) == (0.7, 0.8)
+    assert (flow.training.lr, rgb.training.lr) == (0.005, 0.001)
+    assert (flow.training.clip, rgb.training.clip) == (20, 40)
+    assert (flow.training.conv1_lr, rgb.training.conv1_lr) == (5, 1)
+    assert flow.network.batch_norm == "partial"
+    old = preset("two-stream", "flow")
+    assert (old.snippets.segments, old.snippets.channels) == (1, 20)
+    assert (old.network.backbone, old.weights) == ("cnn-m-2048", "none")
+    assert old.snippets.subtract_mean
+    assert not preset("two-stream", "rgb").snippets.subtract_mean
+    assert not flow.snippets.subtract_mean
+
+
+@pytest.mark.parametrize("name", get_args(Preset))
+@pytest.mark.parametrize("modality", get_args(Modality))
+def test_all_presets_say_what_they_are(name, modality):
+    stream = preset(name, modality)
+    assert stream.snippets.modality == modality
+    said = json.loads(json.dumps(stream.description()))
+    assert said["training"]["epochs"] == stream.training.epochs
+    assert said["network"]["backbone"] == stream.network.backbone
+
+
+def test_options_change_a_preset_and_nothing_else():
+    changed = StreamOptions(lr=0.1, backbone="resnet18", clip=0, segments=7).stream("tsn", "flow")
+    base = preset("tsn", "flow")
+    assert (changed.training.lr, changed.network.backbone) == (0.1, "resnet18")
+    assert (changed.training.clip, changed.snippets.segments) == (None, 7)
+    assert changed.training.epochs == base.training.epochs
+    assert changed.snippets.length == base.snippets.length
+    assert StreamOptions().stream("tsn", "flow") == base
+
+
+def test_from_scratch_all_normalisations_learn():
+    assert StreamOptions(weights="none").stream("tsn", "flow").network.batch_norm == "train"
+    with pytest.raises(ParameterError, match="batch_norm is 'partial' and weights is 'none'"):
+        StreamOptions(weights="none", batch_norm="partial").stream("tsn", "flow")
+    with pytest.raises(ParameterError, match="batch_norm is 'frozen'"):
+        Stream(network=Network(batch_norm="frozen"), weights="none")
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: preset("tsm"), "preset is 'tsm'"),
+        (lambda: Snippets("depth"), "modality is 'depth'"),
+        (lambda: Snippets(segments=0), "segments is 0"),
+        (lambda: Snippets(length=-1), "length is -1"),
+        (lambda: Snippets("rgb", subtract_mean=True), "subtract_mean is of flow"),
+        (lambda: Training(epochs=0), "epochs is 0"),
+        (lambda: Training(lr=float("nan")), "lr is nan"),
+        (lambda: Training(momentum=1), "momentum is 1"),
+        (lambda: Training(weight_decay=-1), "weight_decay is -1"),
+        (lambda: Training(clip=0.0), "clip is 0.0"),
+        (lambda: Training(milestones=(1.5,)), "milestones are"),
+        (lambda: Training(seed=-1), "seed is -1"),
+    ],
+)
+def test_wrong_values_are_named(make, told):
+    with pytest.raises(ParameterError, match=told):
+        make()
+
+
+@pytest.mark.parametrize(
+    "transform", [datasets.training_transform, partial(datasets.testing_transform, crops=10)]
+)
+def test_the_mean_of_each_field_is_taken_out(transform):
+    levels = torch.randint(256, (2, 4, 40, 40), dtype=torch.uint8)
+    plain, without = (
+        transform(Snippets(length=2, size=32, subtract_mean=subtract))(
+            levels, torch.Generator().manual_seed(1)
+        )
+        for subtract in (False, True)
+    )
+    assert plain.mean(dim=(-2, -1)).abs().max() > 1e-3
+    torch.testing.assert_close(without, plain - plain.mean(dim=(-2, -1), keepdim=True))
+    assert without.mean(dim=(-2, -1)).abs().max() < 1e-6

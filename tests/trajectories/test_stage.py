@@ -1,0 +1,202 @@
+"""``extract-trajectories``: the stage around the tracker."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowpipe.datasets.base import Clip
+from flowpipe.errors import FormatError, ParameterError
+from flowpipe.flow.extract import ExtractFlow, FlowStage
+from flowpipe.flow.parameters import Dis
+from flowpipe.io.source import NameTakenError
+from flowpipe.io.video import frames
+from flowpipe.pipelines.trajectories import extract_trajectories
+from flowpipe.runner.pool import Workers
+from flowpipe.trajectories.boxes import box_mask, read_boxes
+from flowpipe.trajectories.parameters import TrajectoryParameters
+from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
+from flowpipe.trajectories.table import Table
+from tests.helpers import media
+from tests.helpers.clips import hashed
+
+DT = TrajectoryParameters(kind="dt", scale_num=1)
+STAGE = TrajectoryStage(DT)
+N_FRAMES = 20
+HEIGHT, WIDTH = 64, 80
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Clip:
+    path = tmp_path / "videos" / "moving.avi"
+    path.parent.mkdir()
+    # One pixel a frame to the right, so that tracks are neither static nor erratic.
+    media.write(path, media.moving(N_FRAMES, HEIGHT, WIDTH))
+    return Clip(path, "moving")
+
+
+def work(out: Path, stage: TrajectoryStage = STAGE, **more) -> ExtractTrajectories:
+    return ExtractTrajectories(stage, out, **more)
+
+
+def test_a_table_a_clip_with_its_source_and_size(clip, tmp_path):
+    units = []
+    done = work(tmp_path / "out")(clip, units.append)
+    assert not done.skipped
+    assert sum(units) == N_FRAMES
+    with Table(tmp_path / "out" / "moving.h5") as table:
+        assert len(table) > 0
+        attributes = table.attributes
+        assert (attributes["length"], attributes["width"], attributes["height"]) == (
+            N_FRAMES,
+            WIDTH,
+            HEIGHT,
+        )
+        assert attributes["clip"] == "moving"
+        source = json.loads(attributes["source"])
+        assert source["bytes"] == clip.path.stat().st_size
+        assert (tmp_path / "out" / source["path"]).resolve() == clip.path.resolve()
+        info = table.read(fields=["info"])["info"]
+    # Tracks of 15 steps end in frames 15 to 19, and t_pos is their middle over 20 frames.
+    assert set(info[:, 0]) <= set(range(15, N_FRAMES))
+    np.testing.assert_allclose(info[:, 9], (info[:, 0] - 7.5) / N_FRAMES, atol=1e-6)
+
+
+def test_unchanged_clips_are_skipped_changed_ones_made_anew(clip, tmp_path):
+    out = tmp_path / "out"
+    work(out)(clip, lambda n: None)
+    before = (out / "moving.h5").read_bytes()
+    assert work(out)(clip, lambda n: None).skipped
+    media.write(clip.path, media.moving(N_FRAMES + 2, HEIGHT, WIDTH))
+    assert not work(out)(clip, lambda n: None).skipped
+    assert (out / "moving.h5").read_bytes() != before
+    clip.path.unlink()
+    gone = work(out)(clip, lambda n: None)
+    assert gone.skipped
+    assert "gone" in (gone.warning or "")
+
+
+def test_the_same_bytes_twice_and_after_damage(clip, tmp_path):
+    out = tmp_path / "out"
+    work(out)(clip, lambda n: None)
+    whole = (out / "moving.h5").read_bytes()
+    (out / "moving.h5").write_bytes(whole[: len(whole) // 2])
+    assert not work(out)(clip, lambda n: None).skipped
+    assert hashed((out / "moving.h5").read_bytes()) == hashed(whole)
+    work(out, overwrite=True)(clip, lambda n: None)
+    assert hashed((out / "moving.h5").read_bytes()) == hashed(whole)
+
+
+def test_text_and_film_are_made_when_asked_for_later(clip, tmp_path):
+    out = tmp_path / "out"
+    work(out)(clip, lambda n: None)
+    assert not work(out, text=True, film=True)(clip, lambda n: None).skipped
+    with Table(out / "moving.h5") as table:
+        rows = len(table)
+    lines = (out / "moving.txt").read_text().splitlines()
+    assert len(lines) == rows
+    assert {len(line.split("\t")) for line in lines} == {437}  # 436 columns, each with its tab
+    assert sum(1 for _ in frames(out / "moving.mp4")) == N_FRAMES
+    assert work(out, text=True, film=True)(clip, lambda n: None).skipped
+
+
+def test_another_video_of_the_same_name_is_refused(clip, tmp_path):
+    out = tmp_path / "out"
+    work(out)(clip, lambda n: None)
+    other = tmp_path / "elsewhere" / "moving.avi"
+    other.parent.mkdir()
+    media.write(other, media.moving(N_FRAMES + 4, HEIGHT, WIDTH))
+    with pytest.raises(NameTakenError, match="moving"):
+        work(out)(Clip(other, "moving"), lambda n: None)
+
+
+def test_a_short_clip_gives_an_empty_table_and_no_error(tmp_path):
+    path = tmp_path / "short.avi"
+    media.write(path, media.moving(15, HEIGHT, WIDTH))
+    work(tmp_path / "out")(Clip(path, "short"), lambda n: None)
+    with Table(tmp_path / "out" / "short.h5") as table:
+        assert len(table) == 0
+
+
+def test_a_frame_smaller_than_the_patch_is_an_error_and_leaves_nothing(tmp_path):
+    path = tmp_path / "tiny.avi"
+    media.write(path, media.moving(20, 24, 24))
+    out = tmp_path / "out"
+    with pytest.raises(ParameterError, match="24"):
+        work(out)(Clip(path, "tiny"), lambda n: None)
+    assert not [path for path in out.rglob("*") if path.name != ".tmp"]
+
+
+def test_flow_that_was_extracted_takes_the_place_of_farnebacks(clip, tmp_path):
+    flow = tmp_path / "flow"
+    ExtractFlow(FlowStage(Dis(), size=None, layout="npy"), flow)(clip, lambda n: None)
+    stage = TrajectoryStage(DT, flow=flow)
+    work(tmp_path / "out", stage)(clip, lambda n: None)
+    with Table(tmp_path / "out" / "moving.h5") as table:
+        assert len(table) > 0
+    with pytest.raises(FormatError, match="other"):
+        work(tmp_path / "out", stage)(Clip(clip.path, "other"), lambda n: None)
+
+
+def test_tvl1_flow_gives_the_tracks_of_the_motion(clip, tmp_path):
+    work(tmp_path / "out", TrajectoryStage(DT, flow="tvl1"))(clip, lambda n: None)
+    with Table(tmp_path / "out" / "moving.h5") as table:
+        shape = table.read(fields=["trajectory"])["trajectory"]
+    assert len(shape) > 0
+
+
+def test_the_command_writes_stage_json_and_refuses_other_parameters(clip, tmp_path):
+    out = tmp_path / "out"
+    folder = [str(clip.path.parent)]
+    assert extract_trajectories(folder, out, STAGE, workers=Workers(0)).done == 1
+    described = json.loads((out / "stage.json").read_text())
+    assert described["parameters"]["kind"] == "dt"
+    with pytest.raises(Exception, match=r"parameters\.track_length: 15 there, 10 asked for"):
+        extract_trajectories(
+            folder,
+            out,
+            TrajectoryStage(TrajectoryParameters("dt", track_length=10, scale_num=1)),
+            workers=Workers(0),
+        )
+
+
+def test_results_do_not_depend_on_jobs(clip, tmp_path):
+    second = clip.path.with_name("second.avi")
+    media.write(second, media.moving(18, HEIGHT, WIDTH))
+    for jobs in (0, 2):
+        extract_trajectories(
+            [str(clip.path.parent)], tmp_path / str(jobs), STAGE, workers=Workers(jobs)
+        )
+    for name in ("moving.h5", "second.h5"):
+        # The source's path is given from the output folder, and both are siblings.
+        assert filecmp.cmp(tmp_path / "0" / name, tmp_path / "2" / name, shallow=False)
+
+
+def test_boxes_are_read_by_frame_number_and_clipped_to_the_image(tmp_path):
+    path = tmp_path / "boxes.txt"
+    path.write_text("7 10 5 20 15 0.9 -30 -30 2 2 0.5\n\n3\n")
+    boxes = read_boxes(path)
+    assert set(boxes) == {3, 7}
+    assert len(boxes[3]) == 0
+    mask = box_mask((32, 40), boxes[7])
+    expected = np.ones((32, 40), np.uint8)
+    expected[5:16, 10:21] = 0
+    expected[:3, :3] = 0
+    np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize("line", ["x 1 2 3 4 5", "1 2 3", "1 a b c d e", "1\n1"])
+def test_malformed_boxes_name_file_and_line(tmp_path, line):
+    path = tmp_path / "boxes.txt"
+    path.write_text(line + "\n")
+    with pytest.raises(FormatError, match=r"boxes\.txt.*line"):
+        read_boxes(path)
+
+
+def test_boxes_are_for_idt_only(tmp_path):
+    with pytest.raises(ParameterError, match="idt"):
+        TrajectoryStage(DT, boxes=tmp_path)
