@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 import sys
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line and exit: 0, 1 where clips failed, 2 where nothing could be done."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     console = Console(stderr=True, highlight=False)
+    _log_to(console)
     try:
         if arguments == ["--version"]:
             print(f"flowpipe {__version__}")
@@ -96,6 +98,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print("flowpipe: interrupted; what is finished is whole, run again to go on")
         status = 130
     sys.exit(status)
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints what the package logs, without decoration."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(Text(record.getMessage()), soft_wrap=True)
+
+
+def _log_to(console: Console) -> None:
+    """Print messages of the package's loggers, those of earlier calls replaced."""
+    root = logging.getLogger("flowpipe")
+    root.setLevel(logging.INFO)
+    root.propagate = False
+    root.handlers = [_ConsoleHandler(console)]
 
 
 def _reader_is_gone() -> bool:

@@ -40,7 +40,7 @@ from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.parameters import Farneback
 from flowpipe.pipelines.flow import extract_flow
 from flowpipe.pipelines.upkeep import verify
-from flowpipe.runner import artifacts
+from flowpipe.runner import json_files
 from flowpipe.runner.inspect import status
 from flowpipe.runner.pool import Advance, Done, Workers
 from flowpipe.runner.run_status import FOLDER
@@ -189,7 +189,7 @@ class Long:
 def clips_done(out: Path) -> int:
     """As the run's own record has it."""
     try:
-        state = artifacts.read_json(out / FOLDER / "1-of-1.json")
+        state = json_files.read_json(out / FOLDER / "1-of-1.json")
     except FileNotFoundError:
         return 0
     return int(state["done"])

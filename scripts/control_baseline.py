@@ -34,11 +34,11 @@ from flowpipe.classify.protocols import Protocol, leave_one_group_out, protocol_
 from flowpipe.classify.svm import one_vs_rest
 from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.load import load
-from flowpipe.io.source import Footage
+from flowpipe.io.source import VideoSource
 from flowpipe.pipelines.encode import PROTOCOL
 from flowpipe.pipelines.encode_work import kernel_path, load_kernel
 from flowpipe.pipelines.tables import survey
-from flowpipe.runner import artifacts
+from flowpipe.runner import json_files, provenance
 from flowpipe.trajectories.extract import Trajectories
 from flowpipe.trajectories.table import Table, TableWriter
 
@@ -48,7 +48,7 @@ Labels = NDArray[np.int64]
 def permuted_labels(vectors: Path, times: int) -> None:
     """Accuracies with labels that are permuted within the test clips of each split."""
     protocol = protocol_from_json(vectors / PROTOCOL)
-    descriptors = artifacts.read_json(vectors / "stage.json")["descriptors"]
+    descriptors = json_files.read_json(provenance.stage_path(vectors))["descriptors"]
     grams = []
     for number, split in enumerate(protocol.splits, 1):
         kernels = [load_kernel(kernel_path(vectors, number, name)) for name in descriptors]
@@ -94,7 +94,7 @@ def by_size(dataset: Dataset, trajectories: Path, root: Path) -> None:
     for name, table in tables.items():
         with Table(table.path) as opened:
             frames = opened.attributes["length"]
-        first = next(iter(Footage(table.video, max_frames=1)))
+        first = next(iter(VideoSource(table.video, max_frames=1)))
         facts[name] = [first.shape[1], first.shape[0], frames]
     protocol = leave_one_group_out(dataset)
     for told, columns in (("width, height and frames", [0, 1, 2]), ("frames", [2])):
@@ -122,8 +122,8 @@ def deal(dataset: Dataset, trajectories: Path, root: Path, out: Path) -> None:
                 fields.setdefault(name, []).append(values)
     pool = {name: np.concatenate(parts) for name, parts in fields.items()}
     order = np.random.default_rng(0).permutation(len(pool["info"]))
-    description = artifacts.read_json(trajectories / "stage.json")
-    artifacts.open_stage(out / "stage.json", {**description, "rows": "dealt anew"}, out)
+    description = json_files.read_json(provenance.stage_path(trajectories))
+    provenance.open_stage(out, {**description, "rows": "dealt anew"})
     begin = 0
     for name, table in tables.items():
         chosen = order[begin : begin + table.rows]

@@ -26,7 +26,7 @@ from flowpipe.encoding.stage import fit_encoders, save_encoders
 from flowpipe.errors import FormatError
 from flowpipe.flow.store import FlowReader, StoredClip, codecs
 from flowpipe.runner import run_status
-from flowpipe.runner.artifacts import to_json
+from flowpipe.runner.json_files import to_json
 from tests.helpers import hostile, media
 from tests.helpers.clips import (
     contents,
@@ -132,7 +132,7 @@ SAMPLES = {
     "state": ("state", text("1-of-1.json", json.dumps(asdict(state())))),
     "ledger": ("ledger", text(".flowpipe/progress/1-of-1.finished", LEDGER)),
     "used": ("used", text(".flowpipe/used.json", json.dumps({"folders": ["encode-0123abcd"]}))),
-    "stage": ("stage", text("stage.json", json.dumps({"stage": "flow"}))),
+    "stage": ("stage", text(".flowpipe/stage.json", json.dumps({"stage": "flow"}))),
     "video avi": ("video", lambda folder: write_video(folder / "v.avi", 6)),
     "video mp4": ("video", lambda folder: media.write(folder / "v.mp4", media.moving(6, 48, 64))),
     "video mkv": ("video", lambda folder: media.write(folder / "v.mkv", media.moving(6, 48, 64))),

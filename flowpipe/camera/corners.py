@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe._typing import Grey, Plane
 from flowpipe._vectors import kernel
-from flowpipe.trajectories.pyramid import Grey, Plane
 
 _SCALE = np.float32((1 / (4 * 3 * 255)) ** 2)
 """OpenCV's unit: Sobel's weights and the block's pixels are means, grey levels in 0..1."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe._typing import Plane
 from flowpipe._vectors import kernel
-from flowpipe.trajectories.pyramid import Plane
 
 Homography = NDArray[np.float64]
 

@@ -15,9 +15,9 @@ import numpy as np
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from flowpipe._typing import Grey, Plane
 from flowpipe._vectors import kernel
 from flowpipe.camera.corners import CornerStrength
-from flowpipe.trajectories.pyramid import Grey, Plane
 
 Keypoints = tuple[Plane, NDArray[np.uint64]]
 """(n, 2) places x, y and (n, 4) words of 64 comparisons."""

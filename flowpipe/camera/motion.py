@@ -11,10 +11,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from flowpipe._typing import Grey, Plane
 from flowpipe.camera.corners import CornerStrength
 from flowpipe.camera.homography import Homography, fit_homography
 from flowpipe.camera.keypoints import KeypointFinder, Keypoints, nearest_keypoints
-from flowpipe.trajectories.pyramid import Grey, Plane
 
 Mask = NDArray[np.uint8]
 _CORNERS = 1000

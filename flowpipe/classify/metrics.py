@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, recall_scor
 
 from flowpipe.classify.scores import Scores
 from flowpipe.errors import ParameterError
-from flowpipe.runner.artifacts import Json
+from flowpipe.runner.json_files import Json
 
 LEVEL = 0.95
 """Of the confidence intervals."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from flowpipe.errors import ParameterError
-from flowpipe.runner.artifacts import Json
+from flowpipe.runner.json_files import Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
 
 from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.runner.artifacts import Json, read_json
+from flowpipe.runner.json_files import Json, read_json
 
 _SHOWN = 3
 

@@ -28,7 +28,8 @@ from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.lists import csv_list
 from flowpipe.datasets.scene import MOTIONS, Image, Scene
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.runner.artifacts import to_json, write_atomic
+from flowpipe.runner.atomic import write_atomic
+from flowpipe.runner.json_files import to_json
 
 DRAWING = 2
 """Raised whenever the same parameters give another set."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from flowpipe.encoding.pyramid import n_cells
 from flowpipe.errors import ParameterError
-from flowpipe.runner.artifacts import Json
+from flowpipe.runner.json_files import Json
 
 Descriptor = Literal["trajectory", "hog", "hof", "mbhx", "mbhy"]
 

@@ -22,7 +22,7 @@ from flowpipe.encoding.pyramid import Cells
 from flowpipe.encoding.words import BagOfWords
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.io.npz import load_arrays, save_arrays, take
-from flowpipe.runner.artifacts import Json
+from flowpipe.runner.json_files import Json
 
 Rows = NDArray[np.floating]
 Encoders = dict[str, FisherEncoder | BagOfWords]

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.datasets.base import Clip
-from flowpipe.errors import FlowpipeError, ParameterError
+from flowpipe.errors import FlowpipeError, ParameterError, check_range
 from flowpipe.flow import solvers
 from flowpipe.flow.batching import Direct, Engine, Flow, Grey
-from flowpipe.flow.parameters import FlowParameters, Tvl1, check_range
+from flowpipe.flow.parameters import FlowParameters, Tvl1
 from flowpipe.flow.solvers import Backend
 from flowpipe.flow.store import (
     FloatType,
@@ -31,8 +31,8 @@ from flowpipe.flow.store import (
     finished,
     layout,
 )
-from flowpipe.io.source import TRUNCATED, Footage, Size, check_size, standing
-from flowpipe.runner import artifacts
+from flowpipe.io.source import TRUNCATED, Size, VideoSource, check_size, source_status
+from flowpipe.runner import json_files
 from flowpipe.runner.pool import Advance, Done
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class FlowStage:
                 "or take another layout"
             )
 
-    def description(self) -> artifacts.Json:
+    def description(self) -> json_files.Json:
         """What ``stage.json`` says: all of this, and the solver's version."""
         kind = layout(self.layout)
         return {
@@ -155,7 +155,7 @@ class ExtractFlow:
         kind = layout(self.stage.layout, self.stage.step)
         meta = None if self.overwrite else finished(self.out, clip.name, kind)
         if meta is not None:
-            state = standing(meta.source, clip.path, self.out, clip.name)
+            state = source_status(meta.source, clip.path, self.out, clip.name)
             if state == "same":
                 return Done(skipped=True, warning=TRUNCATED if meta.truncated else None)
             if state == "gone":
@@ -166,7 +166,7 @@ class ExtractFlow:
         stage = self.stage
         if self.engine is None:
             self.engine = Direct(partial(solvers.create, stage.parameters, stage.backend))
-        footage = Footage(
+        footage = VideoSource(
             clip.path,
             stage.size,
             max_frames=stage.max_frames,

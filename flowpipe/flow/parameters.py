@@ -5,29 +5,12 @@ The defaults of TV-L1 are those of OpenCV's CUDA solver, which the two-stream an
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from flowpipe.errors import ParameterError
-
-
-def check_range(
-    name: str,
-    value: float,
-    low: float = -math.inf,
-    high: float = math.inf,
-    *,
-    open_low: bool = False,
-) -> None:
-    """Raise a ParameterError unless ``low <= value <= high`` (``low < value`` with open_low)."""
-    if not (low < value if open_low else low <= value) or not value <= high:
-        at_least = f"{'more than' if open_low else 'at least'} {low:g}" if low > -math.inf else ""
-        at_most = f"at most {high:g}" if high < math.inf else ""
-        bounds = " and ".join(part for part in (at_least, at_most) if part) or "a number"
-        raise ParameterError(f"{name} is {value!r}; it must be {bounds}")
+from flowpipe.errors import ParameterError, check_range
 
 
 @dataclass(frozen=True, slots=True)

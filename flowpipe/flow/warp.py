@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 
 from flowpipe.camera.corners import CornerStrength
 from flowpipe.camera.motion import CameraMotion, remove_motion
-from flowpipe.errors import FlowpipeError, FormatError
-from flowpipe.flow.parameters import check_range
+from flowpipe.errors import FlowpipeError, FormatError, check_range
 from flowpipe.flow.store import (
     FloatType,
     FlowReader,
@@ -36,8 +35,8 @@ from flowpipe.flow.store import (
 )
 from flowpipe.io import video
 from flowpipe.io.source import resized
-from flowpipe.runner import artifacts
-from flowpipe.runner.artifacts import Json
+from flowpipe.runner import provenance
+from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done
 from flowpipe.trajectories.parameters import TrajectoryParameters
 
@@ -194,7 +193,7 @@ def greys_of(reader: FlowReader) -> Iterator[NDArray[np.uint8]]:
     if path is None or not path.is_file():
         where = f"its video {str(path)!r} is gone" if path else "its video is not known"
         raise FramesGoneError(f"{reader.clip.name!r} holds no frames, and {where}")
-    if any(meta.source.get(key) != value for key, value in artifacts.fingerprint(path).items()):
+    if any(meta.source.get(key) != value for key, value in provenance.fingerprint(path).items()):
         raise FormatError(f"{str(path)!r} is not the video that the flow was made from")
     count = 0
     for frame in video.frames(path, max_frames=meta.n_frames):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Unfailing(io.RawIOBase):
+class DeferredErrorFile(io.RawIOBase):
     """A new binary file that keeps its errors to itself until it is asked.
 
     Parameters

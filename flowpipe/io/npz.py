@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import FormatError
-from flowpipe.runner.artifacts import Json, discard, place, temporary_file
+from flowpipe.runner.atomic import discard, place, temporary_file
+from flowpipe.runner.json_files import Json
 
 Arrays = dict[str, NDArray[Any]]
 

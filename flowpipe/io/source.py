@@ -1,7 +1,7 @@
 """A clip's video as the stages take it in: frames at one size, and what is recorded of the source.
 
-Every output says which video it was made from. :class:`Footage` gathers that while it decodes;
-:func:`standing` tells later whether the video is still the one.
+Every output says which video it was made from. :class:`VideoSource` gathers that while it decodes;
+:func:`source_status` tells later whether the video is still the one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import FlowpipeError
-from flowpipe.flow.parameters import check_range
+from flowpipe.errors import FlowpipeError, check_range
 from flowpipe.io import video
-from flowpipe.runner import artifacts
+from flowpipe.runner import json_files, provenance
 
 Size = tuple[int, int] | int | None
 """(width, height) in pixels; or the length of the short side, the other side following; or None
@@ -39,7 +38,7 @@ class ChangedVideoError(FlowpipeError):
     kind: ClassVar[str] = "changed"
 
 
-class Footage:
+class VideoSource:
     """Iterates over a video's frames at one size, and remembers what is recorded of them.
 
     Parameters
@@ -76,7 +75,7 @@ class Footage:
         self._size = size
         self._max_frames = max_frames
         self._keep_truncated = keep_truncated
-        self._before: artifacts.Json = {}
+        self._before: json_files.Json = {}
         self._own_size = (0, 0)
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
@@ -86,7 +85,7 @@ class Footage:
         try:
             for frame in video.frames(self.path, max_frames=self._max_frames):
                 if not self.times:
-                    self._before = artifacts.fingerprint(self.path)
+                    self._before = provenance.fingerprint(self.path)
                     self._own_size = frame.image.shape[1], frame.image.shape[0]
                 self.times.append(None if frame.time is None else round(frame.time, 6))
                 yield resized(frame.image, self._size)
@@ -95,7 +94,7 @@ class Footage:
                 raise
             self.truncated = True
 
-    def source(self, root: Path) -> artifacts.Json:
+    def source(self, root: Path) -> json_files.Json:
         """What is recorded of the video, once it is read.
 
         Parameters
@@ -108,8 +107,8 @@ class Footage:
         ChangedVideoError
             It is not what it was at the first frame.
         """
-        thorough = artifacts.sha256(self.path)
-        if artifacts.fingerprint(self.path) != self._before:
+        thorough = provenance.sha256(self.path)
+        if provenance.fingerprint(self.path) != self._before:
             raise ChangedVideoError(f"{str(self.path)!r} changed while it was read; run again")
         width, height = self._own_size
         return {
@@ -128,7 +127,7 @@ class Footage:
         return round((len(self.times) - 1) / (last - first), 3)
 
 
-def standing(
+def source_status(
     recorded: Mapping[str, Any], path: Path, root: Path, clip: str
 ) -> Literal["same", "changed", "gone"]:
     """Whether a clip's video is still the one that its output was made from.
@@ -136,7 +135,7 @@ def standing(
     Parameters
     ----------
     recorded
-        What :meth:`Footage.source` gave.
+        What :meth:`VideoSource.source` gave.
     path
         The clip's video now.
     root
@@ -151,7 +150,7 @@ def standing(
     """
     if not path.exists():
         return "gone"
-    if all(recorded.get(key) == value for key, value in artifacts.fingerprint(path).items()):
+    if all(recorded.get(key) == value for key, value in provenance.fingerprint(path).items()):
         return "same"
     before, now = str(recorded.get("path")), _relative(path, root)
     if before != now and (root / before).exists():

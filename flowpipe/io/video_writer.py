@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 _DEFAULT_FPS = 25
 
 
-class Film:
+class VideoWriter:
     """Writes pictures of one size as H.264, or as MPEG-4 where FFmpeg lacks the encoder.
 
     A context manager. Nothing is atomic here: give it a path that is put in place afterwards.

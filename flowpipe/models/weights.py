@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from flowpipe.errors import BackendUnavailableError, FormatError, ParameterError
 from flowpipe.io.npz import load_arrays, save_arrays
 from flowpipe.models.stream import Network, State, StreamNetwork
-from flowpipe.runner.artifacts import Json, sha256
+from flowpipe.runner.json_files import Json
+from flowpipe.runner.provenance import sha256
 
 MODEL = "flowpipe stream 1"
 """Format of a trained stream's file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from flowpipe.classify.parameters import Svm
@@ -13,13 +14,15 @@ from flowpipe.pipelines.classify import description_of as classifying
 from flowpipe.pipelines.encode import description_of as encoding_of
 from flowpipe.pipelines.encode import encode
 from flowpipe.pipelines.trajectories import track
-from flowpipe.runner import artifacts
-from flowpipe.runner.artifacts import short_hash
+from flowpipe.runner import atomic
 from flowpipe.runner.inspect import note_used
 from flowpipe.runner.pool import Workers
+from flowpipe.runner.provenance import short_hash
 from flowpipe.runner.run import Shard
-from flowpipe.runner.stage import say, timed, times_of
+from flowpipe.runner.stage import timed, times_of
 from flowpipe.trajectories.stage import TrajectoryStage
+
+logger = logging.getLogger(__name__)
 
 
 def idt_baseline(
@@ -55,7 +58,7 @@ def idt_baseline(
         Extract the trajectories of this part of the clips, and stop.
     """
     for note in protocol.notes:
-        say(f"note: {note}")
+        logger.info(f"note: {note}")
     clips = [clip for clip in dataset.clips if clip.name in protocol.labels]
     tracks = out / f"trajectories-{short_hash(stage.description())}"
     tracked = timed(
@@ -74,7 +77,7 @@ def idt_baseline(
     title = f"{dataset.name}: {stage.parameters.kind} trajectories, {encoding.encoding}"
     classify(vectors, scores, svm, title=title, beside=beside, times=times, workers=workers)
     for name in RESULTS:
-        artifacts.write_atomic(out / name, (scores / name).read_bytes(), out)
+        atomic.write_atomic(out / name, (scores / name).read_bytes(), out)
     note_used(out, [tracks, vectors, scores])
-    say(f"report: {out / 'report.html'}")
+    logger.info(f"report: {out / 'report.html'}")
     return max(tracked.exit_status, encoded.exit_status)

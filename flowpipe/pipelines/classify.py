@@ -8,6 +8,7 @@ of one split, ``scores.npz`` and ``scores-<descriptor>.npz`` with those of all, 
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,10 +35,14 @@ from flowpipe.pipelines.encode import PROTOCOL
 from flowpipe.pipelines.encode_work import KERNEL, kernel_path, load_kernel
 from flowpipe.report.html import Results, Row, write_report, wrong_clips
 from flowpipe.report.stills import film_strip
-from flowpipe.runner import artifacts
-from flowpipe.runner.artifacts import Json, digest
+from flowpipe.runner import atomic, json_files, provenance
+from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done, Workers
-from flowpipe.runner.stage import run_stage, say, timed, times_of, within_memory
+from flowpipe.runner.provenance import digest
+from flowpipe.runner.stage import run_stage, timed, times_of, within_memory
+
+logger = logging.getLogger(__name__)
+
 
 ALL = "all"
 """The configuration of all descriptors together."""
@@ -88,12 +93,12 @@ def classify(
     """
     description = description_of(vectors, svm)
     upstream = description["encode"]
-    artifacts.open_stage(out / "stage.json", description, out)
+    provenance.open_stage(out, description)
     protocol = protocol_from_json(vectors / PROTOCOL)
     names = upstream["descriptors"]
     wanted = {ALL: names, **({name: [name] for name in names} if len(names) > 1 else {})}
     parts = _parts(protocol, wanted, vectors, out, svm)
-    say(f"machines on {', '.join(wanted)}, into {out}")
+    logger.info(f"machines on {', '.join(wanted)}, into {out}")
     most = max(len(part.split.train) + len(part.split.test) for part in parts)
     score = ScorePart(protocol, svm, upstream["encoding"] == "words", out)
     summary = timed(
@@ -103,7 +108,6 @@ def classify(
             score,
             parts,
             out=out,
-            records=out,
             workers=within_memory(workers, 20 * most**2),
             unit="machines",
             noun="part",
@@ -113,7 +117,7 @@ def classify(
         raise FlowpipeError(f"{summary.failed} parts failed; {summary.failures} says why")
     found = {name: _gathered(parts, name, out) for name in wanted}
     metrics = {name: evaluate(scores) for name, scores in found.items()}
-    facts = artifacts.read_json(vectors / PROTOCOL)
+    facts = json_files.read_json(vectors / PROTOCOL)
     notes = (*protocol.notes, *_notes(facts))
     whole = {
         **metrics[ALL].to_json(),
@@ -123,7 +127,7 @@ def classify(
         "descriptors": {name: metrics[name].to_json() for name in wanted if name != ALL},
         "stage": description,
     }
-    artifacts.write_atomic(out / "metrics.json", artifacts.to_json(whole), out)
+    atomic.write_atomic(out / "metrics.json", json_files.to_json(whole), out)
     videos = facts.get("videos", {})
     took = {**(times or {}), **{f"classify: {k}": v for k, v in times_of(out).items()}}
     results = Results(
@@ -140,16 +144,15 @@ def classify(
         environment=_environment(),
     )
     write_report(out / "report.html", results, out)
-    artifacts.remove_stale(out)
+    atomic.remove_stale(out)
     for line in _lines(metrics):
-        say(line)
+        logger.info(line)
     return metrics[ALL]
 
 
 def description_of(vectors: Path, svm: Svm) -> Json:
     """What ``stage.json`` says."""
-    path = vectors / "stage.json"
-    upstream = artifacts.read_json(path) if path.is_file() else {}
+    upstream = provenance.read_stage(vectors) or {}
     if upstream.get("stage") != "encode" or not (vectors / PROTOCOL).is_file():
         raise ParameterError(f"{str(vectors)!r} holds no encoded clips; make them with encode")
     return {**svm.description(), "encode": upstream}
@@ -266,7 +269,9 @@ def _others(beside: Sequence[Path], ours: Json, out: Path) -> list[Row]:
     for folder in beside:
         if folder == out or not (folder / "scores.npz").exists():
             continue
-        theirs = artifacts.read_json(folder / "stage.json")
+        theirs = provenance.read_stage(folder)
+        if theirs is None:
+            continue
         if theirs["encode"]["protocol"] != ours["encode"]["protocol"]:
             continue
         differ = {k: v for k, v in _flat(theirs).items() if _flat(ours).get(k) != v}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -21,19 +22,20 @@ from flowpipe.pipelines.twostream import compare_streams
 from flowpipe.pipelines.upkeep import verify
 from flowpipe.pipelines.warp import warp_flow
 from flowpipe.runner.pool import Workers
-from flowpipe.runner.stage import say
 from flowpipe.training.distributed import torch_threads
 from flowpipe.training.evaluate import Testing
 from flowpipe.training.parameters import Snippets, Stream, Training
 from flowpipe.training.train import Loading
 from flowpipe.trajectories.stage import TrajectoryStage
 
+logger = logging.getLogger(__name__)
+
 
 def demo(out: Path, *, workers: Workers) -> int:
     """Make the synthetic set and run every stage on it; return the exit status."""
     videos, flow, pictures = out / "videos", out / "flow", out / "flow-view"
     warped, baseline = out / "warped-flow", out / "idt-baseline"
-    say(f"making the synthetic set in {videos}")
+    logger.info(f"making the synthetic set in {videos}")
     dataset = write_synthetic(videos)
     stage = FlowStage(backend=solvers.choose("auto", "tvl1"), size=None, frames=True)
     extracted = extract_flow([str(videos)], flow, stage, workers=workers)
@@ -75,7 +77,7 @@ def demo(out: Path, *, workers: Workers) -> int:
         f"networks on frames and on that flow, and their fusion: {streams / 'report.html'}",
     ]
     for line in lines:
-        say(line)
+        logger.info(line)
     return max(recognised, *(each.exit_status for each in (extracted, checked, drawn, still)))
 
 

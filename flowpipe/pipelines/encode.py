@@ -10,6 +10,7 @@ their split alone.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -34,11 +35,15 @@ from flowpipe.pipelines.encode_work import (
     vectors_path,
 )
 from flowpipe.pipelines.tables import Tracked, survey
-from flowpipe.runner import artifacts
-from flowpipe.runner.artifacts import Json, digest
+from flowpipe.runner import atomic, json_files, provenance
+from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Outcome, Workers
+from flowpipe.runner.provenance import digest
 from flowpipe.runner.run import FailureLog, Summary
-from flowpipe.runner.stage import run_stage, say, timed, within_memory
+from flowpipe.runner.stage import run_stage, timed, within_memory
+
+logger = logging.getLogger(__name__)
+
 
 PROTOCOL = "protocol.json"
 
@@ -93,7 +98,7 @@ def encode(
         Encoders or kernels could not be made.
     """
     description = description_of(protocol, trajectories, encoding, device)
-    artifacts.open_stage(out / "stage.json", description, out)
+    provenance.open_stage(out, description)
     # Labels and test clips have no part in what an encoder is made from.
     made_with = {name: value for name, value in description.items() if name != "protocol"}
     used = [clip for clip in clips if clip.name in protocol.labels]
@@ -102,7 +107,9 @@ def encode(
     left = protocol.among(tables.keys())
     fits = _fits(left, tables, out, made_with)
     count = len(left.splits)
-    say(f"{len(tables)} clips, {count} split{'s' * (count != 1)}, {encoding.encoding}, into {out}")
+    logger.info(
+        f"{len(tables)} clips, {count} split{'s' * (count != 1)}, {encoding.encoding}, into {out}"
+    )
     fitting = FitEncoder(encoding, tables, out, device)
     each = 6 * 4 * _WIDEST * min(encoding.n_rows, sum(table.rows for table in tables.values()))
     fitted = timed(
@@ -112,7 +119,6 @@ def encode(
             fitting,
             fits,
             out=out,
-            records=out,
             workers=within_memory(workers, each),
             unit="rows",
             noun="encoder",
@@ -124,7 +130,7 @@ def encode(
     summary = timed(
         out,
         "vectors",
-        lambda: run_stage(work, vectors, out=out, records=out, workers=workers, unit="rows"),
+        lambda: run_stage(work, vectors, out=out, workers=workers, unit="rows"),
     )
     if summary.failed:
         left = left.among({one.name for one in vectors if key_of(one.out, VECTORS) == one.key})
@@ -139,7 +145,6 @@ def encode(
             multiply,
             kernels,
             out=out,
-            records=out,
             workers=within_memory(workers, most * (8 * most + _largest(encoding))),
             unit="vectors",
             noun="kernel",
@@ -151,8 +156,7 @@ def encode(
 
 def description_of(protocol: Protocol, trajectories: Path, encoding: Encoding, device: str) -> Json:
     """What ``stage.json`` says."""
-    path = trajectories / "stage.json"
-    upstream = artifacts.read_json(path) if path.is_file() else {}
+    upstream = provenance.read_stage(trajectories) or {}
     if upstream.get("stage") != "trajectories":
         raise ParameterError(
             f"{str(trajectories)!r} holds no trajectories; make them with extract-trajectories"
@@ -175,11 +179,11 @@ class FittingError(FlowpipeError):
 
 
 def _record(clips: Sequence[Clip], lacking: Mapping[str, str], out: Path) -> None:
-    log = FailureLog(out / "failures.jsonl", out)
+    log = FailureLog(out / provenance.RECORDS / "failures.jsonl", out)
     log.begin({clip.name for clip in clips})
     for clip in clips:
         if clip.name in lacking:
-            say(f"left out: {clip.name}: {lacking[clip.name]}")
+            logger.info(f"left out: {clip.name}: {lacking[clip.name]}")
             log.add(Outcome(clip, "failed", "no-trajectories", lacking[clip.name]))
 
 
@@ -236,7 +240,7 @@ def _write_protocol(protocol: Protocol, tables: Mapping[str, Tracked], out: Path
         "sizes": sorted({table.size for table in used}),
         "videos": {table.name: os.path.relpath(table.video, out) for table in used},
     }
-    artifacts.write_atomic(out / PROTOCOL, artifacts.to_json(content), out)
+    atomic.write_atomic(out / PROTOCOL, json_files.to_json(content), out)
 
 
 def _largest(encoding: Encoding) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,10 +15,12 @@ from flowpipe.flow import solvers, store
 from flowpipe.flow.batching import Gathered
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.store import FloatType, LayoutName, StoredClip
-from flowpipe.runner import artifacts
+from flowpipe.runner import atomic, provenance
 from flowpipe.runner.pool import Advance, Done, Workers
 from flowpipe.runner.run import Shard, Summary
-from flowpipe.runner.stage import flow_to_read, run_stage, say
+from flowpipe.runner.stage import run_stage
+
+logger = logging.getLogger(__name__)
 
 
 def extract_flow(
@@ -67,9 +70,8 @@ def compute_flow(
     overwrite: bool = False,
 ) -> Summary:
     """:func:`extract_flow` of clips that have their names already."""
-    records = store.layout(stage.layout).bookkeeping(out)
-    artifacts.open_stage(records / "stage.json", stage.description(), out)
-    say(f"{len(clips)} clips, {stage.parameters.method} with {stage.backend}, into {out}")
+    provenance.open_stage(out, stage.description())
+    logger.info(f"{len(clips)} clips, {stage.parameters.method} with {stage.backend}, into {out}")
     kind = store.layout(stage.layout, stage.step)
 
     def outputs(clip: Clip) -> list[Path]:
@@ -82,7 +84,6 @@ def compute_flow(
             work,
             clips,
             out=out,
-            records=records,
             workers=workers,
             shard=shard,
             unit="pairs",
@@ -100,7 +101,6 @@ def compute_flow(
             ExtractFlow(stage, out, overwrite, engine),
             clips,
             out=out,
-            records=records,
             workers=workers,
             shard=shard,
             unit="pairs",
@@ -121,7 +121,7 @@ def export_flow(
     overwrite: bool = False,
 ) -> Summary:
     """Write stored flow in another layout; see :func:`flowpipe.flow.store.convert`."""
-    clips = flow_to_read(source, out)
+    clips = store.flow_to_read(source, out)
     description = {
         "stage": "export",
         "layout": layout,
@@ -129,11 +129,10 @@ def export_flow(
         "dtype": dtype,
         "quality": quality,
     }
-    records = store.layout(layout).bookkeeping(out)
-    artifacts.open_stage(records / "stage.json", description, out)
-    say(f"{len(clips)} clips, as {layout}, into {out}")
+    provenance.open_stage(out, description)
+    logger.info(f"{len(clips)} clips, as {layout}, into {out}")
     work = _Convert(out, layout, bound, dtype, quality, overwrite)
-    return run_stage(work, clips, out=out, records=records, workers=workers, unit="fields")
+    return run_stage(work, clips, out=out, workers=workers, unit="fields")
 
 
 def view(
@@ -148,9 +147,9 @@ def view(
     if not chosen:
         raise ParameterError(f"{str(source)!r} holds no flow")
     out.mkdir(parents=True, exist_ok=True)
-    say(f"{len(chosen)} clips, drawn into {out}")
+    logger.info(f"{len(chosen)} clips, drawn into {out}")
     return run_stage(
-        _Draw(out, video), chosen, out=out, records=None, workers=workers, unit="clips"
+        _Draw(out, video), chosen, out=out, record=False, workers=workers, unit="clips"
     )
 
 
@@ -195,7 +194,7 @@ class _Draw:
         from flowpipe.report import flow_view
 
         sheet = encode_png(flow_view.contact_sheet(clip))
-        artifacts.write_atomic(self.out / f"{clip.name}.png", sheet, self.out)
+        atomic.write_atomic(self.out / f"{clip.name}.png", sheet, self.out)
         if self.video:
             flow_view.write_video(clip, self.out / f"{clip.name}.mp4", self.out)
         advance(1)

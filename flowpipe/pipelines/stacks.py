@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from flowpipe.runner import artifacts
-from flowpipe.runner.artifacts import Json
+from flowpipe.flow import store
+from flowpipe.runner import atomic, json_files, provenance
+from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Workers
 from flowpipe.runner.run import Summary
-from flowpipe.runner.stage import flow_to_read, run_stage, say
+from flowpipe.runner.stage import run_stage
 from flowpipe.training.data.export import (
     FORMAT,
     ExportStacks,
@@ -19,6 +21,9 @@ from flowpipe.training.data.export import (
     paths_of,
     stored_contents,
 )
+
+logger = logging.getLogger(__name__)
+
 
 INDEX = "index.json"
 
@@ -48,23 +53,25 @@ def export_stacks(
     ParameterError, FormatError
         There is no flow, or it lies in the output folder.
     """
-    clips = flow_to_read(source, out)
-    artifacts.open_stage(out / "stage.json", export.description(), out)
+    clips = store.flow_to_read(source, out)
+    provenance.open_stage(out, export.description())
     parts = parts_of(export, clips, out)
-    say(f"{len(clips)} clips, stacks of {export.length}, as {export.format}, into {out}")
+    logger.info(f"{len(clips)} clips, stacks of {export.length}, as {export.format}, into {out}")
     work = ExportStacks(export, out, overwrite)
-    summary = run_stage(work, parts, out=out, records=out, workers=workers, unit="stacks")
+    summary = run_stage(work, parts, out=out, workers=workers, unit="stacks")
     if export.format == "tar":
         _remove_shards_of_before(out, parts)
     labels = class_indices(clips)
     classes = sorted({name.rpartition("/")[0] for name in labels})
     whole = _whole(export, parts, out)
     index = {**_about(export, classes), **_listed(export, whole, out)}
-    artifacts.write_atomic(out / INDEX, artifacts.to_json(index), out)
-    artifacts.remove_stale(out)
+    atomic.write_atomic(out / INDEX, json_files.to_json(index), out)
+    atomic.remove_stale(out)
     contents = [content for _, inside in whole for content in inside]
     stacks = sum(content["stacks"] for content in contents)
-    say(f"{stacks} stacks of {len(contents)} clips in {len(whole)} files, listed in {out / INDEX}")
+    logger.info(
+        f"{stacks} stacks of {len(contents)} clips in {len(whole)} files, listed in {out / INDEX}"
+    )
     return summary
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -17,13 +18,12 @@ from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.scores import Scores, SplitScores, load_scores, save_scores
 from flowpipe.datasets.base import Dataset, Split
 from flowpipe.errors import FlowpipeError, ParameterError
-from flowpipe.flow import store
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import identity, initialise, load_model
-from flowpipe.runner import artifacts
-from flowpipe.runner.artifacts import Json, digest
+from flowpipe.runner import atomic, json_files, provenance
+from flowpipe.runner.json_files import Json
 from flowpipe.runner.progress import clock_time
-from flowpipe.runner.stage import say
+from flowpipe.runner.provenance import digest
 from flowpipe.training.data.datasets import stream_clips, testing_transform, training_transform
 from flowpipe.training.data.sampler import Joined
 from flowpipe.training.distributed import Group, alone, pick_device, process_group
@@ -31,6 +31,9 @@ from flowpipe.training.evaluate import Testing, score_clips
 from flowpipe.training.log import LOG_NAME, Epoch
 from flowpipe.training.parameters import Snippets, Stream
 from flowpipe.training.train import MODEL_NAME, Loading, train
+
+logger = logging.getLogger(__name__)
+
 
 _SPOKEN_EVERY = 20.0
 
@@ -57,9 +60,6 @@ class LabelledFlow:
 
     def description(self) -> Json:
         """What tells it apart."""
-        upstream = self.flow / "stage.json"
-        if not upstream.is_file():
-            upstream = store.layout("frames").bookkeeping(self.flow) / "stage.json"
         return {
             "set": self.dataset.name,
             "protocol": self.protocol.name,
@@ -71,7 +71,7 @@ class LabelledFlow:
                 ]
             ),
             # Flow of other tools says nothing of itself.
-            "flow": artifacts.read_json(upstream) if upstream.is_file() else None,
+            "flow": provenance.read_stage(self.flow),
         }
 
     def split(self, name: str) -> Split:
@@ -142,7 +142,7 @@ def train_stream(
     description = training_of(sets, stream)
     chosen = _chosen(sets[0], splits)
     with process_group(machine.device) as group:
-        artifacts.open_stage(out / "stage.json", description, out)
+        provenance.open_stage(out, description)
         check_clips(sets, [split.name for split in chosen], stream.snippets)
         for split in chosen:
             folder = split_folder(sets[0].protocol, split, out)
@@ -176,7 +176,7 @@ def train_stream(
                 report=_Spoken(split.name),
             )
         if group.leads:
-            artifacts.remove_stale(out)
+            atomic.remove_stale(out)
 
 
 def check_clips(
@@ -246,11 +246,11 @@ def score_stream(
     loaded = {name: _model(folder, tested, number) for name, folder in folders.items()}
     description = {
         **testing.description(),
-        "models": {name: artifacts.sha256(folders[name] / MODEL_NAME) for name in loaded},
+        "models": {name: provenance.sha256(folders[name] / MODEL_NAME) for name in loaded},
         "tested": tested.description(),
     }
-    artifacts.open_stage(out / "stage.json", description, out)
-    artifacts.remove_stale(out)
+    provenance.open_stage(out, description)
+    atomic.remove_stale(out)
     parts: list[SplitScores] = []
     for split in chosen:
         network, snippets = loaded[split.name]
@@ -262,9 +262,9 @@ def score_stream(
     scores = Scores(tested.protocol.classes, tuple(parts))
     save_scores(out / "scores.npz", scores, out)
     metrics = evaluate(scores)
-    artifacts.write_atomic(out / "metrics.json", artifacts.to_json(metrics.to_json()), out)
-    artifacts.remove_stale(out)
-    say(line_of(snippets.modality, metrics))
+    atomic.write_atomic(out / "metrics.json", json_files.to_json(metrics.to_json()), out)
+    atomic.remove_stale(out)
+    logger.info(line_of(snippets.modality, metrics))
     return scores
 
 
@@ -315,7 +315,7 @@ class _Spoken:
             return
         self._last = now
         left = clock_time((count - epoch.epoch) * epoch.seconds)
-        say(
+        logger.info(
             f"{self._name}: epoch {epoch.epoch}/{count}, loss {epoch.loss:.3f}, "
             f"accuracy {100 * epoch.accuracy:.1f} %, "
             f"{epoch.clips / max(epoch.seconds, 1e-9):.1f} clips/s, {left} left"
@@ -324,7 +324,7 @@ class _Spoken:
 
 def _tell(group: Group, line: str) -> None:
     if group.leads:
-        say(line)
+        logger.info(line)
 
 
 def _chosen(labelled: LabelledFlow, names: Sequence[str]) -> list[Split]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowpipe.datasets.base import Clip
 from flowpipe.errors import FlowpipeError, FormatError
-from flowpipe.io.source import standing
+from flowpipe.io.source import source_status
 from flowpipe.trajectories.stage import TABLE_SUFFIX
 from flowpipe.trajectories.table import Table
 
@@ -115,7 +115,7 @@ def _look(clip: Clip, path: Path, folder: Path) -> Tracked:
             raise FormatError(
                 f"{str(path)!r} does not say which video it was made from; extract it again"
             ) from None
-        if standing(source, clip.path, folder, clip.name) == "changed":
+        if source_status(source, clip.path, folder, clip.name) == "changed":
             raise FormatError(
                 f"{str(clip.path)!r} has changed since its trajectories were made; extract it again"
             )

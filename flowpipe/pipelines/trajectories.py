@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from flowpipe.datasets import discover
 from flowpipe.datasets.base import Clip
-from flowpipe.runner import artifacts
+from flowpipe.runner import provenance
 from flowpipe.runner.pool import Workers
 from flowpipe.runner.run import Shard, Summary
-from flowpipe.runner.stage import run_stage, say
+from flowpipe.runner.stage import run_stage
 from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
+
+logger = logging.getLogger(__name__)
 
 
 def extract_trajectories(
@@ -59,14 +62,13 @@ def track(
     overwrite: bool = False,
 ) -> Summary:
     """:func:`extract_trajectories` of clips that have their names already."""
-    artifacts.open_stage(out / "stage.json", stage.description(), out)
-    say(f"{len(clips)} clips, {stage.parameters.kind} trajectories, into {out}")
+    provenance.open_stage(out, stage.description())
+    logger.info(f"{len(clips)} clips, {stage.parameters.kind} trajectories, into {out}")
     work = ExtractTrajectories(stage, out, text=text, film=film, overwrite=overwrite)
     return run_stage(
         work,
         clips,
         out=out,
-        records=out,
         workers=workers,
         shard=shard,
         unit="frames",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,14 +27,17 @@ from flowpipe.pipelines.streams import (
     training_seconds,
 )
 from flowpipe.report.html import Results, Row, write_report, wrong_clips
-from flowpipe.runner import artifacts
-from flowpipe.runner.artifacts import Json, short_hash
+from flowpipe.runner import atomic, json_files
 from flowpipe.runner.inspect import note_used
+from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Workers
-from flowpipe.runner.stage import say
+from flowpipe.runner.provenance import short_hash
 from flowpipe.training.distributed import alone
 from flowpipe.training.evaluate import Testing
 from flowpipe.training.parameters import Stream
+
+logger = logging.getLogger(__name__)
+
 
 RESULTS = ("metrics.json", "fused.npz", "report.html")
 
@@ -107,7 +111,7 @@ def two_stream(
     """
     alone("two-stream")
     for note in protocol.notes:
-        say(f"note: {note}")
+        logger.info(f"note: {note}")
     if splits:
         kept = tuple(split for split in protocol.splits if split.name in set(splits))
         protocol = replace(protocol, splits=kept)
@@ -159,7 +163,7 @@ def compare_streams(
     parameters: dict[str, Json] = {}
     used: list[Path] = []
     for name, (labelled, stream) in streams.items():
-        say(f"{name} stream")
+        logger.info(f"{name} stream")
         trained = out / f"train-{name}-{short_hash(training_of([labelled], stream))}"
         train_stream([labelled], stream, trained, machine=machine)
         key = short_hash({**testing.description(), "models": trained.name})
@@ -188,9 +192,9 @@ def compare_streams(
         timings=times,
     )
     for name in RESULTS:
-        artifacts.write_atomic(out / name, (fused / name).read_bytes(), out)
+        atomic.write_atomic(out / name, (fused / name).read_bytes(), out)
     note_used(out, [*used, fused])
-    say(f"report: {out / 'report.html'}")
+    logger.info(f"report: {out / 'report.html'}")
     return metrics
 
 
@@ -241,7 +245,7 @@ def fuse_streams(
         "of": how,
         "streams": {name: each.to_json() for name, each in alone.items()},
     }
-    artifacts.write_atomic(out / "metrics.json", artifacts.to_json(whole), out)
+    atomic.write_atomic(out / "metrics.json", json_files.to_json(whole), out)
     results = Results(
         title=title,
         metrics=metrics,
@@ -256,9 +260,9 @@ def fuse_streams(
         timings=timings or {},
     )
     write_report(out / "report.html", results, out)
-    artifacts.remove_stale(out)
+    atomic.remove_stale(out)
     for name, each in [*alone.items(), (f"fused {weights}", metrics)]:
-        say(line_of(name, each))
+        logger.info(line_of(name, each))
     return metrics
 
 

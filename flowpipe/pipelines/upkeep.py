@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,15 @@ from flowpipe.errors import FlowpipeError, ParameterError
 from flowpipe.flow import store
 from flowpipe.flow.store import StoredClip
 from flowpipe.io import npz
-from flowpipe.runner import artifacts, done_cache
+from flowpipe.runner import atomic, done_cache, json_files
 from flowpipe.runner.inspect import stage_name, stages_below
 from flowpipe.runner.pool import Advance, Done, Workers
 from flowpipe.runner.run import Summary
-from flowpipe.runner.stage import run_stage, say
+from flowpipe.runner.stage import run_stage
 from flowpipe.trajectories import verify as tables
 from flowpipe.trajectories.verify import StoredTable, stored_tables
+
+logger = logging.getLogger(__name__)
 
 
 class DamagedError(FlowpipeError):
@@ -77,10 +80,12 @@ def verify(source: Path, *, repair: bool, quick: bool = False, workers: Workers)
     if quick:
         count = len(stored)
         stored = _touched(stored)
-        say(f"{count - len(stored)} of {count} clips are as they were finished, and are not read")
+        logger.info(
+            f"{count - len(stored)} of {count} clips are as they were finished, and are not read"
+        )
         if not stored:
             return Summary(done=0, skipped=count, failed=0)
-    return run_stage(_Verify(repair), stored, out=out, records=None, workers=workers, unit="clips")
+    return run_stage(_Verify(repair), stored, out=out, record=False, workers=workers, unit="clips")
 
 
 def _touched(stored: Sequence[Stored]) -> list[Stored]:
@@ -118,7 +123,7 @@ class _Verify:
             if isinstance(stored, StoredClip):
                 removed = store.remove(stored)
             else:
-                artifacts.take_away(stored.path, stored.root)
+                atomic.take_away(stored.path, stored.root)
             fault += "; removed" if removed else "; left, since it is not known as flowpipe's"
         raise DamagedError(fault)
 
@@ -130,7 +135,7 @@ def _fault(stored: Stored) -> str | None:
         return tables.verify(stored)
     try:
         if stored.path.suffix == ".json":
-            artifacts.read_json(stored.path)
+            json_files.read_json(stored.path)
         else:
             npz.read_through(stored.path)
     except FlowpipeError as error:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from flowpipe.flow import store
 from flowpipe.flow.warp import WarpFlow, WarpStage
-from flowpipe.runner import artifacts
+from flowpipe.runner import provenance
 from flowpipe.runner.pool import Workers
 from flowpipe.runner.run import Summary
-from flowpipe.runner.stage import flow_to_read, run_stage, say
+from flowpipe.runner.stage import run_stage
+
+logger = logging.getLogger(__name__)
 
 
 def warp_flow(
@@ -37,18 +40,8 @@ def warp_flow(
     ParameterError, FormatError
         There is no flow, or it lies in the output folder.
     """
-    clips = flow_to_read(source, out)
-    records = store.layout(stage.layout).bookkeeping(out)
-    artifacts.open_stage(records / "stage.json", stage.description(_stage_of(source)), out)
-    say(f"{len(clips)} clips, without the camera's motion, into {out}")
+    clips = store.flow_to_read(source, out)
+    provenance.open_stage(out, stage.description(provenance.read_stage(source)))
+    logger.info(f"{len(clips)} clips, without the camera's motion, into {out}")
     work = WarpFlow(stage, out, overwrite)
-    return run_stage(work, clips, out=out, records=records, workers=workers, unit="fields")
-
-
-def _stage_of(source: Path) -> artifacts.Json | None:
-    """What the folder's ``stage.json`` says, None where there is none."""
-    for records in (source, store.layout("frames").bookkeeping(source)):
-        path = records / "stage.json"
-        if path.is_file():
-            return artifacts.read_json(path)
-    return None
+    return run_stage(work, clips, out=out, workers=workers, unit="fields")

@@ -18,8 +18,8 @@ from flowpipe.errors import FlowpipeError
 from flowpipe.flow.store import FlowReader, StoredClip
 from flowpipe.io import video
 from flowpipe.io.source import resized
-from flowpipe.io.video_writer import Film
-from flowpipe.runner.artifacts import discard, place, temporary_file
+from flowpipe.io.video_writer import VideoWriter
+from flowpipe.runner.atomic import discard, place, temporary_file
 
 Image = NDArray[np.uint8]
 
@@ -106,7 +106,7 @@ def write_video(clip: StoredClip, path: Path, root: Path) -> None:
     """
     temporary = temporary_file(root)
     try:
-        with FlowReader(clip) as reader, Film(temporary, reader.meta.fps) as film:
+        with FlowReader(clip) as reader, VideoWriter(temporary, reader.meta.fps) as film:
             largest = typical_speed(reader)
             frames = chain(_frames_at(reader, range(len(reader))), _endless_none())
             for index, frame in zip(range(len(reader)), frames, strict=False):

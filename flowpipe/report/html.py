@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from flowpipe.classify.metrics import Interval, Metrics
 from flowpipe.classify.scores import Scores
 from flowpipe.errors import ParameterError
-from flowpipe.runner.artifacts import write_atomic
+from flowpipe.runner.atomic import write_atomic
 
 _KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 """What a picture begins with."""

@@ -53,7 +53,7 @@ def _holds(root: Path, entry: Entry) -> bool:
     )
 
 
-class Ledger(Generic[C]):
+class DoneCache(Generic[C]):
     """Finished clips and the stamps of their files.
 
     Parameters

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.runner import artifacts, run_status
+from flowpipe.runner import atomic, json_files, run_status
+from flowpipe.runner.provenance import RECORDS, read_stage
 from flowpipe.runner.run_status import RunState
 
-_RECORDS = Path(".flowpipe")
-_USED = _RECORDS / "used.json"
+_USED = Path(RECORDS, "used.json")
 _STAGES = "trajectories|encode|classify|flow|train-[a-z-]+|test-[a-z-]+|fuse"
 _KEYED = re.compile(f"({_STAGES})-[0-9a-f]{{8}}")
 
@@ -62,10 +62,9 @@ class StageStatus:
 
 def stage_name(out: Path) -> str | None:
     """The stage that an output folder is of, None where it is of none."""
-    for path in (out / "stage.json", out / _RECORDS / "stage.json"):
-        with contextlib.suppress(OSError):
-            name = artifacts.read_json(path).get("stage")
-            return name if isinstance(name, str) else None
+    with contextlib.suppress(OSError):
+        name = (read_stage(out) or {}).get("stage")
+        return name if isinstance(name, str) else None
     return None
 
 
@@ -117,14 +116,14 @@ def leftovers(out: Path) -> list[Path]:
     Those of a process that is alive on this machine are not among them; processes of other machines
     cannot be asked.
     """
-    return [path for path in sorted((out / artifacts.TEMPORARY).glob("*")) if _dead(path.name)]
+    return [path for path in sorted((out / atomic.TEMPORARY).glob("*")) if _dead(path.name)]
 
 
 def note_used(out: Path, folders: Sequence[Path]) -> None:
     """Record in a recipe's folder which folders of stages its last run used."""
     told = {"folders": sorted(folder.name for folder in folders)}
-    artifacts.write_atomic(out / _USED, artifacts.to_json(told), out)
-    artifacts.remove_stale(out)
+    atomic.write_atomic(out / _USED, json_files.to_json(told), out)
+    atomic.remove_stale(out)
 
 
 def stale(out: Path) -> list[Path]:
@@ -140,7 +139,7 @@ def stale(out: Path) -> list[Path]:
     path = out / _USED
     if not path.exists():
         return []
-    used = artifacts.read_json(path).get("folders")
+    used = json_files.read_json(path).get("folders")
     if not isinstance(used, list):
         raise FormatError(f"{str(path)!r} has no list of folders; remove it")
     return [
@@ -165,21 +164,21 @@ def size_of(path: Path) -> int:
 def remove(paths: Sequence[Path]) -> None:
     """Remove files and folders, and the folders of records and temporaries that become empty."""
     for path in paths:
-        artifacts.discard(path)
+        atomic.discard(path)
         with contextlib.suppress(OSError):
             path.parent.rmdir()
 
 
 def _dead(name: str) -> bool:
-    machine, pid = artifacts.owner(name)
-    return machine != artifacts.host() or pid is None or not artifacts.alive(pid)
+    machine, pid = atomic.owner(name)
+    return machine != atomic.host() or pid is None or not atomic.alive(pid)
 
 
 def _sizes(out: Path) -> Iterator[int]:
-    records = {"stage.json", artifacts.TEMPORARY, str(_RECORDS)}
+    records = {atomic.TEMPORARY, RECORDS}
     with os.scandir(out) as entries:
         for entry in entries:
-            if entry.name in records or entry.name.startswith("failures"):
+            if entry.name in records:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _all_sizes(Path(entry.path))
@@ -197,9 +196,8 @@ def _all_sizes(folder: Path) -> Iterator[int]:
 
 def _failures(out: Path) -> dict[str, int]:
     kinds: Counter[str] = Counter()
-    for folder in (out, out / _RECORDS):
-        for path in sorted(folder.glob("failures*.jsonl")):
-            for line in path.read_bytes().splitlines():
-                with contextlib.suppress(ValueError, AttributeError):
-                    kinds[str(json.loads(line).get("kind"))] += 1
+    for path in sorted((out / RECORDS).glob("failures*.jsonl")):
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(ValueError, AttributeError):
+                kinds[str(json.loads(line).get("kind"))] += 1
     return dict(kinds.most_common())

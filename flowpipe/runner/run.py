@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.runner import artifacts, run_status
-from flowpipe.runner.done_cache import Ledger
+from flowpipe.runner import atomic, json_files, run_status
+from flowpipe.runner.done_cache import DoneCache
 from flowpipe.runner.pool import C, Outcome, Work, Workers, over_clips, over_clips_in_threads
 from flowpipe.runner.progress import Progress
+from flowpipe.runner.provenance import RECORDS
 from flowpipe.runner.run_status import Recorder
 
 
@@ -103,7 +104,7 @@ def run(
     clips: Sequence[C],
     *,
     out: Path,
-    records: Path | None,
+    record: bool = True,
     sizes: Mapping[str, int],
     workers: Workers,
     shard: Shard | None = None,
@@ -122,8 +123,9 @@ def run(
         All clips of the run.
     out
         The output folder; what dead processes left in it is removed first.
-    records
-        Folder of ``failures.jsonl`` (``failures-2-of-8.jsonl`` for a shard); None keeps none.
+    record
+        Keep ``failures.jsonl`` (``failures-2-of-8.jsonl`` for a shard) and the state of the run in
+        the folder's records.
     sizes
         Bytes of each clip, by name, for the time left.
     workers
@@ -147,23 +149,23 @@ def run(
     """
     shard = shard or Shard()
     chosen = shard.of(clips, sizes)
-    artifacts.remove_stale(out)
-    log = FailureLog(records / _failures(shard), out) if records else None
+    atomic.remove_stale(out)
+    log = FailureLog(out / RECORDS / _failures(shard), out) if record else None
     reasons: dict[str, int] = {}
     weights = {clip.name: sizes.get(clip.name, 0) for clip in chosen}
     progress = Progress(weights, unit, noun=noun)
     with contextlib.ExitStack() as stack:
         # Workers that are ended in the middle of a clip leave theirs.
-        stack.callback(artifacts.remove_stale, out)
-        if records and log:
-            _forget(records, out, shard, {clip.name for clip in chosen})
+        stack.callback(atomic.remove_stale, out)
+        if log:
+            _forget(out, shard, {clip.name for clip in chosen})
             path = out / run_status.FOLDER / f"{shard.index}-of-{shard.count}.json"
             recorder = stack.enter_context(Recorder(path, out, progress.snapshot))
         stack.enter_context(progress)
         ledger = None
         left: Sequence[C] = chosen
         if outputs:
-            ledger = Ledger(out, f"{shard.index}-of-{shard.count}", outputs)
+            ledger = DoneCache(out, f"{shard.index}-of-{shard.count}", outputs)
             stack.callback(ledger.write)
             left = _left(chosen, ledger, progress)
         outcomes = (
@@ -185,7 +187,7 @@ def run(
     return Summary(**progress.counts, failures=failures, reasons=reasons, noun=noun)
 
 
-def _left(clips: Sequence[C], ledger: Ledger[C], progress: Progress) -> list[C]:
+def _left(clips: Sequence[C], ledger: DoneCache[C], progress: Progress) -> list[C]:
     """The clips that are not known as finished."""
     left = []
     for clip in clips:
@@ -203,7 +205,7 @@ def _failures(shard: Shard) -> str:
     )
 
 
-def _forget(records: Path, out: Path, shard: Shard, names: set[str]) -> None:
+def _forget(out: Path, shard: Shard, names: set[str]) -> None:
     """Drop the failures of clips that are about to be tried again, whoever noted them.
 
     The files of the other shards are theirs, but those of a division into another number of shards
@@ -211,6 +213,7 @@ def _forget(records: Path, out: Path, shard: Shard, names: set[str]) -> None:
     """
     mine = _failures(shard)
     others = {_failures(Shard(index, shard.count)) for index in range(1, shard.count + 1)} - {mine}
+    records = out / RECORDS
     for path in [records / mine, *records.glob("failures*.jsonl")]:
         if path.name not in others:
             FailureLog(path, out).begin(names)
@@ -239,7 +242,7 @@ class FailureLog:
         kept = [line for line in self._lines() if line.get("clip") not in names]
         if kept:
             data = "".join(json.dumps(line) + "\n" for line in kept)
-            artifacts.write_atomic(self.path, data.encode(), self._root)
+            atomic.write_atomic(self.path, data.encode(), self._root)
         else:
             self.path.unlink(missing_ok=True)
 
@@ -257,11 +260,11 @@ class FailureLog:
         with self.path.open("ab", buffering=0) as file:
             file.write(json.dumps(line).encode() + b"\n")
 
-    def _lines(self) -> list[artifacts.Json]:
+    def _lines(self) -> list[json_files.Json]:
         lines = []
         with contextlib.suppress(FileNotFoundError):
             for data in self.path.read_bytes().splitlines():
                 # A line that was cut by a kill says nothing that the next run will not find.
                 with contextlib.suppress(FormatError):
-                    lines.append(artifacts.read_json(self.path, data))
+                    lines.append(json_files.read_json(self.path, data))
         return lines

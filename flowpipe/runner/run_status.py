@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from flowpipe.errors import FormatError
-from flowpipe.runner import artifacts
+from flowpipe.runner import atomic, json_files
 
 State = Literal["running", "finished", "stopped"]
 
@@ -79,7 +79,7 @@ class RunState:
             return False
         if self.host != socket.gethostname():
             return self.age() < 20 * _EVERY
-        return artifacts.alive(self.pid)
+        return atomic.alive(self.pid)
 
     def age(self) -> float:
         """Seconds since it was written, by this machine's clock."""
@@ -135,9 +135,9 @@ class Recorder:
 
     def _write(self, state: State) -> None:
         self._last = self._clock()
-        data = artifacts.to_json(asdict(self._snapshot(state)))
+        data = json_files.to_json(asdict(self._snapshot(state)))
         with contextlib.suppress(OSError):
-            artifacts.write_atomic(self._path, data, self._root)
+            atomic.write_atomic(self._path, data, self._root)
 
 
 def now() -> str:
@@ -158,7 +158,7 @@ def read(path: Path) -> RunState:
     FormatError
         The file does not hold one.
     """
-    values = artifacts.read_json(path)
+    values = json_files.read_json(path)
     try:
         state = RunState(**values)
         state.age()

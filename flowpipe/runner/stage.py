@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.text import Text
-
-from flowpipe.errors import ParameterError
-from flowpipe.flow import store
-from flowpipe.flow.store import StoredClip
-from flowpipe.runner import artifacts
+from flowpipe.runner import atomic, json_files
 from flowpipe.runner.pool import C, Work, Workers
 from flowpipe.runner.run import Shard, Summary, run
 
 _TIMES = "times.json"
-_CONSOLE = Console(stderr=True, highlight=False)
+logger = logging.getLogger(__name__)
 
 
 def run_stage(
@@ -27,7 +22,7 @@ def run_stage(
     clips: Sequence[C],
     *,
     out: Path,
-    records: Path | None,
+    record: bool = True,
     workers: Workers,
     unit: str,
     shard: Shard | None = None,
@@ -41,7 +36,7 @@ def run_stage(
         work,
         clips,
         out=out,
-        records=records,
+        record=record,
         sizes=sizes,
         workers=workers,
         shard=shard,
@@ -50,27 +45,8 @@ def run_stage(
         noun=noun,
         outputs=outputs,
     )
-    say(str(summary))
+    logger.info(str(summary))
     return summary
-
-
-def flow_to_read(source: Path, out: Path) -> list[StoredClip]:
-    """The clips of a folder of flow, for a stage that makes something of them in another folder.
-
-    Raises
-    ------
-    ParameterError, FormatError
-        There is no flow, or it lies in the output folder.
-    """
-    clips = sorted(store.stored_clips(source), key=lambda clip: clip.name)
-    if not clips:
-        raise ParameterError(f"{str(source)!r} holds no flow")
-    if source.resolve() == out.resolve():
-        raise ParameterError(
-            f"what is made of the flow in {str(source)!r} cannot go into its own folder; "
-            "name another"
-        )
-    return clips
 
 
 def timed(out: Path, part: str, run: Callable[[], Summary]) -> Summary:
@@ -83,17 +59,17 @@ def timed(out: Path, part: str, run: Callable[[], Summary]) -> Summary:
     summary = run()
     if summary.done:
         path = out / _TIMES
-        times = artifacts.read_json(path) if path.exists() else {}
+        times = json_files.read_json(path) if path.exists() else {}
         times[part] = round(times.get(part, 0) + time.perf_counter() - start, 2)
-        artifacts.write_atomic(path, artifacts.to_json(times), out)
-        artifacts.remove_stale(out)
+        atomic.write_atomic(path, json_files.to_json(times), out)
+        atomic.remove_stale(out)
     return summary
 
 
 def times_of(out: Path) -> dict[str, float]:
     """Seconds of each part of a stage, as :func:`timed` recorded them."""
     path = out / _TIMES
-    return artifacts.read_json(path) if path.exists() else {}
+    return json_files.read_json(path) if path.exists() else {}
 
 
 def within_memory(workers: Workers, each: int) -> Workers:
@@ -105,11 +81,6 @@ def within_memory(workers: Workers, each: int) -> Workers:
         return workers
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return replace(workers, jobs=min(workers.here, max(1, memory // 2 // max(1, each))))
-
-
-def say(line: str) -> None:
-    """Print a line for the user."""
-    _CONSOLE.print(Text(line), soft_wrap=True)
 
 
 def _size(path: Path) -> int:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from flowpipe.errors import ParameterError
 from flowpipe.models.stream import StreamNetwork
-from flowpipe.runner.artifacts import Json
+from flowpipe.runner.json_files import Json
 from flowpipe.training.data.clips import Transform
 from flowpipe.training.train import START, autocast, begin_worker
 

@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from flowpipe.errors import BackendUnavailableError
-from flowpipe.runner.artifacts import write_atomic
+from flowpipe.runner.atomic import write_atomic
 
 LOG_NAME, CURVES_NAME = "log.csv", "curves.png"
 

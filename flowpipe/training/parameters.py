@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from flowpipe.errors import ParameterError
 from flowpipe.models.stream import Network
-from flowpipe.runner.artifacts import Json
+from flowpipe.runner.json_files import Json
 from flowpipe.training.data.stacks import Stacking
 from flowpipe.training.data.transforms import Modality
 

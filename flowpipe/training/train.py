@@ -30,8 +30,8 @@ from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.io.npz import load_arrays, save_arrays
 from flowpipe.models.stream import StreamNetwork, among_own, loss
 from flowpipe.models.weights import arrays_of, as_array, as_state, load_model, save_model
-from flowpipe.runner import artifacts
-from flowpipe.runner.artifacts import Json
+from flowpipe.runner import atomic, provenance
+from flowpipe.runner.json_files import Json
 from flowpipe.training.data.sampler import Batches, Clips
 from flowpipe.training.distributed import Group
 from flowpipe.training.log import Epoch, History
@@ -121,7 +121,7 @@ def train(
         return found.eval()
     if group.leads:
         out.mkdir(parents=True, exist_ok=True)
-        artifacts.remove_stale(out)
+        atomic.remove_stale(out)
     run = _Run(network, clips, parameters, out, about, group, loading or Loading())
     history = History(out, tensorboard=tensorboard) if group.leads else None
     devices = [group.device] if group.device.type == "cuda" else []
@@ -142,7 +142,7 @@ def train(
             history.close(run.epochs)
         save_model(out / MODEL_NAME, trained, whole, out)
         (out / CHECKPOINT_NAME).unlink(missing_ok=True)
-        artifacts.remove_stale(out)
+        atomic.remove_stale(out)
     group.wait()
     return trained
 
@@ -356,7 +356,7 @@ def begin_worker(number: int) -> None:
 
 
 def _check_same(theirs: Any, ours: Json, path: Path) -> None:
-    differ = list(artifacts.differences(theirs, ours))
+    differ = list(provenance.differences(theirs, ours))
     if differ:
         raise FormatError(
             f"{str(path)!r} is of another training ({'; '.join(differ[:4])}); "

@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe._typing import Grey, Plane
 from flowpipe.trajectories.descriptor_loops import (
     BINS,
     COLUMN,
@@ -24,7 +25,7 @@ from flowpipe.trajectories.descriptor_loops import (
     sweep_level,
 )
 from flowpipe.trajectories.parameters import TrajectoryParameters
-from flowpipe.trajectories.pyramid import Grey, Level, Plane
+from flowpipe.trajectories.pyramid import Level
 from flowpipe.trajectories.tracking import TrackList
 
 

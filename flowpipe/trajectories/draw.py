@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.trajectories.pyramid import Plane
+from flowpipe._typing import Plane
 
 _HEAD = (0, 0, 255)
 _WARPED_OUT = (255, 255, 255)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe._typing import Grey, Plane
 from flowpipe.camera.corners import CornerStrength, measure_corners
 from flowpipe.camera.homography import Homography
 from flowpipe.camera.motion import CameraMotion, remove_motion, warp_back
@@ -22,7 +23,7 @@ from flowpipe.trajectories.boxes import box_mask
 from flowpipe.trajectories.descriptors import Describer, descriptor_columns
 from flowpipe.trajectories.farneback import FarnebackFlow
 from flowpipe.trajectories.parameters import TrajectoryParameters
-from flowpipe.trajectories.pyramid import Grey, Level, Plane, grey_pyramid, pyramid_levels
+from flowpipe.trajectories.pyramid import Level, grey_pyramid, pyramid_levels
 from flowpipe.trajectories.sampling import Sampler
 from flowpipe.trajectories.tracking import TrackList, gather_rows, judge_tracks
 

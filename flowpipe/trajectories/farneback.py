@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from flowpipe._typing import Grey, Plane
 from flowpipe._vectors import padded
 from flowpipe.trajectories.farneback_loops import (
     NUMBERS,
@@ -27,7 +28,7 @@ from flowpipe.trajectories.farneback_loops import (
 )
 from flowpipe.trajectories.median import MedianFilter
 from flowpipe.trajectories.parameters import SCALE_STRIDE, TrajectoryParameters
-from flowpipe.trajectories.pyramid import Grey, Level, Plane, Reducer
+from flowpipe.trajectories.pyramid import Level, Reducer
 
 Expansion = list[Plane]
 """Per level (height, width, 5): y and x gradient, then the terms of yy, xx and xy."""

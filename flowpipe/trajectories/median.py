@@ -14,8 +14,8 @@ import numba
 import numpy as np
 from numba.extending import intrinsic
 
+from flowpipe._typing import Plane
 from flowpipe._vectors import LANES, WORD, kernel, memories, padded
-from flowpipe.trajectories.pyramid import Plane
 
 _SIDE = 5
 _HALF = _SIDE // 2

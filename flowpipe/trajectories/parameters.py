@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from flowpipe.errors import ParameterError
-from flowpipe.flow.parameters import check_range
+from flowpipe.errors import ParameterError, check_range
 
 Storage = Literal["int16", "float32"]
 """Number type of the descriptors in a table: fixed point, or without loss."""

@@ -16,11 +16,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from flowpipe._typing import Grey, Plane
 from flowpipe.errors import ParameterError
 from flowpipe.trajectories.parameters import SCALE_STRIDE
-
-Grey = NDArray[np.uint8]
-Plane = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from flowpipe._typing import Plane
 from flowpipe.camera.corners import CornerStrength
-from flowpipe.trajectories.pyramid import Level, Plane
+from flowpipe.trajectories.pyramid import Level
 
 
 class Sampler:

@@ -23,10 +23,10 @@ from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.solvers import Backend, Solver
 from flowpipe.flow.store import FlowReader, StoredClip, stored_clips
 from flowpipe.io import video
-from flowpipe.io.hdf5 import Unfailing
-from flowpipe.io.source import TRUNCATED, Footage, Size, check_size, standing
-from flowpipe.io.video_writer import Film
-from flowpipe.runner import artifacts
+from flowpipe.io.hdf5 import DeferredErrorFile
+from flowpipe.io.source import TRUNCATED, Size, VideoSource, check_size, source_status
+from flowpipe.io.video_writer import VideoWriter
+from flowpipe.runner import atomic, json_files
 from flowpipe.runner.pool import Advance, Done
 from flowpipe.trajectories.boxes import read_boxes
 from flowpipe.trajectories.draw import draw_tracks
@@ -78,7 +78,7 @@ class TrajectoryStage:
             if isinstance(path, Path) and not path.exists():
                 raise ParameterError(f"{str(path)!r} does not exist")
 
-    def description(self) -> artifacts.Json:
+    def description(self) -> json_files.Json:
         """What ``stage.json`` says."""
         own_flow = self.flow == "tvl1"
         return {
@@ -132,7 +132,7 @@ class ExtractTrajectories:
         """
         stored = None if self.overwrite else self._stored(clip)
         if stored is not None:
-            state = standing(json.loads(stored["source"]), clip.path, self.out, clip.name)
+            state = source_status(json.loads(stored["source"]), clip.path, self.out, clip.name)
             if state == "same":
                 return Done(skipped=True, warning=TRUNCATED if stored["truncated"] else None)
             if state == "gone":
@@ -159,8 +159,8 @@ class ExtractTrajectories:
 
     def _extract(self, clip: Clip, advance: Advance) -> Done:
         stage = self.stage
-        footage = Footage(clip.path, stage.size, keep_truncated=stage.keep_truncated)
-        temporary = artifacts.temporary_folder(self.out)
+        footage = VideoSource(clip.path, stage.size, keep_truncated=stage.keep_truncated)
+        temporary = atomic.temporary_folder(self.out)
         shape = (0, 0)
 
         def frames() -> Iterator[NDArray[np.uint8]]:
@@ -172,7 +172,7 @@ class ExtractTrajectories:
 
         try:
             with contextlib.ExitStack() as stack:
-                stored = stack.enter_context(Unfailing(temporary / "table"))
+                stored = stack.enter_context(DeferredErrorFile(temporary / "table"))
                 table = stack.enter_context(TableWriter(stored, stage.parameters, stage.storage))
                 text = None
                 if self.text:
@@ -181,7 +181,7 @@ class ExtractTrajectories:
                 watch = None
                 if self.film:
                     fps = video.probe(clip.path).fps
-                    watch = _painter(stack.enter_context(Film(temporary / "film", fps)))
+                    watch = _painter(stack.enter_context(VideoWriter(temporary / "film", fps)))
                 for rows in extract(
                     frames(),
                     stage.parameters,
@@ -205,12 +205,12 @@ class ExtractTrajectories:
                     text.finish(len(footage.times))
             stored.check()
             if self.text:
-                artifacts.place(temporary / "text", self._path(clip, ".txt"))
+                atomic.place(temporary / "text", self._path(clip, ".txt"))
             if self.film:
-                artifacts.place(temporary / "film", self._path(clip, ".mp4"))
-            artifacts.place(temporary / "table", self._path(clip, TABLE_SUFFIX))
+                atomic.place(temporary / "film", self._path(clip, ".mp4"))
+            atomic.place(temporary / "table", self._path(clip, TABLE_SUFFIX))
         finally:
-            artifacts.discard(temporary)
+            atomic.discard(temporary)
         return Done(warning=TRUNCATED if footage.truncated else None)
 
     def _boxes(self, clip: Clip) -> dict[int, NDArray[np.float64]] | None:
@@ -249,7 +249,7 @@ class ExtractTrajectories:
         return flow
 
 
-def _painter(film: Film) -> Watch:
+def _painter(film: VideoWriter) -> Watch:
     def paint(
         frame: NDArray[np.uint8],
         tracks: Sequence[NDArray[np.float32]],

@@ -20,10 +20,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe._typing import Plane
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.trajectories.extract import Trajectories, set_times
 from flowpipe.trajectories.parameters import Storage, TrajectoryParameters
-from flowpipe.trajectories.pyramid import Plane
 
 FIELDS = ("info", "trajectory", "hog", "hof", "mbhx", "mbhy")
 """Datasets of a table, in the order of the released programs' columns."""

@@ -13,10 +13,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from flowpipe._typing import Plane
 from flowpipe.errors import ParameterError
 from flowpipe.trajectories.extract import Trajectories, set_times
 from flowpipe.trajectories.parameters import TrajectoryParameters
-from flowpipe.trajectories.pyramid import Plane
 from flowpipe.trajectories.table import FIELDS
 
 _LONGEST = 20

@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from flowpipe._typing import Plane
 from flowpipe.trajectories.parameters import TrajectoryParameters
-from flowpipe.trajectories.pyramid import Plane
 
 
 class TrackList:

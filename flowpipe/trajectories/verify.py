@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from flowpipe.errors import FlowpipeError, FormatError
-from flowpipe.runner import artifacts
+from flowpipe.runner import provenance
 from flowpipe.trajectories.table import Table
 
 _ROWS = 4096
@@ -69,5 +69,5 @@ def _check_source(root: Path, table: Table) -> None:
         recorded = source["sha256"]
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"it does not say which video it was made from ({error})") from None
-    if path.is_file() and artifacts.sha256(path) != recorded:
+    if path.is_file() and provenance.sha256(path) != recorded:
         raise FormatError(f"its video {str(path)!r} is not the one that it was made from")

@@ -20,7 +20,7 @@ from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.datasets.ucf101 import ucf101
 from flowpipe.datasets.ut_interaction import ut_interaction
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.runner.artifacts import to_json
+from flowpipe.runner.json_files import to_json
 from tests.helpers.clips import shared_data
 
 

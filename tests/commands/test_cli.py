@@ -111,7 +111,7 @@ def test_extraction_and_going_on(run, videos, tmp_path):
         f"3 clips, farneback with opencv-cpu, into {out}",
         "3 clips: 3 done",
     ]
-    assert set(contents(out)) == {"b/one.zip", "b/two.zip", "c/one.zip", "stage.json"}
+    assert set(contents(out)) == {"b/one.zip", "b/two.zip", "c/one.zip", ".flowpipe/stage.json"}
     before = contents(out)
     status, told = extract(run, videos, out)
     assert (status, told.splitlines()[-1]) == (0, "3 clips: 0 done, 3 there already")
@@ -125,7 +125,7 @@ def test_a_clip_that_fails(run, videos, tmp_path):
     (videos / "b/bad.avi").write_text("this is text")
     status, told = extract(run, videos, tmp_path / "out")
     assert status == 1
-    failures = tmp_path / "out/failures.jsonl"
+    failures = tmp_path / "out/.flowpipe/failures.jsonl"
     assert "failed: b/bad: " in told
     assert f"4 clips: 3 done, 1 failed (1 not-a-video), reasons in {failures}" in told
     assert json.loads(failures.read_text())["reason"].endswith("is a text file, not a video")
@@ -168,7 +168,7 @@ def test_wrong_values_are_named_and_nothing_is_done(run, videos, tmp_path, optio
     assert status == 2
     assert told in " ".join(re.sub(r"[│╭╮╰╯─]", " ", said).split())
     assert "Traceback" not in said
-    assert not set(contents(tmp_path / "out")) - {"stage.json"}
+    assert not set(contents(tmp_path / "out")) - {".flowpipe/stage.json"}
 
 
 @pytest.mark.parametrize(
@@ -233,10 +233,12 @@ def test_shards_are_disjoint_and_complete(run, videos, tmp_path):
         out = tmp_path / f"shard{index}"
         assert extract(run, videos, out, "--shard", f"{index}/2")[0] == 0
         part = contents(out)
-        assert part.pop("stage.json") == contents(whole)["stage.json"]
+        assert part.pop(".flowpipe/stage.json") == contents(whole)[".flowpipe/stage.json"]
         assert not set(part) & set(found)
         found |= part
-    assert {**found, "stage.json": contents(whole)["stage.json"]} == contents(whole)
+    assert {**found, ".flowpipe/stage.json": contents(whole)[".flowpipe/stage.json"]} == contents(
+        whole
+    )
 
 
 def test_the_options_reach_the_flow(run, videos, tmp_path):

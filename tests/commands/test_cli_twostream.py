@@ -70,7 +70,7 @@ def test_train_test_and_fuse(run, videos, flow, tmp_path):
         status, told = run(*command)
         assert (status, "split1: epoch 1/1, loss" in told) == (0, True), told
         assert {path.name for path in trained.iterdir()} == {
-            "stage.json", "01-split1", "02-split2"
+            ".flowpipe/stage.json", "01-split1", "02-split2"
         }  # fmt: skip
         assert len(list(csv.DictReader((trained / "01-split1/log.csv").open()))) == 1
         before = contents(trained)

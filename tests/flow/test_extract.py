@@ -21,7 +21,7 @@ from flowpipe.flow.parameters import Dis, Farneback
 from flowpipe.flow.store import FlowReader, StoredClip, layout, verify
 from flowpipe.io import video
 from flowpipe.io.source import ChangedVideoError, NameTakenError, resized
-from flowpipe.runner import artifacts
+from flowpipe.runner import provenance
 from tests.helpers.clips import contents, shared_data, write_video
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
@@ -118,8 +118,8 @@ def test_what_meta_json_says(clip, out):
         "dtype": None,
         "source": {
             "path": "../videos/a.avi",
-            **artifacts.fingerprint(clip.path),
-            "sha256": artifacts.sha256(clip.path),
+            **provenance.fingerprint(clip.path),
+            "sha256": provenance.sha256(clip.path),
             "width": 48,
             "height": 32,
         },

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from flowpipe.errors import ParameterError
-from flowpipe.flow.parameters import Brox, Dis, Farneback, Tvl1, check_range
+from flowpipe.errors import ParameterError, check_range
+from flowpipe.flow.parameters import Brox, Dis, Farneback, Tvl1
 
 OUT_OF_RANGE = [
     (Tvl1, "tau", 0, "more than 0 and at most 0.25"),

@@ -13,9 +13,9 @@ from flowpipe.errors import ParameterError
 from flowpipe.flow.store import FlowReader, stored_clips
 from flowpipe.flow.warp import WarpStage, without_camera
 from flowpipe.pipelines.warp import warp_flow
-from flowpipe.runner import artifacts
-from flowpipe.runner.artifacts import StageMismatchError
+from flowpipe.runner import provenance
 from flowpipe.runner.pool import Workers
+from flowpipe.runner.provenance import StageMismatchError
 from flowpipe.training import FlowClips
 from tests.helpers.clips import contents, flowpipe, store_clip
 from tests.helpers.media import moving, texture, write
@@ -82,7 +82,7 @@ def stored(tmp_path: Path, layout: str = "zip", *, images: bool = True, n: int =
     source = {"path": "../videos/pan.avi", "sha256": "0"}
     if not images:
         video = write(tmp_path / "videos/pan.avi", frames, codec="ffv1", pix_fmt="bgr0")
-        source |= {"sha256": artifacts.sha256(video), **artifacts.fingerprint(video)}
+        source |= {"sha256": provenance.sha256(video), **provenance.fingerprint(video)}
     store_clip(
         tmp_path / "flow",
         layout,
@@ -115,7 +115,7 @@ def test_stored_flow_is_warped_into_a_folder_of_flow(tmp_path, images):
 
 def test_a_second_run_and_another_source(tmp_path):
     flow = stored(tmp_path, images=False)
-    (flow / "stage.json").write_text(json.dumps({"stage": "flow", "method": "tvl1"}))
+    (flow / ".flowpipe/stage.json").write_text(json.dumps({"stage": "flow", "method": "tvl1"}))
     out = tmp_path / "warped"
     warp_flow(flow, out, WarpStage(), workers=Workers(0))
     before = contents(out)
@@ -123,7 +123,7 @@ def test_a_second_run_and_another_source(tmp_path):
     assert (again.done, again.skipped) == (0, 1)
     warp_flow(flow, out, WarpStage(), workers=Workers(0), overwrite=True)
     assert contents(out) == before
-    (flow / "stage.json").write_text(json.dumps({"stage": "flow", "method": "dis"}))
+    (flow / ".flowpipe/stage.json").write_text(json.dumps({"stage": "flow", "method": "dis"}))
     with pytest.raises(StageMismatchError, match=r'flow\.method: "tvl1" there, "dis" asked for'):
         warp_flow(flow, out, WarpStage(), workers=Workers(0))
 
@@ -143,14 +143,14 @@ def test_clips_that_cannot_be_warped(tmp_path):
     store_clip(flow, "zip", fields, clip="gone")
     store_clip(flow, "zip", fields, clip="stepped", step=2)
     other = write(tmp_path / "videos/other.avi", moving(5, 32, 48))
-    said = {"path": "../videos/other.avi", **artifacts.fingerprint(other), "bytes": 1}
+    said = {"path": "../videos/other.avi", **provenance.fingerprint(other), "bytes": 1}
     store_clip(flow, "zip", fields, clip="changed", source=said)
-    short = {"path": "../videos/other.avi", **artifacts.fingerprint(other)}
+    short = {"path": "../videos/other.avi", **provenance.fingerprint(other)}
     store_clip(flow, "zip", np.zeros((9, 2, 32, 48), np.float32), clip="short", source=short)
     out = tmp_path / "warped"
     summary = warp_flow(flow, out, WarpStage(), workers=Workers(0))
     assert (summary.done, summary.failed) == (1, 4)
-    lines = map(json.loads, (out / "failures.jsonl").read_text().splitlines())
+    lines = map(json.loads, (out / ".flowpipe/failures.jsonl").read_text().splitlines())
     reasons = {line["clip"]: (line["kind"], line["reason"]) for line in lines}
     assert reasons["gone"][0] == "frames-gone"
     assert "step 2" in reasons["stepped"][1]

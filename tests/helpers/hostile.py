@@ -144,9 +144,9 @@ def read_used(path: Path) -> None:
 
 
 def read_stage(path: Path) -> None:
-    from flowpipe.runner.artifacts import open_stage
+    from flowpipe.runner.provenance import open_stage
 
-    open_stage(path, {"stage": "flow"}, path.parent)
+    open_stage(path.parents[1], {"stage": "flow"})
 
 
 def read_model(path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.encoding.parameters import Encoding
-from flowpipe.runner import artifacts
+from flowpipe.runner import provenance
 from flowpipe.trajectories.extract import Trajectories
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.stage import TrajectoryStage
@@ -53,7 +53,7 @@ def write_tables(
     """Tables of all clips, of 60 rows but where `rows` says otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
     description = TrajectoryStage().description()
-    artifacts.open_stage(folder / "stage.json", description, folder)
+    provenance.open_stage(folder, description)
     for clip in dataset.clips:
         index = dataset.classes.index(clip.label) if clip.label else 0
         write_table(folder, clip, (rows or {}).get(clip.name, 60), index, **table)
@@ -74,8 +74,8 @@ def write_table(
         fields[name] = np.clip(centre[:width] + noise, 0, 1)
     source = {
         "path": os.path.relpath(clip.path, folder),
-        **artifacts.fingerprint(clip.path),
-        "sha256": artifacts.sha256(clip.path),
+        **provenance.fingerprint(clip.path),
+        "sha256": provenance.sha256(clip.path),
     }
     path = folder / f"{clip.name}.h5"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,11 +8,11 @@ import pytest
 from flowpipe.errors import ParameterError
 from flowpipe.io.source import (
     ChangedVideoError,
-    Footage,
     NameTakenError,
+    VideoSource,
     check_size,
     resized,
-    standing,
+    source_status,
 )
 from flowpipe.io.video import TruncatedVideoError
 from tests.helpers import media
@@ -29,7 +29,7 @@ def _folder(tmp_path):
 
 
 def test_frames_at_the_size_and_what_is_recorded_of_them(path, tmp_path):
-    footage = Footage(path, (32, 24))
+    footage = VideoSource(path, (32, 24))
     assert [frame.shape for frame in footage] == [(24, 32, 3)] * 6
     np.testing.assert_allclose(np.diff(footage.times), 1 / 25, atol=1e-6)
     assert footage.fps() == pytest.approx(25)
@@ -37,11 +37,11 @@ def test_frames_at_the_size_and_what_is_recorded_of_them(path, tmp_path):
     assert source["path"] == "../videos/a.avi"
     assert (source["width"], source["height"]) == (64, 48)
     assert source["bytes"] == path.stat().st_size
-    assert standing(source, path, tmp_path / "out", "a") == "same"
+    assert source_status(source, path, tmp_path / "out", "a") == "same"
 
 
 def test_a_video_that_changes_while_it_is_read(path, tmp_path):
-    footage = Footage(path)
+    footage = VideoSource(path)
     frames = iter(footage)
     next(frames)
     with path.open("ab") as file:
@@ -54,34 +54,34 @@ def test_a_video_that_changes_while_it_is_read(path, tmp_path):
 def test_truncated_videos_fail_before_the_first_frame_or_are_kept_on_request(path):
     os.truncate(path, path.stat().st_size * 2 // 3)
     with pytest.raises(TruncatedVideoError):
-        next(iter(Footage(path)))
-    kept = Footage(path, keep_truncated=True)
+        next(iter(VideoSource(path)))
+    kept = VideoSource(path, keep_truncated=True)
     n_frames = len(list(kept))
     assert 0 < n_frames < 6
     assert kept.truncated
     # Frames that are all there are enough where no more is asked for.
-    assert len(list(Footage(path, max_frames=1))) == 1
+    assert len(list(VideoSource(path, max_frames=1))) == 1
 
 
 def test_standing_of_a_moved_a_changed_and_a_vanished_video(path, tmp_path):
-    footage = Footage(path)
+    footage = VideoSource(path)
     list(footage)
     source = footage.source(tmp_path)
     moved = path.rename(path.with_name("b.avi"))
-    assert standing(source, moved, tmp_path, "a") == "same"
+    assert source_status(source, moved, tmp_path, "a") == "same"
     media.write(moved, media.moving(7, 48, 64))
-    assert standing(source, moved, tmp_path, "a") == "changed"
+    assert source_status(source, moved, tmp_path, "a") == "changed"
     moved.unlink()
-    assert standing(source, moved, tmp_path, "a") == "gone"
+    assert source_status(source, moved, tmp_path, "a") == "gone"
 
 
 def test_another_video_does_not_take_the_place_of_one_that_is_there(path, tmp_path):
-    footage = Footage(path)
+    footage = VideoSource(path)
     list(footage)
     source = footage.source(tmp_path)
     other = media.write(tmp_path / "a.avi", media.moving(7, 48, 64))
     with pytest.raises(NameTakenError, match=r"from 'videos/a\.avi', not from 'a\.avi'"):
-        standing(source, other, tmp_path, "a")
+        source_status(source, other, tmp_path, "a")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from flowpipe.classify.scores import load_scores
 from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, write_synthetic
-from flowpipe.runner import artifacts
+from flowpipe.runner import atomic
 from flowpipe.runner.inspect import stages_below, stale
 from tests.helpers.tables import contents
 
@@ -64,7 +64,7 @@ class Killed(BaseException):
 
 
 def test_killed_anywhere_it_goes_on_to_the_same_bytes(videos, finished, tmp_path, monkeypatch):
-    place = artifacts.place
+    place = atomic.place
     left = 0
 
     def place_or_die(temporary, destination):
@@ -74,7 +74,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(videos, finished, tmp_path
         left -= 1
         place(temporary, destination)
 
-    for module in ("runner.artifacts", "io.npz"):
+    for module in ("runner.atomic", "io.npz"):
         monkeypatch.setattr(f"flowpipe.{module}.place", place_or_die)
     kills = 0
     while True:

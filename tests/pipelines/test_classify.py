@@ -14,8 +14,8 @@ from flowpipe.datasets.base import Clip, Split
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.pipelines.classify import classify
 from flowpipe.pipelines.encode import encode
-from flowpipe.runner.artifacts import StageMismatchError
 from flowpipe.runner.pool import Workers
+from flowpipe.runner.provenance import StageMismatchError
 from tests.helpers.clips import write_video
 from tests.helpers.tables import (
     SMALL,

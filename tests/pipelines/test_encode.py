@@ -13,7 +13,7 @@ from flowpipe.encoding.stage import ClipVectors, load_encoders, load_vectors
 from flowpipe.errors import ParameterError
 from flowpipe.pipelines.encode import FittingError, encode
 from flowpipe.pipelines.encode_work import kernel_path, load_kernel, vectors_path
-from flowpipe.runner import artifacts
+from flowpipe.runner import provenance
 from flowpipe.runner.pool import Workers
 from flowpipe.trajectories.table import Table
 from tests.helpers.tables import (
@@ -115,13 +115,13 @@ def test_what_trains_changes_everything(tmp_path, dataset, tables):
     after = contents(tmp_path / "v")
     assert {name for name in before if before[name] == after[name]} == {
         "protocol.json",
-        "stage.json",
+        ".flowpipe/stage.json",
     }
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path, dataset, tables):
     run(dataset, tables, tmp_path / "v")
-    with pytest.raises(artifacts.StageMismatchError, match="gaussians: 3 there, 4 asked for"):
+    with pytest.raises(provenance.StageMismatchError, match="gaussians: 3 there, 4 asked for"):
         run(dataset, tables, tmp_path / "v", replace(SMALL, gaussians=4))
 
 
@@ -132,7 +132,7 @@ def test_clips_without_a_table_are_left_out_and_reported(tmp_path, dataset, tabl
     dataset = with_split(replace(dataset, clips=(*dataset.clips, Clip(tmp_path / "x.avi", "x"))))
     summary = run(dataset, tables, tmp_path / "v")
     assert (summary.done, summary.failed, summary.exit_status) == (3, 3, 1)
-    lines = (tmp_path / "v/failures.jsonl").read_text().splitlines()
+    lines = (tmp_path / "v/.flowpipe/failures.jsonl").read_text().splitlines()
     reasons = {line["clip"]: line["reason"] for line in map(json.loads, lines)}
     assert "has no trajectories of it" in reasons["hug/1"]
     assert "is not an HDF5 file" in reasons["kick/0"]
@@ -145,7 +145,7 @@ def test_clips_without_a_table_are_left_out_and_reported(tmp_path, dataset, tabl
     for clip in dataset.clips[:6]:
         write_table(tables, clip, 60, dataset.classes.index(clip.label))
     assert run(dataset, tables, tmp_path / "v").exit_status == 0
-    assert not (tmp_path / "v/failures.jsonl").exists()
+    assert not (tmp_path / "v/.flowpipe/failures.jsonl").exists()
 
 
 def test_nothing_left_to_test(tmp_path, dataset, tables):
@@ -170,7 +170,7 @@ def test_too_few_rows_say_so(tmp_path, dataset):
     tables = write_tables(dataset, tmp_path / "t", dict.fromkeys(["hug/1", "hug/2"], 0))
     with pytest.raises(FittingError, match=r"2 encoders could not be made; .*failures\.jsonl"):
         run(dataset, tables, tmp_path / "v", replace(SMALL, gaussians=121))
-    told = (tmp_path / "v/failures.jsonl").read_text()
+    told = (tmp_path / "v/.flowpipe/failures.jsonl").read_text()
     assert "descriptor 'hof': n_samples=120 rows are too few for a mixture of 121" in told
 
 

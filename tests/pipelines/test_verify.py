@@ -10,7 +10,7 @@ import pytest
 from flowpipe.cli import main
 from flowpipe.errors import FormatError
 from flowpipe.io.npz import read_through, save_arrays
-from flowpipe.runner.artifacts import open_stage
+from flowpipe.runner.provenance import open_stage
 from tests.trajectories.test_verify import write as write_table
 
 
@@ -24,12 +24,12 @@ def verify(*arguments) -> int:
 def out(tmp_path):
     """Vectors and a table, as a recipe leaves them."""
     vectors = tmp_path / "encode-1"
-    open_stage(vectors / "stage.json", {"stage": "encode"}, vectors)
+    open_stage(vectors, {"stage": "encode"})
     values = np.random.default_rng(0).random((20, 30)).astype(np.float32)
     for name in ("a", "b"):
         save_arrays(vectors / f"vectors/{name}.npz", "test 1", {}, {"values": values}, vectors)
     tables = tmp_path / "trajectories-2"
-    open_stage(tables / "stage.json", {"stage": "trajectories"}, tables)
+    open_stage(tables, {"stage": "trajectories"})
     write_table(tables / "a.h5")
     return tmp_path
 

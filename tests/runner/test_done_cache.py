@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from flowpipe.cli import main
-from flowpipe.runner import artifacts
-from flowpipe.runner.done_cache import Ledger
+from flowpipe.runner import atomic
+from flowpipe.runner.done_cache import DoneCache
 from flowpipe.runner.pool import Outcome
 from flowpipe.runner.run_status import FOLDER
 from tests.helpers.clips import contents, write_video
@@ -38,7 +38,7 @@ def made(tmp_path):
         return [tmp_path / f"{clip.name}.zip", tmp_path / clip.name]
 
     def opened(name="1-of-1"):
-        return Ledger(tmp_path, name, outputs)
+        return DoneCache(tmp_path, name, outputs)
 
     ledger = opened()
     assert ledger.known(video) is None
@@ -164,13 +164,13 @@ def test_runs_that_go_on_use_it(tmp_path, monkeypatch, capsys, command):
     assert sorted(json.loads(line)[0] for line in lines) == ["a", "b", "c"]
     before = contents(out)
     with monkeypatch.context() as patched:
-        patched.delattr("flowpipe.runner.artifacts.fingerprint")
+        patched.delattr("flowpipe.runner.provenance.fingerprint")
         assert "3 clips: 0 done, 3 there already" in run()
         with pytest.raises(SystemExit):
             main(["verify", str(out), "--quick"])
         assert "3 of 3 clips are as they were finished" in capsys.readouterr().err
     assert contents(out) == before
     for path in list(out.rglob("a")) + list(out.rglob("a.*")):
-        artifacts.discard(path)
+        atomic.discard(path)
     assert "3 clips: 1 done, 2 there already" in run()
     assert contents(out) == before

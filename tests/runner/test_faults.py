@@ -149,7 +149,7 @@ def test_good_and_bad_clips(videos, reference, tmp_path):
     assert Path(failures["bad/text"]["path"]) == mixed / "bad/text.mp4"
     assert no_temporaries(out)
     found = contents(out)
-    del found["failures.jsonl"]
+    del found[".flowpipe/failures.jsonl"]
     assert found == reference()
 
     # The next run tries all of them again; one that was mended is done.
@@ -162,7 +162,7 @@ def test_good_and_bad_clips(videos, reference, tmp_path):
 
 
 def failures_of(out: Path) -> dict[str, dict[str, str]]:
-    lines = map(json.loads, (out / "failures.jsonl").read_text().splitlines())
+    lines = map(json.loads, (out / ".flowpipe/failures.jsonl").read_text().splitlines())
     return {line["clip"]: line for line in lines}
 
 

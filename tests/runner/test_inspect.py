@@ -11,7 +11,7 @@ import pytest
 
 from flowpipe.cli import main
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.runner import artifacts, run_status
+from flowpipe.runner import atomic, run_status
 from flowpipe.runner.inspect import leftovers, note_used, stage_folders, stage_name, stale, status
 from flowpipe.runner.run_status import RunState, states
 from tests.helpers.clips import contents, write_video
@@ -134,10 +134,10 @@ def test_what_is_no_output_folder(tmp_path, capsys):
 
 def test_clean_removes_what_the_dead_left_and_nothing_else(flow, monkeypatch, capsys):
     before = contents(flow)
-    dead = flow / artifacts.TEMPORARY / f"{artifacts.host()}.{a_dead_process()}.1"
+    dead = flow / atomic.TEMPORARY / f"{atomic.host()}.{a_dead_process()}.1"
     dead.mkdir(parents=True)
     (dead / "half").write_bytes(b"x" * 2000)
-    mine = artifacts.temporary_file(flow)
+    mine = atomic.temporary_file(flow)
     assert leftovers(flow) == [dead]
     monkeypatch.setattr("builtins.input", lambda *_: "n")
     assert run("clean", flow) == 1
@@ -150,7 +150,7 @@ def test_clean_removes_what_the_dead_left_and_nothing_else(flow, monkeypatch, ca
     mine.unlink()
     assert run("clean", flow, "--yes") == 0
     assert "nothing to remove" in capsys.readouterr().out
-    (flow / artifacts.TEMPORARY).rmdir()
+    (flow / atomic.TEMPORARY).rmdir()
     assert contents(flow) == before
 
 
@@ -169,7 +169,7 @@ def recipe(flow):
 
 def test_clean_removes_what_other_settings_made(recipe, capsys):
     used, other = recipe / "flow-01234567", recipe / "flow-89abcdef"
-    dead = other / artifacts.TEMPORARY / f"{artifacts.host()}.{a_dead_process()}.1"
+    dead = other / atomic.TEMPORARY / f"{atomic.host()}.{a_dead_process()}.1"
     dead.mkdir(parents=True)
     before = contents(used)
     assert stale(recipe) == [other]

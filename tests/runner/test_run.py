@@ -31,7 +31,7 @@ def test_a_run_is_counted_and_its_failures_listed(tmp_path, capsys):
     summary = run(tmp_path, "done-1", "bug", "special", "skip", "special-2")
     assert (summary.done, summary.skipped, summary.failed) == (1, 1, 3)
     assert summary.exit_status == 1
-    path = tmp_path / "out/failures.jsonl"
+    path = tmp_path / "out/.flowpipe/failures.jsonl"
     assert str(summary) == (
         f"5 clips: 1 done, 1 there already, 3 failed (1 internal, 2 special), reasons in {path}"
     )
@@ -52,11 +52,11 @@ def test_a_run_without_failures(tmp_path):
     assert str(summary) == "2 clips: 1 done, 1 there already"
     assert str(Summary(1, 0, 0)) == "1 clip: 1 done"
     assert contents(tmp_path / "out") == {}
-    assert run(tmp_path, "special", records=None).failures is None
+    assert run(tmp_path, "special", record=False).failures is None
 
 
 def test_failures_stay_until_the_clip_succeeds(tmp_path):
-    path = tmp_path / "out/failures.jsonl"
+    path = tmp_path / "out/.flowpipe/failures.jsonl"
     run(tmp_path, "special", "plain")
     run(tmp_path, "plain", "bug")
     assert set(logged(path)) == {"special", "plain", "bug"}
@@ -73,10 +73,10 @@ def failure(name):
 
 
 def test_a_line_that_a_kill_cut_off_is_passed_over(tmp_path):
-    log = FailureLog(tmp_path / "failures.jsonl", tmp_path)
+    log = FailureLog(tmp_path / ".flowpipe/failures.jsonl", tmp_path)
     log.add(failure("a"))
     log.add(failure("b"))
-    path = tmp_path / "failures.jsonl"
+    path = tmp_path / ".flowpipe/failures.jsonl"
     path.write_bytes(path.read_bytes()[:-9])
     log.begin({"c"})
     log.add(failure("c"))
@@ -100,7 +100,7 @@ def test_each_shard_has_its_own_list(tmp_path):
 def test_a_run_that_is_stopped_keeps_the_failures_so_far(tmp_path):
     with pytest.raises(RunStoppedError):
         run(tmp_path, "special", "full", "plain")
-    assert set(logged(tmp_path / "out/failures.jsonl")) == {"special"}
+    assert set(logged(tmp_path / "out/.flowpipe/failures.jsonl")) == {"special"}
 
 
 @given(count=st.integers(1, 12), sizes=st.lists(st.integers(0, 1000), max_size=40))
@@ -130,7 +130,7 @@ def test_a_run_forgets_the_failures_of_other_divisions(tmp_path):
     run(tmp_path, "plain-1")
     left = {name for path in out.glob("failures-*") for name in logged(path)}
     assert left == {"special-1"}
-    assert set(logged(out / "failures.jsonl")) == {"plain-1"}
+    assert set(logged(out / ".flowpipe/failures.jsonl")) == {"plain-1"}
     assert set(states(out)) == {"1-of-1"}
 
 

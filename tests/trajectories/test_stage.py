@@ -153,7 +153,7 @@ def test_the_command_writes_stage_json_and_refuses_other_parameters(clip, tmp_pa
     out = tmp_path / "out"
     folder = [str(clip.path.parent)]
     assert extract_trajectories(folder, out, STAGE, workers=Workers(0)).done == 1
-    described = json.loads((out / "stage.json").read_text())
+    described = json.loads((out / ".flowpipe/stage.json").read_text())
     assert described["parameters"]["kind"] == "dt"
     with pytest.raises(Exception, match=r"parameters\.track_length: 15 there, 10 asked for"):
         extract_trajectories(

@@ -4,7 +4,7 @@ from flowpipe.flow.store.convert import convert
 from flowpipe.flow.store.layouts import LAYOUTS, Layout, LayoutName, layout
 from flowpipe.flow.store.meta import FloatType, FlowMeta
 from flowpipe.flow.store.ownership import finished
-from flowpipe.flow.store.reader import FlowReader, StoredClip, stored_clips
+from flowpipe.flow.store.reader import FlowReader, StoredClip, flow_to_read, stored_clips
 from flowpipe.flow.store.verify import remove, verify
 from flowpipe.flow.store.writer import FlowWriter
 
@@ -19,6 +19,7 @@ __all__ = [
     "StoredClip",
     "convert",
     "finished",
+    "flow_to_read",
     "layout",
     "remove",
     "stored_clips",

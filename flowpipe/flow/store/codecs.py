@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import FormatError, ParameterError
-from flowpipe.flow.parameters import check_range
+from flowpipe.errors import FormatError, ParameterError, check_range
 
 _FLO_MAGIC = 202021.25  # spells "PIEH" as a little-endian float
 _LARGEST = 1 << 27  # pixels; a header that claims more is damaged

@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from flowpipe.errors import ParameterError
+from flowpipe.runner.provenance import RECORDS
 
 LayoutName = Literal["zip", "frames", "denseflow", "tsfusion", "npy", "flo", "kitti-png", "h5"]
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 
 META = "meta.json"
-BOOKKEEPING = ".flowpipe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Layout:
             suffix = ".npy.json" if self.name == "npy" else self.suffix
             return out / f"{clip}{suffix}"
         if self.name == "tsfusion":
-            return out / BOOKKEEPING / "clips" / f"{clip}.json"
+            return out / RECORDS / "clips" / f"{clip}.json"
         return out / clip / META
 
     def outputs(self, out: Path, clip: str, *, frames: bool) -> list[Path]:
@@ -104,15 +104,7 @@ class Layout:
 
     def claim(self, out: Path, clip: str) -> Path:
         """What stands while several folders of ours are put in place or taken away."""
-        return out / BOOKKEEPING / "unfinished" / f"{clip}.json"
-
-    def bookkeeping(self, out: Path) -> Path:
-        """Where ``stage.json`` and ``failures.jsonl`` stand.
-
-        Beside files. Layouts of folders keep them out of sight, since the list builders of TSN
-        and mmaction2 take everything in a folder for a clip.
-        """
-        return out if self.is_file else out / BOOKKEEPING
+        return out / RECORDS / "unfinished" / f"{clip}.json"
 
 
 def layout(name: LayoutName, step: int = 1) -> Layout:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from flowpipe.errors import FormatError
 from flowpipe.flow.store.layouts import LAYOUTS, META, LayoutName
-from flowpipe.runner.artifacts import Json, to_json
+from flowpipe.runner.json_files import Json, to_json
 
 FloatType = Literal["float32", "float16"]
 

@@ -13,11 +13,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import FormatError
+from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow import quantize
 from flowpipe.flow.store import codecs
 from flowpipe.flow.store.layouts import (
-    BOOKKEEPING,
     META,
     Layout,
     LayoutName,
@@ -26,7 +25,8 @@ from flowpipe.flow.store.layouts import (
 )
 from flowpipe.flow.store.meta import FlowMeta
 from flowpipe.flow.store.sources import Source, open_source
-from flowpipe.runner.artifacts import read_json
+from flowpipe.runner.json_files import read_json
+from flowpipe.runner.provenance import RECORDS
 
 _BY_SUFFIX: dict[str, LayoutName] = {".zip": "zip", ".npy": "npy", ".h5": "h5"}
 _TSFUSION = ("u", "v")
@@ -83,7 +83,7 @@ def stored_clips(root: Path) -> Iterator[StoredClip]:
         here = Path(os.path.abspath(root))
         yield StoredClip(here.parent, here.name, None)
         return
-    marks = root / BOOKKEEPING / "clips"
+    marks = root / RECORDS / "clips"
     if marks.is_dir():
         for mark in sorted(marks.rglob("*.json")):
             yield StoredClip(root, mark.relative_to(marks).with_suffix("").as_posix(), "tsfusion")
@@ -107,6 +107,25 @@ def stored_clips(root: Path) -> Iterator[StoredClip]:
             if path.suffix in _BY_SUFFIX:
                 clip = path.relative_to(root).as_posix()[: -len(path.suffix)]
                 yield StoredClip(root, clip, _BY_SUFFIX[path.suffix])
+
+
+def flow_to_read(source: Path, out: Path) -> list[StoredClip]:
+    """The clips of a folder of flow, for a stage that makes something of them in another folder.
+
+    Raises
+    ------
+    ParameterError, FormatError
+        There is no flow, or it lies in the output folder.
+    """
+    clips = sorted(stored_clips(source), key=lambda clip: clip.name)
+    if not clips:
+        raise ParameterError(f"{str(source)!r} holds no flow")
+    if source.resolve() == out.resolve():
+        raise ParameterError(
+            f"what is made of the flow in {str(source)!r} cannot go into its own folder; "
+            "name another"
+        )
+    return clips
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:

@@ -7,7 +7,8 @@ from flowpipe.flow.store.layouts import Layout, layout
 from flowpipe.flow.store.meta import summed
 from flowpipe.flow.store.ownership import foreign_path
 from flowpipe.flow.store.reader import FlowReader, StoredClip
-from flowpipe.runner.artifacts import fingerprint, sha256, take_away
+from flowpipe.runner.atomic import take_away
+from flowpipe.runner.provenance import fingerprint, sha256, stage_path
 
 
 def verify(clip: StoredClip, *, sources: bool = True) -> str | None:
@@ -76,7 +77,7 @@ def _is_ours(clip: StoredClip, kind: Layout) -> bool:
         with FlowReader(clip) as reader:
             return reader.described
     except FormatError:
-        return (kind.bookkeeping(clip.root) / "stage.json").exists()
+        return stage_path(clip.root).exists()
 
 
 def _check_members(reader: FlowReader) -> None:

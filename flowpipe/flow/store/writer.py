@@ -23,15 +23,9 @@ from flowpipe.flow.store import codecs
 from flowpipe.flow.store.layouts import META, Layout
 from flowpipe.flow.store.meta import FloatType, FlowMeta, summed
 from flowpipe.flow.store.ownership import foreign_path
-from flowpipe.io.hdf5 import Unfailing
-from flowpipe.runner.artifacts import (
-    discard,
-    flush,
-    place,
-    temporary_file,
-    temporary_folder,
-    to_json,
-)
+from flowpipe.io.hdf5 import DeferredErrorFile
+from flowpipe.runner.atomic import discard, flush, place, temporary_file, temporary_folder
+from flowpipe.runner.json_files import to_json
 
 _DOS_EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -297,7 +291,7 @@ class _H5Sink:
         self._destination = kind.mark(out, clip)
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._temporary = temporary_file(out)
-        self._bytes = Unfailing(self._temporary)
+        self._bytes = DeferredErrorFile(self._temporary)
         self._file = h5py.File(self._bytes, "w")
         self._count = 0
         self.crc32 = 0

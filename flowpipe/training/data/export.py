@@ -23,11 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tyro.conf import arg
 
-from flowpipe.errors import FlowpipeError, FormatError, ParameterError
-from flowpipe.flow.parameters import check_range
+from flowpipe.errors import FlowpipeError, FormatError, ParameterError, check_range
 from flowpipe.flow.store import FlowReader, StoredClip
-from flowpipe.runner import artifacts
-from flowpipe.runner.artifacts import Json
+from flowpipe.runner import atomic, json_files, provenance
+from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done
 from flowpipe.training.data.clip_index import check_members
 from flowpipe.training.data.stacks import Stacking, read_stack
@@ -171,17 +170,17 @@ class ExportStacks:
         mark, target = paths_of(self.export, self.out, part)
         if not self.overwrite and target.exists() and stored_contents(mark) == contents:
             return Done(skipped=True)
-        temporary = artifacts.temporary_file(self.out)
+        temporary = atomic.temporary_file(self.out)
         try:
             with temporary.open("wb") as file:
                 write = self._write_array if self.export.format == "npy" else self._write_shard
                 write(file, part, contents, advance)
             mark.unlink(missing_ok=True)
-            artifacts.place(temporary, target)
+            atomic.place(temporary, target)
             said = {"format": FORMAT, "bytes": target.stat().st_size, "clips": contents}
-            artifacts.write_atomic(mark, artifacts.to_json(said), self.out)
+            atomic.write_atomic(mark, json_files.to_json(said), self.out)
         finally:
-            artifacts.discard(temporary)
+            atomic.discard(temporary)
         return Done()
 
     def _content(self, clip: StoredClip, label: int | None) -> Json:
@@ -239,7 +238,7 @@ class ExportStacks:
                     key = f"{clip.name}/{start:06d}"
                     if content["label"] is not None:
                         _add(archive, f"{key}.cls", str(content["label"]).encode())
-                    _add(archive, f"{key}.json", artifacts.to_json(said))
+                    _add(archive, f"{key}.json", json_files.to_json(said))
                     array = io.BytesIO()
                     _write_header(array, stack.shape)
                     array.write(stack.tobytes())
@@ -256,7 +255,7 @@ def paths_of(export: StackExport, out: Path, part: Part) -> tuple[Path, Path]:
 def stored_contents(mark: Path) -> list[Json] | None:
     """What the JSON beside a part says that it holds; None where there is none."""
     try:
-        said = artifacts.read_json(mark)
+        said = json_files.read_json(mark)
     except (FormatError, OSError):
         return None
     clips = said.get("clips")
@@ -288,9 +287,9 @@ def _identity(reader: FlowReader) -> str:
     """
     path = reader.clip.path
     if path.is_file() and reader.layout.name != "npy":
-        return str(artifacts.fingerprint(path)["fingerprint"])
+        return str(provenance.fingerprint(path)["fingerprint"])
     if reader.described:
-        said = artifacts.to_json(reader.meta.to_json())
+        said = json_files.to_json(reader.meta.to_json())
         return hashlib.blake2b(said, digest_size=16).hexdigest()
     digest = hashlib.blake2b(digest_size=16)
     for folder, _, names in os.walk(path):

@@ -23,6 +23,7 @@ from flowpipe.flow.store import (
     layout,
     stored_clips,
 )
+from flowpipe.runner.provenance import stage_path
 from tests.helpers.clips import contents, frames, smooth_flow, store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
@@ -242,7 +243,7 @@ def test_what_is_not_ours_is_not_overwritten(tmp_path, name):
 def test_a_clip_called_stage_is_apart_from_the_stages_own_file(tmp_path):
     for name in LAYOUTS:
         kind = layout(name)
-        own = kind.bookkeeping(tmp_path / name) / "stage.json"
+        own = stage_path(tmp_path / name)
         assert kind.mark(tmp_path / name, "stage") != own
 
 
@@ -258,8 +259,8 @@ def test_unknown_layout():
 
 def written(out: Path, name: str, n_frames: int = 12) -> Path:
     """Two classes with two clips each, as extract-flow --frames leaves them."""
-    (layout(name).bookkeeping(out)).mkdir(parents=True)
-    (layout(name).bookkeeping(out) / "stage.json").write_text("{}")
+    stage_path(out).parent.mkdir(parents=True)
+    stage_path(out).write_text("{}")
     flows, images = smooth_flow(n_frames - 1), frames(n_frames)
     for clip in ("v_Run_g01_c01", "v_Run_g02_c01"):
         store_clip(out, name, flows, clip=clip, images=images)

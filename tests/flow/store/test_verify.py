@@ -12,7 +12,7 @@ import pytest
 
 from flowpipe.errors import FlowpipeError
 from flowpipe.flow.store import LAYOUTS, FlowReader, StoredClip, codecs, layout, remove, verify
-from flowpipe.runner import artifacts
+from flowpipe.runner import provenance
 from tests.helpers.clips import contents, frames, hashed, smooth_flow, store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
@@ -139,8 +139,8 @@ def test_a_changed_video_is_found_and_one_that_is_gone_is_no_fault(tmp_path):
     video.write_bytes(b"0123456789")
     source = {
         "path": "../videos/a.avi",
-        **artifacts.fingerprint(video),
-        "sha256": artifacts.sha256(video),
+        **provenance.fingerprint(video),
+        "sha256": provenance.sha256(video),
     }
     out = tmp_path / "out"
     for name in LAYOUTS:
@@ -209,11 +209,11 @@ def test_what_is_not_ours_is_reported_and_never_removed(tmp_path):
     for clip in clips:
         assert verify(clip) is not None
         assert not remove(clip), clip
-    (tmp_path / "stage.json").write_text("{}")
+    (tmp_path / ".flowpipe/stage.json").write_text("{}")
     assert remove(clips[1]), "a torn zip in a folder of ours is ours"
     assert not remove(clips[4]), "a whole zip without meta.json is not"
     del before["torn.zip"]
-    assert contents(tmp_path) == {**before, "stage.json": hashed(b"{}")}
+    assert contents(tmp_path) == {**before, ".flowpipe/stage.json": hashed(b"{}")}
 
 
 def test_a_clip_that_cannot_be_read_is_a_fault_not_a_crash(tmp_path):

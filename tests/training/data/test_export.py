@@ -12,8 +12,8 @@ import pytest
 from flowpipe.errors import ParameterError
 from flowpipe.flow.store import FlowReader, stored_clips
 from flowpipe.pipelines.stacks import export_stacks
-from flowpipe.runner.artifacts import StageMismatchError
 from flowpipe.runner.pool import Workers
+from flowpipe.runner.provenance import StageMismatchError
 from flowpipe.training.data.export import StackExport
 from flowpipe.training.data.stacks import read_stack
 from tests.helpers.clips import contents, flowpipe, smooth_flow, store_clip
@@ -182,7 +182,9 @@ def test_bad_clips_fail_for_themselves(flow, tmp_path, name):
     out = tmp_path / "out"
     summary = export_stacks(flow, out, StackExport(name), workers=Workers(0))
     assert summary.reasons == {"too-short": 1, "format": 1}
-    lines = [json.loads(line) for line in (out / "failures.jsonl").read_bytes().splitlines()]
+    lines = [
+        json.loads(line) for line in (out / ".flowpipe/failures.jsonl").read_bytes().splitlines()
+    ]
     reasons = {line["clip"]: line["reason"] for line in lines}
     assert reasons["jump/short"] == "'jump/short' has 4 flow fields; a stack takes 10"
     assert "broken.zip" in reasons["jump/broken"]
@@ -203,7 +205,7 @@ def test_a_damaged_member_leaves_no_shard(flow, tmp_path):
     path.write_bytes(data)
     summary = export_stacks(flow, tmp_path / "out", StackExport("tar"), workers=Workers(0))
     assert summary.failed == 1
-    assert "b.zip" in (tmp_path / "out/failures.jsonl").read_text()
+    assert "b.zip" in (tmp_path / "out/.flowpipe/failures.jsonl").read_text()
     assert not list((tmp_path / "out").glob("*.tar"))
 
 

@@ -1,98 +1,22 @@
-"""What a stage leaves on disk: atomic files and folders, fingerprints, and ``stage.json``.
+"""Atomic writing: what stands at its final path is complete.
 
-A file or folder that stands at its final place is whole: it was written under ``.tmp`` of the
-same output folder, flushed, and renamed. What a killed process leaves in ``.tmp`` is removed by
-the next run on the same machine. ``stage.json`` says everything that determines the outputs of a
-folder, so that two settings are never mixed in one.
+A file or folder is written under ``.tmp`` of the same output folder, flushed to the disk, and
+renamed. The next run on the same machine removes what a killed process left in ``.tmp``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import json
 import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-from flowpipe.errors import FlowpipeError, FormatError
-
-Json = dict[str, Any]
 
 TEMPORARY = ".tmp"
-_BLOCK = 1 << 16
 # What renaming says where a folder is to replace a folder or a file, or a file a folder.
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
-
-
-class StageMismatchError(FlowpipeError):
-    """An output folder holds the outputs of other parameters."""
-
-
-def fingerprint(path: Path) -> Json:
-    """What identifies a source file at a glance: its length and a hash of three of its blocks.
-
-    Reads at most 192 KiB, so that a resumed run over many large files starts at once;
-    :func:`sha256` is the thorough check.
-
-    Returns
-    -------
-    dict
-        ``bytes`` (int) and ``fingerprint`` (32 hexadecimal digits).
-    """
-    size = path.stat().st_size
-    digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
-    with path.open("rb") as file:
-        for start in sorted({0, max(0, (size - _BLOCK) // 2), max(0, size - _BLOCK)}):
-            file.seek(start)
-            digest.update(file.read(_BLOCK))
-    return {"bytes": size, "fingerprint": digest.hexdigest()}
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest(value: Any) -> str:
-    """32 hexadecimal digits that tell JSON values apart; the order of keys does not matter."""
-    text = json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def short_hash(description: Json) -> str:
-    """8 digits of :func:`digest`, for the names of folders that recipes give to their stages."""
-    return digest(description)[:8]
-
-
-def to_json(value: Mapping[str, Any]) -> bytes:
-    """Readable JSON with a fixed order of keys, ASCII only, so that any file name survives."""
-    return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode()
-
-
-def read_json(path: Path, data: bytes | None = None) -> Json:
-    """Parse a JSON object.
-
-    Raises
-    ------
-    FormatError
-        It is not one. The path is named.
-    """
-    try:
-        value = json.loads(path.read_bytes() if data is None else data)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{str(path)!r} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise FormatError(
-            f"{str(path)!r} holds a JSON {type(value).__name__}; an object is expected"
-        )
-    return value
 
 
 def temporary_file(root: Path) -> Path:
@@ -198,48 +122,6 @@ def alive(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
         return state not in (b"Z", b"X")
     return True
-
-
-def open_stage(path: Path, description: Json, root: Path) -> None:
-    """Make an output folder one stage's own, or check that it is that stage's already.
-
-    Parameters
-    ----------
-    path
-        Where ``stage.json`` stands, or will.
-    description
-        Everything that determines the stage's outputs.
-    root
-        The output folder.
-
-    Raises
-    ------
-    StageMismatchError
-        The folder was begun with other values; the message lists each that differs.
-    """
-    if not path.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, to_json(description), root)
-        return
-    differ = list(differences(read_json(path), description))
-    if differ:
-        raise StageMismatchError(
-            f"{str(root)!r} holds outputs of other settings ({'; '.join(differ)}); "
-            "use another --out, or remove that folder"
-        )
-
-
-def differences(old: Any, new: Any) -> Iterator[str]:
-    """What differs between JSON that was read and a value that may hold tuples, in words."""
-    return _differences(old, json.loads(json.dumps(new)))
-
-
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
-            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
-    elif old != new:
-        yield f"{name}: {json.dumps(old)} there, {json.dumps(new)} asked for"
 
 
 def _flush(path: Path) -> None:

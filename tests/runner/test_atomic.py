@@ -12,22 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowpipe.errors import FormatError
-from flowpipe.runner.artifacts import (
-    StageMismatchError,
-    digest,
+from flowpipe.runner.atomic import (
     discard,
-    fingerprint,
-    open_stage,
     place,
-    read_json,
     remove_stale,
-    sha256,
-    short_hash,
     take_away,
     temporary_file,
     temporary_folder,
-    to_json,
     write_atomic,
+)
+from flowpipe.runner.json_files import read_json, to_json
+from flowpipe.runner.provenance import (
+    StageMismatchError,
+    digest,
+    fingerprint,
+    open_stage,
+    sha256,
+    short_hash,
 )
 from tests.helpers.clips import contents, hashed
 
@@ -250,13 +251,13 @@ DESCRIPTION = {
 def test_a_stage_is_opened_and_opened_again(tmp_path):
     out = tmp_path / "new/out"
     for _ in range(2):
-        open_stage(out / "stage.json", DESCRIPTION, out)
-    assert json.loads((out / "stage.json").read_bytes())["size"] == [340, 256]
-    assert set(contents(out)) == {"stage.json"}
+        open_stage(out, DESCRIPTION)
+    assert json.loads((out / ".flowpipe/stage.json").read_bytes())["size"] == [340, 256]
+    assert set(contents(out)) == {".flowpipe/stage.json"}
 
 
 def test_a_stage_of_other_values_is_refused_listing_exactly_those(tmp_path):
-    open_stage(tmp_path / "stage.json", DESCRIPTION, tmp_path)
+    open_stage(tmp_path, DESCRIPTION)
     before = contents(tmp_path)
     other = {
         **DESCRIPTION,
@@ -265,7 +266,7 @@ def test_a_stage_of_other_values_is_refused_listing_exactly_those(tmp_path):
         "bound": 20.0,
     }
     with pytest.raises(StageMismatchError) as error:
-        open_stage(tmp_path / "stage.json", other, tmp_path)
+        open_stage(tmp_path, other)
     told = str(error.value)
     assert str(tmp_path) in told
     inside = told[told.index("(") + 1 : told.rindex(")")]
@@ -278,9 +279,9 @@ def test_a_stage_of_other_values_is_refused_listing_exactly_those(tmp_path):
 
 
 def test_a_stage_file_that_is_damaged_is_named(tmp_path):
-    (tmp_path / "stage.json").write_text("{")
+    (tmp_path / ".flowpipe/stage.json").write_text("{")
     with pytest.raises(FormatError, match=r"stage\.json"):
-        open_stage(tmp_path / "stage.json", DESCRIPTION, tmp_path)
+        open_stage(tmp_path, DESCRIPTION)
 
 
 def test_digests_tell_descriptions_apart_whatever_the_order_of_keys():

@@ -1,0 +1,36 @@
+"""JSON objects on disk: readable, in a fixed order, ASCII only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flowpipe.errors import FormatError
+
+Json = dict[str, Any]
+
+
+def to_json(value: Mapping[str, Any]) -> bytes:
+    """Readable JSON with a fixed order of keys, ASCII only, so that any file name survives."""
+    return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode()
+
+
+def read_json(path: Path, data: bytes | None = None) -> Json:
+    """Parse a JSON object.
+
+    Raises
+    ------
+    FormatError
+        It is not one. The path is named.
+    """
+    try:
+        value = json.loads(path.read_bytes() if data is None else data)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{str(path)!r} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise FormatError(
+            f"{str(path)!r} holds a JSON {type(value).__name__}; an object is expected"
+        )
+    return value
