@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import FormatError
+from flowpipe.runner.provenance import digest, sha256
 
 
 def read_boxes(path: Path) -> dict[int, NDArray[np.float64]]:
@@ -42,6 +43,22 @@ def read_boxes(path: Path) -> dict[int, NDArray[np.float64]]:
             raise FormatError(f"{str(path)!r} line {number} is the second for frame {frame}")
         boxes[frame] = groups[:, :4]
     return boxes
+
+
+def boxes_digest(path: Path) -> str:
+    """Return 32 hexadecimal digits that identify a box file, or all box files of a folder.
+
+    Raises
+    ------
+    FormatError
+        A file cannot be read.
+    """
+    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    try:
+        # The names within a folder count, since they say which clip the boxes belong to.
+        return digest([[f.relative_to(path).as_posix(), sha256(f)] for f in files])
+    except OSError as error:
+        raise FormatError(f"{str(path)!r}: boxes cannot be read: {error}") from None
 
 
 def box_mask(shape: tuple[int, ...], boxes: NDArray[np.floating] | None) -> NDArray[np.uint8]:

@@ -26,9 +26,9 @@ from flowpipe.io import video
 from flowpipe.io.hdf5 import DeferredErrorFile
 from flowpipe.io.source import TRUNCATED, Size, VideoSource, check_size, source_status
 from flowpipe.io.video_writer import VideoWriter
-from flowpipe.runner import atomic, json_files
+from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.pool import Advance, Done
-from flowpipe.trajectories.boxes import read_boxes
+from flowpipe.trajectories.boxes import boxes_digest, read_boxes
 from flowpipe.trajectories.draw import draw_tracks
 from flowpipe.trajectories.extract import FlowSource, Watch, extract
 from flowpipe.trajectories.parameters import Storage, TrajectoryParameters
@@ -79,18 +79,28 @@ class TrajectoryStage:
                 raise ParameterError(f"{str(path)!r} does not exist")
 
     def description(self) -> json_files.Json:
-        """What ``stage.json`` says."""
+        """Return what ``stage.json`` says.
+
+        Flow from a folder is described by that folder's own record, and boxes by their digest:
+        where they are does not matter. A folder of flow without a record is described as null.
+
+        Raises
+        ------
+        FormatError
+            The record of the folder of flow is damaged.
+        """
+        flow = provenance.read_stage(self.flow) if isinstance(self.flow, Path) else self.flow
         own_flow = self.flow == "tvl1"
         return {
             "stage": "trajectories",
             "parameters": asdict(self.parameters),
-            "flow": str(self.flow),
+            "flow": flow,
             "tvl1": asdict(self.tvl1) if own_flow else None,
             "solver": self.backend if own_flow else None,
             "solver_version": solvers.version(self.backend) if own_flow else None,
-            "opencv_version": cv2.__version__,  # keypoints and the homography are OpenCV's
+            "opencv_version": cv2.__version__,  # it makes grey levels, resizes and smooths
             "size": list(self.size) if isinstance(self.size, tuple) else self.size,
-            "boxes": None if self.boxes is None else str(self.boxes),
+            "boxes": None if self.boxes is None else boxes_digest(self.boxes),
             "storage": self.storage,
             "keep_truncated": self.keep_truncated,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import pytest
 from flowpipe.datasets.base import Clip
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.extract import ExtractFlow, FlowStage
-from flowpipe.flow.parameters import Dis
+from flowpipe.flow.parameters import Dis, Farneback
 from flowpipe.io.source import NameTakenError
 from flowpipe.io.video import frames
+from flowpipe.pipelines.flow import extract_flow
 from flowpipe.pipelines.trajectories import extract_trajectories
 from flowpipe.runner.pool import Workers
+from flowpipe.runner.provenance import StageMismatchError
 from flowpipe.trajectories.boxes import box_mask, read_boxes
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
@@ -140,6 +143,52 @@ def test_flow_that_was_extracted_takes_the_place_of_farnebacks(clip, tmp_path):
         assert len(table) > 0
     with pytest.raises(FormatError, match="other"):
         work(tmp_path / "out", stage)(Clip(clip.path, "other"), lambda n: None)
+
+
+def test_other_flow_in_the_same_folder_is_refused(clip, tmp_path, monkeypatch):
+    folder, flow, out = [str(clip.path.parent)], tmp_path / "fl", tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
+
+    def make_flow(stage: FlowStage) -> None:
+        shutil.rmtree(flow, ignore_errors=True)
+        extract_flow(folder, flow, stage, workers=Workers(0))
+
+    def track(given: Path):
+        stage = TrajectoryStage(DT, flow=given)
+        return extract_trajectories(folder, out, stage, workers=Workers(0))
+
+    make_flow(FlowStage(Dis(), size=None))
+    assert track(Path("fl")).done == 1
+    # The same flow, however its folder is named, and made again.
+    assert track(flow).skipped == 1
+    make_flow(FlowStage(Dis(), size=None))
+    assert track(Path("../" + tmp_path.name + "/fl")).skipped == 1
+    before = (out / "moving.h5").read_bytes()
+    make_flow(FlowStage(Farneback(), bound=2.0, size=None))
+    differing = r'flow\.method: "dis" there, "farneback" asked for.*flow\.bound: 20\.0 there, 2\.0'
+    with pytest.raises(StageMismatchError, match=differing):
+        track(flow)
+    assert (out / "moving.h5").read_bytes() == before
+    # Nor does the programs' own flow continue what was begun with a folder of flow.
+    with pytest.raises(StageMismatchError, match='"farneback" asked for'):
+        extract_trajectories(folder, out, STAGE, workers=Workers(0))
+
+
+def test_other_boxes_in_the_same_place_are_refused(clip, tmp_path, monkeypatch):
+    folder, boxes, out = [str(clip.path.parent)], tmp_path / "boxes", tmp_path / "out"
+    boxes.mkdir()
+    monkeypatch.chdir(tmp_path)
+    (boxes / "moving.txt").write_text("3 10 5 20 15 0.9\n")
+
+    def track(given: Path):
+        stage = TrajectoryStage(TrajectoryParameters(scale_num=1), boxes=given)
+        return extract_trajectories(folder, out, stage, workers=Workers(0))
+
+    assert track(Path("boxes")).done == 1
+    assert track(boxes).skipped == 1
+    (boxes / "moving.txt").write_text("3 10 5 20 16 0.9\n")
+    with pytest.raises(StageMismatchError, match="boxes: "):
+        track(boxes)
 
 
 def test_tvl1_flow_gives_the_tracks_of_the_motion(clip, tmp_path):
