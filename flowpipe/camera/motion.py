@@ -12,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from flowpipe._typing import Grey, Plane
+from flowpipe.camera import CORNER_QUALITY
 from flowpipe.camera.corners import CornerStrength
 from flowpipe.camera.homography import Homography, fit_homography
 from flowpipe.camera.keypoints import KeypointFinder, Keypoints, nearest_keypoints
@@ -33,7 +34,7 @@ class CameraMotion:
         Least eigenvalue of the corners that flow is taken from, as a part of the largest.
     """
 
-    def __init__(self, height: int, width: int, quality: float) -> None:
+    def __init__(self, height: int, width: int, quality: float = CORNER_QUALITY) -> None:
         self._quality = quality
         self._finder = KeypointFinder(height, width, _KEYPOINTS, quality)
         self._previous: Keypoints

@@ -38,7 +38,6 @@ from flowpipe.io.source import resized
 from flowpipe.runner import provenance
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done
-from flowpipe.trajectories.parameters import TrajectoryParameters
 
 
 class FramesGoneError(FlowpipeError):
@@ -156,7 +155,7 @@ def without_camera(
     """
     first = next(greys)
     height, width = first.shape
-    camera = CameraMotion(height, width, TrajectoryParameters().quality)
+    camera = CameraMotion(height, width)
     before, now = CornerStrength(height, width), CornerStrength(height, width)
     now.measure(first)
     camera.start(first, now, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from flowpipe.camera import CORNER_QUALITY
 from flowpipe.errors import ParameterError, check_range
 
 Storage = Literal["int16", "float32"]
@@ -44,7 +45,7 @@ class TrajectoryParameters:
     """At most so many spatial scales; also no more than keep the frame as large as the patch."""
     init_gap: int = 1
     """Frames between two samplings of new points."""
-    quality: float = 0.001
+    quality: float = CORNER_QUALITY
     """Points are sampled where the smaller eigenvalue exceeds this part of the frame's largest."""
     epsilon: float = 0.05
     """Added to each bin of a histogram before it is normalised."""

@@ -70,7 +70,7 @@ def test_train_test_and_fuse(run, videos, flow, tmp_path):
         status, told = run(*command)
         assert (status, "split1: epoch 1/1, loss" in told) == (0, True), told
         assert {path.name for path in trained.iterdir()} == {
-            ".flowpipe/stage.json", "01-split1", "02-split2"
+            ".flowpipe", "01-split1", "02-split2"
         }  # fmt: skip
         assert len(list(csv.DictReader((trained / "01-split1/log.csv").open()))) == 1
         before = contents(trained)
@@ -123,7 +123,7 @@ def test_clips_that_lack_are_listed_before_training(run, videos, flow, tmp_path)
     assert status == 2
     for path in lost:
         assert f"{path.parent.name}/{path.stem}: not in" in told
-    assert not list(tmp_path.glob("out/*/*"))
+    assert not list(tmp_path.glob("out/[!.]*/*"))
     command = ("train-stream", videos, flow, "--out", tmp_path / "longer", *QUICK)
     status, told = run(*command, "--length", 10)
     assert (status, "12 of 12 clips cannot be used" in told) == (2, True), told
@@ -169,7 +169,7 @@ def test_wrong_values_are_named(run, videos, flow, tmp_path, options, told):
     assert status == 2
     assert told in said
     assert "Traceback" not in said
-    assert not list(tmp_path.glob("out/*/*"))
+    assert not list(tmp_path.glob("out/[!.]*/*"))
 
 
 def test_the_whole_recipe_goes_on_where_it_stopped(run, videos, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from flowpipe.flow.warp import WarpStage, without_camera
 from flowpipe.pipelines.warp import warp_flow
 from flowpipe.runner import provenance
 from flowpipe.runner.pool import Workers
-from flowpipe.runner.provenance import StageMismatchError
+from flowpipe.runner.provenance import StageMismatchError, stage_path
 from flowpipe.training import FlowClips
 from tests.helpers.clips import contents, flowpipe, store_clip
 from tests.helpers.media import moving, texture, write
@@ -115,7 +115,8 @@ def test_stored_flow_is_warped_into_a_folder_of_flow(tmp_path, images):
 
 def test_a_second_run_and_another_source(tmp_path):
     flow = stored(tmp_path, images=False)
-    (flow / ".flowpipe/stage.json").write_text(json.dumps({"stage": "flow", "method": "tvl1"}))
+    stage_path(flow).parent.mkdir()
+    stage_path(flow).write_text(json.dumps({"stage": "flow", "method": "tvl1"}))
     out = tmp_path / "warped"
     warp_flow(flow, out, WarpStage(), workers=Workers(0))
     before = contents(out)
@@ -123,7 +124,7 @@ def test_a_second_run_and_another_source(tmp_path):
     assert (again.done, again.skipped) == (0, 1)
     warp_flow(flow, out, WarpStage(), workers=Workers(0), overwrite=True)
     assert contents(out) == before
-    (flow / ".flowpipe/stage.json").write_text(json.dumps({"stage": "flow", "method": "dis"}))
+    stage_path(flow).write_text(json.dumps({"stage": "flow", "method": "dis"}))
     with pytest.raises(StageMismatchError, match=r'flow\.method: "tvl1" there, "dis" asked for'):
         warp_flow(flow, out, WarpStage(), workers=Workers(0))
 

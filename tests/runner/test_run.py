@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from flowpipe.errors import ParameterError
 from flowpipe.runner.pool import Outcome, RunStoppedError, Workers
+from flowpipe.runner.provenance import RECORDS
 from flowpipe.runner.run import FailureLog, Shard, Summary
 from flowpipe.runner.run import run as run_work
 from flowpipe.runner.run_status import states
@@ -19,7 +20,7 @@ from tests.helpers.work import ByName, Named
 def run(folder, *names, **options):
     out = folder / "out"
     out.mkdir(exist_ok=True)
-    options = {"workers": Workers(0), "records": out, "sizes": {}, **options}
+    options = {"workers": Workers(0), "sizes": {}, **options}
     return run_work(ByName(folder), [Named(name) for name in names], out=out, **options)
 
 
@@ -89,7 +90,7 @@ def test_each_shard_has_its_own_list(tmp_path):
     for index in (1, 2):
         assert run(tmp_path, *names, shard=Shard(index, 2)).failed == 4 - index
     listed = {
-        path.name: set(logged(path)) for path in (tmp_path / "out").iterdir() if path.is_file()
+        path.name: set(logged(path)) for path in (tmp_path / "out" / RECORDS).glob("failures*")
     }
     assert listed == {
         "failures-1-of-2.jsonl": {"special-1", "special-3", "special-5"},
@@ -123,12 +124,12 @@ def test_a_run_forgets_the_failures_of_other_divisions(tmp_path):
     for index in (1, 2):
         run(tmp_path, *names, shard=Shard(index, 2))
     out = tmp_path / "out"
-    assert {path.name for path in out.glob("failures*")} == {
+    assert {path.name for path in (out / RECORDS).glob("failures*")} == {
         "failures-1-of-2.jsonl",
         "failures-2-of-2.jsonl",
     }
     run(tmp_path, "plain-1")
-    left = {name for path in out.glob("failures-*") for name in logged(path)}
+    left = {name for path in (out / RECORDS).glob("failures-*") for name in logged(path)}
     assert left == {"special-1"}
     assert set(logged(out / ".flowpipe/failures.jsonl")) == {"plain-1"}
     assert set(states(out)) == {"1-of-1"}

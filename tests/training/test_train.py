@@ -214,7 +214,7 @@ def test_bad_checkpoints_are_refused(tmp_path, fault):
     elif fault == "kind":
         save_arrays(path, "flowpipe scores 1", state, arrays, tmp_path)
     elif fault == "array":
-        npz.pop("last.bias")
+        arrays.pop("last.bias")
     elif fault == "shape":
         arrays["momentum/last.bias"] = np.zeros(99, np.float32)
     elif fault == "epoch":

@@ -13,6 +13,7 @@ import pytest
 from flowpipe.errors import FlowpipeError
 from flowpipe.flow.store import LAYOUTS, FlowReader, StoredClip, codecs, layout, remove, verify
 from flowpipe.runner import provenance
+from flowpipe.runner.provenance import stage_path
 from tests.helpers.clips import contents, frames, hashed, smooth_flow, store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
@@ -209,7 +210,8 @@ def test_what_is_not_ours_is_reported_and_never_removed(tmp_path):
     for clip in clips:
         assert verify(clip) is not None
         assert not remove(clip), clip
-    (tmp_path / ".flowpipe/stage.json").write_text("{}")
+    stage_path(tmp_path).parent.mkdir()
+    stage_path(tmp_path).write_text("{}")
     assert remove(clips[1]), "a torn zip in a folder of ours is ours"
     assert not remove(clips[4]), "a whole zip without meta.json is not"
     del before["torn.zip"]

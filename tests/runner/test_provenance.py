@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowpipe.errors import FormatError
+from flowpipe.runner.json_files import read_json, to_json
+from flowpipe.runner.provenance import (
+    StageMismatchError,
+    digest,
+    fingerprint,
+    open_stage,
+    sha256,
+    short_hash,
+    stage_path,
+)
+from tests.helpers.clips import contents
+
+
+def test_fingerprint_sees_length_and_the_sampled_blocks(tmp_path):
+    path = tmp_path / "v"
+    data = bytearray(os.urandom(1 << 20))
+    path.write_bytes(data)
+    first = fingerprint(path)
+    assert first["bytes"] == 1 << 20
+    assert len(first["fingerprint"]) == 32
+    assert fingerprint(path) == first
+    for position in (0, 65535, (1 << 19) - 32768, (1 << 19) + 32767, (1 << 20) - 65536, -1):
+        changed = bytearray(data)
+        changed[position] ^= 1
+        path.write_bytes(changed)
+        assert fingerprint(path) != first, position
+        assert sha256(path) != first
+    path.write_bytes(bytes(data) + b"\0")
+    assert fingerprint(path)["fingerprint"] != first["fingerprint"]
+    changed = bytearray(data)
+    changed[200_000] ^= 1  # between the blocks: for sha256 to find
+    path.write_bytes(changed)
+    assert fingerprint(path) == first
+
+
+@given(data=st.binary(max_size=50))
+def test_fingerprint_of_small_files_sees_every_byte(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("f") / "v"
+    path.write_bytes(data)
+    first = fingerprint(path)
+    for position in range(len(data)):
+        changed = bytearray(data)
+        changed[position] ^= 1
+        path.write_bytes(changed)
+        assert fingerprint(path) != first
+
+
+def test_sha256_is_the_standard_one(tmp_path):
+    (tmp_path / "v").write_bytes(b"abc")
+    assert sha256(tmp_path / "v").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+@given(name=st.text(st.characters(exclude_categories=[]), max_size=20) | st.just("\udcff\n\"'"))
+def test_json_holds_any_file_name(name):
+    data = to_json({"path": name, name: 1})
+    assert data.isascii()
+    assert read_json(Path("x.json"), data) == {"path": name, name: 1}
+    assert to_json({"b": 1, "a": 2}) == b'{\n "b": 1,\n "a": 2\n}\n'
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]", b"1", b"[" * 200_000])
+def test_what_is_no_json_object_is_refused_by_name(tmp_path, data):
+    (tmp_path / "x.json").write_bytes(data)
+    with pytest.raises(FormatError, match=r"x\.json"):
+        read_json(tmp_path / "x.json")
+
+
+DESCRIPTION = {
+    "stage": "flow",
+    "parameters": {"tau": 0.25, "warps": 5},
+    "size": (340, 256),
+    "frames": False,
+}
+
+
+def test_a_stage_is_opened_and_opened_again(tmp_path):
+    out = tmp_path / "new/out"
+    for _ in range(2):
+        open_stage(out, DESCRIPTION)
+    assert json.loads((out / ".flowpipe/stage.json").read_bytes())["size"] == [340, 256]
+    assert set(contents(out)) == {".flowpipe/stage.json"}
+
+
+def test_a_stage_of_other_values_is_refused_listing_exactly_those(tmp_path):
+    open_stage(tmp_path, DESCRIPTION)
+    before = contents(tmp_path)
+    other = {
+        **DESCRIPTION,
+        "parameters": {"tau": 0.25, "warps": 3},
+        "size": None,
+        "bound": 20.0,
+    }
+    with pytest.raises(StageMismatchError) as error:
+        open_stage(tmp_path, other)
+    told = str(error.value)
+    assert str(tmp_path) in told
+    inside = told[told.index("(") + 1 : told.rindex(")")]
+    assert inside.split("; ") == [
+        "parameters.warps: 5 there, 3 asked for",
+        "size: [340, 256] there, null asked for",
+        "bound: null there, 20.0 asked for",
+    ]
+    assert contents(tmp_path) == before
+
+
+def test_a_stage_file_that_is_damaged_is_named(tmp_path):
+    stage_path(tmp_path).parent.mkdir()
+    stage_path(tmp_path).write_text("{")
+    with pytest.raises(FormatError, match=r"stage\.json"):
+        open_stage(tmp_path, DESCRIPTION)
+
+
+def test_digests_tell_descriptions_apart_whatever_the_order_of_keys():
+    assert digest({"a": 1, "b": [2, None]}) == digest({"b": [2, None], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 1.5})
+    assert digest({"a": "1"}) != digest({"a": 1})
+    # Folders that earlier versions made are found again.
+    assert short_hash({"stage": "flow", "size": [340, 256]}) == "70910b9e"
