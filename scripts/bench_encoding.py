@@ -188,7 +188,7 @@ def bench_ucf101(count: int, n_classes: int, jobs: int) -> None:
     assert total is not None
     total /= len(WIDTHS)
     begun, used = time.perf_counter(), time.process_time()
-    found = one_vs_rest(total, labels, train, test, n_classes, jobs=jobs)
+    found = one_vs_rest(total, labels[train], train, test, n_classes, jobs=jobs)
     print(
         f"  {n_classes} machines of {len(train)} clips: {time.perf_counter() - begun:.0f} s, "
         f"{time.process_time() - used:.0f} s of processors"

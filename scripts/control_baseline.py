@@ -81,7 +81,7 @@ def accuracy(
         names = (*split.train, *split.test)
         truth = np.array([protocol.classes.index(labels[name]) for name in names])
         train, test = np.split(np.arange(len(names)), [len(split.train)])
-        scores = one_vs_rest(gram, truth, train, test, len(protocol.classes), Svm())
+        scores = one_vs_rest(gram, truth[train], train, test, len(protocol.classes), Svm())
         right += int((scores.argmax(axis=1) == truth[test]).sum())
         tests += len(test)
     return right / tests

@@ -54,6 +54,10 @@ class Protocol:
         index = {label: i for i, label in enumerate(self.classes)}
         return np.array([index[self.labels[name]] for name in names], np.int64)
 
+    def training_labels(self) -> list[dict[str, str]]:
+        """Return the class name of each training clip, by clip name, for each split."""
+        return [{name: self.labels[name] for name in split.train} for split in self.splits]
+
     def among(self, present: Set[str]) -> Protocol:
         """The protocol on those of its clips that are present; what is lost goes into the notes.
 

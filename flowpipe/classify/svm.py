@@ -1,9 +1,9 @@
 """One-vs-rest support vector machines on a Gram matrix.
 
-As in the papers on (improved) dense trajectories: C = 100, a machine for each class against all the
-others, and the class whose machine is surest. The machines are scikit-learn's ``SVC`` (LIBSVM) on
-a precomputed kernel, which release the interpreter and so run side by side as threads that share
-the matrix.
+As in the papers on (improved) dense trajectories: C = 100, an SVM for each class against all the
+others, and the class of the largest decision value. The SVMs are scikit-learn's ``SVC`` (LIBSVM) on
+a precomputed kernel. They release the interpreter lock, so joblib trains them in threads that share
+the matrix; the scores are the same bits whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CACHE_MB = 300
 
 def one_vs_rest(
     gram: Gram,
-    labels: Indices,
+    y_train: Indices,
     train: Indices,
     test: Indices,
     n_classes: int,
@@ -33,28 +33,29 @@ def one_vs_rest(
     *,
     jobs: int = 1,
 ) -> Scores:
-    """Train on some clips and score others.
+    """Train a classifier for each class and score the test clips.
 
     Parameters
     ----------
     gram
         (n, n) kernel of all clips.
-    labels
-        (n,) class indices; those of the test clips are not looked at.
+    y_train
+        (train,) class indices of the training clips. Labels of test clips are not an argument,
+        so that they cannot take part.
     train, test
-        Indices of clips.
+        Indices of the training and test clips.
     n_classes
         Columns of the scores.
     parameters
-        Of the machines.
+        Parameters of the SVMs.
     jobs
         Threads.
 
     Returns
     -------
     (test, n_classes) float32
-        Signed distances from the machines' planes; larger is surer. A class without a training
-        clip scores below every other, so that it is never chosen.
+        Values of the decision functions; larger is surer. A class without a training clip scores
+        below every other, so that it is never chosen.
 
     Raises
     ------
@@ -63,28 +64,27 @@ def one_vs_rest(
     """
     parameters = parameters or Svm()
     count = len(gram)
-    if gram.shape != (count, count) or labels.shape != (count,):
+    if gram.shape != (count, count) or y_train.shape != train.shape:
         raise ParameterError(
-            f"the Gram matrix is {gram.shape} and the labels are {labels.shape}; "
-            "(n, n) and (n,) are expected"
+            f"the Gram matrix is {gram.shape} and y_train is {y_train.shape}; (n, n) and "
+            f"{train.shape}, a label per training clip, are expected"
         )
-    known = labels[train]
-    if known.size and not 0 <= known.min() <= known.max() < n_classes:
+    if y_train.size and not 0 <= y_train.min() <= y_train.max() < n_classes:
         raise ParameterError(
-            f"training labels reach from {known.min()} to {known.max()}; "
+            f"training labels reach from {y_train.min()} to {y_train.max()}; "
             f"they must be 0 to {n_classes - 1}"
         )
-    present = np.unique(known)
+    present = np.unique(y_train)
     if len(present) < 2:
         raise ParameterError(
             f"the {len(train)} training clips are of {len(present)} class"
             f"{'es' * (len(present) != 1)}; at least two are needed"
         )
-    # The layout that LIBSVM works on, so that no machine makes a copy.
+    # The layout that LIBSVM works on, so that no SVM makes a copy.
     within = np.ascontiguousarray(gram[np.ix_(train, train)], np.float64)
     across = np.ascontiguousarray(gram[np.ix_(test, train)], np.float64)
     columns = Parallel(n_jobs=jobs, prefer="threads")(
-        delayed(_machine)(within, across, known == label, parameters) for label in present
+        delayed(_decision)(within, across, y_train == label, parameters) for label in present
     )
     scores = np.empty((len(test), n_classes), np.float32)
     lowest = min((float(column.min()) for column in columns if column.size), default=0.0)
@@ -94,16 +94,16 @@ def one_vs_rest(
     return scores
 
 
-def _machine(
+def _decision(
     within: NDArray[np.float64],
     across: NDArray[np.float64],
     positive: NDArray[np.bool_],
     parameters: Svm,
 ) -> NDArray[np.float64]:
-    machine = SVC(kernel="precomputed", C=parameters.c, tol=parameters.tol, cache_size=_CACHE_MB)
-    machine.fit(within, positive)
+    svm = SVC(kernel="precomputed", C=parameters.c, tol=parameters.tol, cache_size=_CACHE_MB)
+    svm.fit(within, positive)
     if not len(across):
         return np.empty(0)
     # The same as decision_function, which would go over all columns for the zeros too.
-    support = across[:, machine.support_]
-    return np.asarray(support @ machine.dual_coef_[0] + machine.intercept_[0])
+    support = across[:, svm.support_]
+    return np.asarray(support @ svm.dual_coef_[0] + svm.intercept_[0])

@@ -73,9 +73,9 @@ def idt_baseline(
         **{f"trajectories: {part}": took for part, took in times_of(tracks).items()},
         **{f"encode: {part}": took for part, took in times_of(vectors).items()},
     }
-    beside = sorted(out.glob("classify-*"))
+    other_runs = sorted(out.glob("classify-*"))
     title = f"{dataset.name}: {stage.parameters.kind} trajectories, {encoding.encoding}"
-    classify(vectors, scores, svm, title=title, beside=beside, times=times, workers=workers)
+    classify(vectors, scores, svm, title=title, other_runs=other_runs, times=times, workers=workers)
     for name in RESULTS:
         atomic.write_atomic(out / name, (scores / name).read_bytes(), out)
     note_used(out, [tracks, vectors, scores])

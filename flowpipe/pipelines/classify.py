@@ -12,7 +12,7 @@ import logging
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ from flowpipe.classify.kernels import Gram, mean_gram, multichannel_gram
 from flowpipe.classify.metrics import Metrics, evaluate
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import Protocol, protocol_from_json
-from flowpipe.classify.scores import FORMAT, Scores, SplitScores, load_scores, save_scores
+from flowpipe.classify.scores import Scores, SplitScores, load_scores, save_scores
 from flowpipe.classify.svm import one_vs_rest
 from flowpipe.datasets.base import Split
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError
-from flowpipe.io.npz import key_of
+from flowpipe.io.npz import key_of, load_arrays, save_arrays, take
 from flowpipe.pipelines.encode import PROTOCOL
 from flowpipe.pipelines.encode_work import KERNEL, kernel_path, load_kernel
 from flowpipe.report.html import Results, Row, write_report, wrong_clips
@@ -47,6 +47,9 @@ logger = logging.getLogger(__name__)
 ALL = "all"
 """The configuration of all descriptors together."""
 
+PART = "flowpipe split scores 1"
+"""Format of the scores of one split, which hold no labels."""
+
 RESULTS = ("metrics.json", "scores.npz", "report.html")
 
 
@@ -56,7 +59,7 @@ def classify(
     svm: Svm,
     *,
     title: str,
-    beside: Sequence[Path] = (),
+    other_runs: Sequence[Path] = (),
     times: Mapping[str, float] | None = None,
     workers: Workers,
 ) -> Metrics:
@@ -72,8 +75,8 @@ def classify(
         The machines.
     title
         Of the report.
-    beside
-        Folders of other runs, to be shown in the report where they had the same protocol.
+    other_runs
+        Folders of other runs; the report shows those of the same protocol.
     times
         Seconds of what came before, for the report.
     workers
@@ -100,7 +103,7 @@ def classify(
     parts = _parts(protocol, wanted, vectors, out, svm)
     logger.info(f"machines on {', '.join(wanted)}, into {out}")
     most = max(len(part.split.train) + len(part.split.test) for part in parts)
-    score = ScorePart(protocol, svm, upstream["encoding"] == "words", out)
+    score = ScoreSplit(protocol, svm, upstream["encoding"] == "words", out)
     summary = timed(
         out,
         "machines",
@@ -115,7 +118,7 @@ def classify(
     )
     if summary.failed:
         raise FlowpipeError(f"{summary.failed} parts failed; {summary.failures} says why")
-    found = {name: _gathered(parts, name, out) for name in wanted}
+    found = {name: _gathered(parts, name, protocol, out) for name in wanted}
     metrics = {name: evaluate(scores) for name, scores in found.items()}
     facts = json_files.read_json(vectors / PROTOCOL)
     notes = (*protocol.notes, *_notes(facts))
@@ -134,7 +137,7 @@ def classify(
         title=title,
         metrics=metrics[ALL],
         protocol=protocol.name,
-        rows=[*_rows(metrics), *_others(beside, description, out)],
+        rows=[*_rows(metrics), *_other_runs(other_runs, description, protocol, out)],
         wrong=wrong_clips(
             found[ALL], lambda name: film_strip(vectors / videos[name]) if name in videos else None
         ),
@@ -155,11 +158,12 @@ def description_of(vectors: Path, svm: Svm) -> Json:
     upstream = provenance.read_stage(vectors) or {}
     if upstream.get("stage") != "encode" or not (vectors / PROTOCOL).is_file():
         raise ParameterError(f"{str(vectors)!r} holds no encoded clips; make them with encode")
-    return {**svm.description(), "encode": upstream}
+    labels = json_files.read_json(vectors / PROTOCOL).get("training_labels")
+    return {**svm.description(), "training_labels": labels, "encode": upstream}
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SplitPart:
     """A split to be classified with one configuration."""
 
     name: str
@@ -171,29 +175,32 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class ScorePart:
-    """Trains the machines of a split and scores its test clips."""
+class ScoreSplit:
+    """Train the SVMs of a split and score its test clips.
+
+    What it writes depends on no label of a test clip, so it holds none.
+    """
 
     protocol: Protocol
     svm: Svm
     distances: bool
     out: Path
 
-    def __call__(self, part: Part, advance: Advance) -> Done:
+    def __call__(self, part: SplitPart, advance: Advance) -> Done:
         """Score it, unless that is done."""
-        if key_of(part.path, FORMAT) == part.key:
+        if key_of(part.path, PART) == part.key:
             return Done(skipped=True)
-        classes, split = self.protocol.classes, part.split
+        count, split = len(self.protocol.classes), part.split
         names = (*split.train, *split.test)
         train, test = np.split(np.arange(len(names)), [len(split.train)])
-        labels = self.protocol.indices(names)
+        y_train = self.protocol.indices(split.train)
         with threadpool_limits(1):
             grams = self._grams(part.kernels, names)
             gram = multichannel_gram(grams, train) if self.distances else mean_gram(grams)
-            table = one_vs_rest(gram, labels, train, test, len(classes), self.svm)
-        scores = SplitScores(split.name, split.test, labels[test], table)
-        save_scores(part.path, Scores(classes, (scores,)), self.out, part.key)
-        advance(len(classes))
+            scores = one_vs_rest(gram, y_train, train, test, count, self.svm)
+        arrays = {"names": np.array(split.test), "scores": scores}
+        save_arrays(part.path, PART, {}, arrays, self.out, part.key)
+        advance(count)
         return Done()
 
     @staticmethod
@@ -211,7 +218,7 @@ def _parts(
     vectors: Path,
     out: Path,
     svm: Svm,
-) -> list[Part]:
+) -> list[SplitPart]:
     parts = []
     for configuration, descriptors in wanted.items():
         for number, split in enumerate(protocol.splits, 1):
@@ -221,18 +228,27 @@ def _parts(
                 raise FormatError(
                     f"{str(vectors)!r} lacks {str(kernels[keys.index(None)])!r}; run encode again"
                 )
-            labels = [protocol.labels[name] for name in (*split.train, *split.test)]
+            labels = [protocol.labels[name] for name in split.train]
             key = digest([svm.description(), keys, protocol.classes, labels])
             path = out / f"parts/{number}-{configuration}.npz"
             name = f"{split.name}, {configuration}"
-            parts.append(Part(name, path, key, split, configuration, kernels))
+            parts.append(SplitPart(name, path, key, split, configuration, kernels))
     return parts
 
 
-def _gathered(parts: Sequence[Part], configuration: str, out: Path) -> Scores:
-    """Scores of all splits, which are saved too."""
-    found = [load_scores(part.path) for part in parts if part.configuration == configuration]
-    scores = Scores(found[0].classes, tuple(split for each in found for split in each.splits))
+def _gathered(
+    parts: Sequence[SplitPart], configuration: str, protocol: Protocol, out: Path
+) -> Scores:
+    """Join the scores of all splits with the labels of their test clips, and save them."""
+    splits = []
+    for part in parts:
+        if part.configuration != configuration:
+            continue
+        _, arrays = load_arrays(part.path, PART)
+        names = tuple(take(part.path, arrays, "names", (None,), "U").tolist())
+        table = take(part.path, arrays, "scores", (len(names), len(protocol.classes)))
+        splits.append(SplitScores(part.split.name, names, protocol.indices(names), table))
+    scores = Scores(protocol.classes, tuple(splits))
     name = "scores.npz" if configuration == ALL else f"scores-{configuration}.npz"
     save_scores(out / name, scores, out)
     return scores
@@ -263,10 +279,13 @@ def _rows(metrics: Mapping[str, Metrics]) -> list[Row]:
     ]
 
 
-def _others(beside: Sequence[Path], ours: Json, out: Path) -> list[Row]:
-    """What other runs reached with the same protocol, by the settings that differ."""
+def _other_runs(folders: Sequence[Path], ours: Json, protocol: Protocol, out: Path) -> list[Row]:
+    """Evaluate other runs of the same protocol; name each by the settings that differ.
+
+    Their test clips get the labels of this run, of which some may have been corrected since.
+    """
     rows = []
-    for folder in beside:
+    for folder in folders:
         if folder == out or not (folder / "scores.npz").exists():
             continue
         theirs = provenance.read_stage(folder)
@@ -274,10 +293,23 @@ def _others(beside: Sequence[Path], ours: Json, out: Path) -> list[Row]:
             continue
         if theirs["encode"]["protocol"] != ours["encode"]["protocol"]:
             continue
+        if theirs["training_labels"] != ours["training_labels"]:
+            continue
         differ = {k: v for k, v in _flat(theirs).items() if _flat(ours).get(k) != v}
         name = ", ".join(f"{key} {value}" for key, value in sorted(differ.items()))
-        rows.append(Row(f"another run: {name}", evaluate(load_scores(folder / "scores.npz"))))
+        rows.append(Row(f"another run: {name}", evaluate(_relabelled(folder, protocol))))
     return sorted(rows, key=lambda row: row.name)
+
+
+def _relabelled(folder: Path, protocol: Protocol) -> Scores:
+    scores = load_scores(folder / "scores.npz")
+    splits = [
+        replace(split, labels=protocol.indices(split.names))
+        if all(name in protocol.labels for name in split.names)
+        else split
+        for split in scores.splits
+    ]
+    return replace(scores, splits=tuple(splits))
 
 
 def _flat(description: Json) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def encode(
     """
     description = description_of(protocol, trajectories, encoding, device)
     provenance.open_stage(out, description)
-    # Labels and test clips have no part in what an encoder is made from.
+    # An encoder depends on the training clips of its split, not on the rest of the protocol.
     made_with = {name: value for name, value in description.items() if name != "protocol"}
     used = [clip for clip in clips if clip.name in protocol.labels]
     tables, lacking = survey(used, trajectories, root)
@@ -134,7 +134,7 @@ def encode(
     )
     if summary.failed:
         left = left.among({one.name for one in vectors if key_of(one.out, VECTORS) == one.key})
-    _write_protocol(left, tables, out)
+    _write_protocol(left, protocol.training_labels(), tables, out)
     kernels = _kernels(left, tables, fits, out)
     most = max(len(split.train) + len(split.test) for split in left.splits)
     multiply = MakeKernel(encoding.encoding == "words", out)
@@ -168,7 +168,7 @@ def description_of(protocol: Protocol, trajectories: Path, encoding: Encoding, d
         "protocol": {
             "name": protocol.name,
             "splits": len(splits),
-            "digest": digest([protocol.classes, dict(protocol.labels), splits]),
+            "digest": digest(splits),
         },
         "trajectories": upstream,
     }
@@ -231,11 +231,17 @@ def _kernels(
     return kernels
 
 
-def _write_protocol(protocol: Protocol, tables: Mapping[str, Tracked], out: Path) -> None:
-    """The protocol as it was carried out, and what the report says of the clips."""
+def _write_protocol(
+    protocol: Protocol,
+    training_labels: Sequence[Mapping[str, str]],
+    tables: Mapping[str, Tracked],
+    out: Path,
+) -> None:
+    """Write the protocol as it was carried out, and what the report says of the clips."""
     used = [tables[name] for name in protocol.labels if name in tables]
     content = {
         **protocol.to_json(),
+        "training_labels": digest([protocol.classes, training_labels]),
         "without_trajectories": [table.name for table in used if not table.rows],
         "sizes": sorted({table.size for table in used}),
         "videos": {table.name: os.path.relpath(table.video, out) for table in used},

@@ -45,7 +45,8 @@ def metrics_of(out):
 
 
 @pytest.mark.parametrize("encoding", [SMALL, WORDS])
-def test_classes_that_lie_apart_are_told_apart(tmp_path, encoding, capsys):
+def test_classes_that_lie_apart_are_told_apart(tmp_path, encoding, caplog):
+    caplog.set_level("INFO")
     dataset = made_up_set(tmp_path / "videos", {"hug": 3, "kick": 3, "point": 3})
     vectors = encoded(tmp_path, dataset, leave_one_group_out(dataset), encoding)
     assert run(vectors, tmp_path / "s").accuracy.value == 1
@@ -54,7 +55,7 @@ def test_classes_that_lie_apart_are_told_apart(tmp_path, encoding, capsys):
     assert found["protocol"] == "leave-one-group-out"
     assert set(found["descriptors"]) == {"hof", "mbhx"}
     assert found["descriptors"]["hof"]["accuracy"]["value"] == 1
-    assert re.search(r"all descriptors +100.0 % of 9 tests", capsys.readouterr().err)
+    assert re.search(r"all descriptors +100.0 % of 9 tests", caplog.text)
     for name in ("scores.npz", "scores-hof.npz", "scores-mbhx.npz"):
         scores = load_scores(tmp_path / "s" / name)
         assert scores.classes == dataset.classes
@@ -67,14 +68,15 @@ def test_classes_that_lie_apart_are_told_apart(tmp_path, encoding, capsys):
         assert scores.splits[1].labels.tolist() == [0, 1, 2]
 
 
-def test_a_second_run_trains_nothing_and_gives_the_same(tmp_path, capsys):
+def test_a_second_run_trains_nothing_and_gives_the_same(tmp_path, caplog):
+    caplog.set_level("INFO")
     dataset = with_split(made_up_set(tmp_path / "videos", {"hug": 3, "kick": 3}))
     vectors = encoded(tmp_path, dataset, official(dataset))
     run(vectors, tmp_path / "s")
     before = contents(tmp_path / "s")
-    capsys.readouterr()
+    caplog.clear()
     run(vectors, tmp_path / "s")
-    assert "3 parts: 0 done, 3 there already" in capsys.readouterr().err
+    assert "3 parts: 0 done, 3 there already" in caplog.text
     assert contents(tmp_path / "s") == before
     with pytest.raises(StageMismatchError, match=r"c: 100.0 there, 1.0 asked for"):
         run(vectors, tmp_path / "s", Svm(c=1.0))
@@ -102,6 +104,52 @@ def test_scores_follow_the_vectors(tmp_path):
     assert after.predictions[0] == 1
     # The other test clip is scored by the same machines.
     assert np.array_equal(after.scores[1], before[1])
+
+
+@pytest.mark.parametrize("encoding", [SMALL, WORDS])
+def test_a_corrected_test_label_changes_the_metrics_alone(tmp_path, encoding):
+    dataset = with_split(made_up_set(tmp_path / "videos", {"hug": 3, "kick": 3}))
+    tables = write_tables(dataset, tmp_path / "trajectories")
+    vectors, out = tmp_path / "v", tmp_path / "s"
+
+    def compute(dataset):
+        protocol = official(dataset)
+        encode(dataset.clips, protocol, tables, vectors, encoding, workers=Workers(0))
+        run(vectors, out)
+        return {
+            path.relative_to(tmp_path): path.stat().st_mtime_ns
+            for pattern in ("v/encoders/*", "v/vectors/*/*", "v/kernels/*", "s/parts/*")
+            for path in tmp_path.glob(pattern)
+        }
+
+    before = compute(dataset)
+    assert len(before) == 2 + 6 + 2 + 3
+    assert metrics_of(out)["accuracy"]["value"] == 1
+    corrected = tuple(
+        replace(clip, label="kick") if clip.name == "hug/0" else clip for clip in dataset.clips
+    )
+    assert compute(replace(dataset, clips=corrected)) == before
+    assert metrics_of(out)["accuracy"]["value"] == 0.5
+    assert load_scores(out / "scores.npz").splits[0].labels.tolist() == [1, 1]
+
+
+def test_a_corrected_training_label_trains_again_in_another_folder(tmp_path):
+    dataset = with_split(made_up_set(tmp_path / "videos", {"hug": 3, "kick": 3}))
+    vectors = encoded(tmp_path, dataset, official(dataset))
+    run(vectors, tmp_path / "s")
+    before = contents(vectors)
+    corrected = tuple(
+        replace(clip, label="kick") if clip.name == "hug/1" else clip for clip in dataset.clips
+    )
+    tables = tmp_path / "trajectories"
+    protocol = official(replace(dataset, clips=corrected))
+    encode(corrected, protocol, tables, vectors, SMALL, workers=Workers(0))
+    after = contents(vectors)
+    assert {name for name in after if after[name] != before[name]} == {"protocol.json"}
+    with pytest.raises(StageMismatchError, match="training_labels"):
+        run(vectors, tmp_path / "s")
+    run(vectors, tmp_path / "again", other_runs=[tmp_path / "s"])
+    assert "another run" not in (tmp_path / "again/report.html").read_text()
 
 
 def test_one_descriptor_has_no_combination(tmp_path):
@@ -163,8 +211,8 @@ def test_the_report_shows_wrong_clips_times_and_other_runs(tmp_path):
         encode(dataset.clips, protocol, tables, tmp_path / out, encoding, workers=Workers(0))
     run(tmp_path / "w", tmp_path / "s-words")
     (tmp_path / "s-empty").mkdir()
-    beside = [tmp_path / name for name in ("s-words", "s-empty", "s")]
-    run(tmp_path / "v", tmp_path / "s", beside=beside, times={"encode: encoders": 12.5})
+    other_runs = [tmp_path / name for name in ("s-words", "s-empty", "s")]
+    run(tmp_path / "v", tmp_path / "s", other_runs=other_runs, times={"encode: encoders": 12.5})
     page = (tmp_path / "s/report.html").read_text()
     assert "another run: encoding words, words 8" in page
     assert "12.5 s" in page
