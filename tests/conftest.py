@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import subprocess
@@ -24,6 +25,16 @@ settings.load_profile("untimed")
 def test_data() -> Path:
     """The folder of real videos and images; tests that need it are skipped where there is none."""
     return shared_data()
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Leave the package's logger as it was: the command line gives it a handler of its own."""
+    logger = logging.getLogger("flowpipe")
+    before = logger.level, logger.propagate, list(logger.handlers)
+    yield
+    logger.setLevel(before[0])
+    logger.propagate, logger.handlers = before[1:]
 
 
 @pytest.fixture
