@@ -10,7 +10,6 @@ from tyro.conf import arg
 
 from flowpipe.commands.options import Inputs, WorkerOptions, Workforce, frame_size, part
 from flowpipe.errors import ParameterError
-from flowpipe.flow import solvers
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.solvers import Backend
 from flowpipe.trajectories.parameters import Storage, TrajectoryParameters
@@ -68,7 +67,7 @@ class ExtractTrajectories:
             parameters=self.parameters,
             flow=cast(Literal["farneback", "tvl1"], self.flow) if own_flow else Path(self.flow),
             tvl1=self.tvl1,
-            backend=solvers.choose(self.backend, "tvl1") if self.flow == "tvl1" else "cpu",
+            backend=self.backend,
             size=frame_size(self.size, self.short_side),
             boxes=self.boxes,
             storage=self.storage,
@@ -79,7 +78,7 @@ class ExtractTrajectories:
             self.out,
             stage,
             text=self.text,
-            film=self.visualize,
+            visualize=self.visualize,
             workers=self.workers.chosen(),
             shard=part(self.shard),
             overwrite=self.overwrite,

@@ -1,53 +1,101 @@
-"""Trajectories, a table a clip."""
+"""Extract trajectories, one table per clip."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import fields, replace
+from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 from flowpipe.datasets import discover
 from flowpipe.datasets.base import Clip
+from flowpipe.errors import ParameterError
 from flowpipe.runner import provenance
 from flowpipe.runner.pool import Workers
 from flowpipe.runner.run import Shard, Summary
 from flowpipe.runner.stage import run_stage
+from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
 
 logger = logging.getLogger(__name__)
 
 
 def extract_trajectories(
-    inputs: Sequence[str],
-    out: Path,
-    stage: TrajectoryStage,
+    videos: str | PathLike[str] | Sequence[str | PathLike[str]],
+    out: str | PathLike[str] = "trajectories",
+    stage: TrajectoryStage | None = None,
     *,
     text: bool = False,
-    film: bool = False,
-    workers: Workers,
+    visualize: bool = False,
+    workers: Workers | None = None,
     shard: Shard | None = None,
     overwrite: bool = False,
+    **options: Any,
 ) -> Summary:
-    """Extract the trajectories of videos into a folder.
+    """Extract the trajectories of videos into a folder, one HDF5 table per clip.
 
     Parameters
     ----------
-    inputs, out, workers, shard, overwrite
-        As for :func:`extract_flow`.
+    videos
+        A folder, a video, a glob or a list file, or several of them.
+    out
+        The output folder; created where it does not exist.
     stage
-        What is computed.
-    text, film
+        What is computed; by default improved trajectories as of the released program.
+    text, visualize
         Also write the released programs' text, and a video of the tracks.
+    workers
+        Who does the work; by default one process per processor.
+    shard
+        The part of the clips to process.
+    overwrite
+        Recompute the clips that are done already.
+    **options
+        Fields of `stage`, or of its parameters, in place of its values: ``kind="dt"``,
+        ``storage="float32"``.
+
+    Returns
+    -------
+    Summary
+        How many clips were done, skipped and failed.
 
     Raises
     ------
-    StageMismatchError, ParameterError, FormatError
-        As :func:`extract_flow` does.
+    StageMismatchError
+        The folder holds trajectories of other settings, of other flow or of other boxes.
+    ParameterError, FormatError
+        An option is unknown or out of range, there are no videos, or a list cannot be read.
     """
-    clips = discover.discover(inputs)
+    stage = _with_options(stage or TrajectoryStage(), options)
+    given = [videos] if isinstance(videos, str | PathLike) else videos
+    clips = discover.discover([fspath(path) for path in given])
     return track(
-        clips, out, stage, text=text, film=film, workers=workers, shard=shard, overwrite=overwrite
+        clips,
+        Path(out),
+        stage,
+        text=text,
+        visualize=visualize,
+        workers=workers or Workers(),
+        shard=shard,
+        overwrite=overwrite,
     )
+
+
+def _with_options(stage: TrajectoryStage, options: dict[str, Any]) -> TrajectoryStage:
+    """Return a stage with some values replaced."""
+    own = [field.name for field in fields(TrajectoryStage)]
+    inner = [field.name for field in fields(TrajectoryParameters)]
+    for name in options:
+        if name not in own and name not in inner:
+            raise ParameterError(
+                f"{name!r} is no option of trajectories; they are {', '.join([*own, *inner])}"
+            )
+    changed = {name: value for name, value in options.items() if name in own}
+    parameters = changed.pop("parameters", stage.parameters)
+    finer = {name: value for name, value in options.items() if name in inner}
+    return replace(stage, parameters=replace(parameters, **finer), **changed)
 
 
 def track(
@@ -56,15 +104,15 @@ def track(
     stage: TrajectoryStage,
     *,
     text: bool = False,
-    film: bool = False,
+    visualize: bool = False,
     workers: Workers,
     shard: Shard | None = None,
     overwrite: bool = False,
 ) -> Summary:
-    """:func:`extract_trajectories` of clips that have their names already."""
+    """Extract the trajectories of clips that have their names already."""
     provenance.open_stage(out, stage.description())
     logger.info(f"{len(clips)} clips, {stage.parameters.kind} trajectories, into {out}")
-    work = ExtractTrajectories(stage, out, text=text, film=film, overwrite=overwrite)
+    work = ExtractTrajectories(stage, out, text=text, visualize=visualize, overwrite=overwrite)
     return run_stage(
         work,
         clips,

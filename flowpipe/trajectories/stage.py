@@ -50,7 +50,7 @@ class TrajectoryStage:
         Where the flow comes from: ``farneback``, the released programs' own; ``tvl1``, computed at
         full size and resized to the scales; or a folder of flow that was extracted before.
     tvl1, backend
-        Of TV-L1 flow.
+        Of TV-L1 flow; ``auto`` is the fastest solver of this machine.
     size
         Of the frames.
     boxes
@@ -64,7 +64,7 @@ class TrajectoryStage:
     parameters: TrajectoryParameters = field(default_factory=TrajectoryParameters)
     flow: Literal["farneback", "tvl1"] | Path = "farneback"
     tvl1: Tvl1 = field(default_factory=Tvl1)
-    backend: Backend = "cpu"
+    backend: Backend | Literal["auto"] = "auto"
     size: Size = None
     boxes: Path | None = None
     storage: Storage = "int16"
@@ -77,6 +77,14 @@ class TrajectoryStage:
         for path in (self.boxes, self.flow):
             if isinstance(path, Path) and not path.exists():
                 raise ParameterError(f"{str(path)!r} does not exist")
+        if self.flow == "tvl1":
+            # Chosen here and not where a worker runs: all of a folder is computed by one solver.
+            object.__setattr__(self, "backend", self.solver)
+
+    @property
+    def solver(self) -> Backend:
+        """The backend that computes TV-L1 flow on this machine."""
+        return solvers.choose(self.backend, "tvl1")
 
     def description(self) -> json_files.Json:
         """Return what ``stage.json`` says.
@@ -96,8 +104,8 @@ class TrajectoryStage:
             "parameters": asdict(self.parameters),
             "flow": flow,
             "tvl1": asdict(self.tvl1) if own_flow else None,
-            "solver": self.backend if own_flow else None,
-            "solver_version": solvers.version(self.backend) if own_flow else None,
+            "solver": self.solver if own_flow else None,
+            "solver_version": solvers.version(self.solver) if own_flow else None,
             "opencv_version": cv2.__version__,  # it makes grey levels, resizes and smooths
             "size": list(self.size) if isinstance(self.size, tuple) else self.size,
             "boxes": None if self.boxes is None else boxes_digest(self.boxes),
@@ -118,7 +126,7 @@ class ExtractTrajectories:
         The output folder.
     text
         Also write the released programs' text, ``<clip>.txt``.
-    film
+    visualize
         Also write a video of the tracks, ``<clip>.mp4``.
     overwrite
         Compute again what is there already.
@@ -127,7 +135,7 @@ class ExtractTrajectories:
     stage: TrajectoryStage
     out: Path
     text: bool = False
-    film: bool = False
+    visualize: bool = False
     overwrite: bool = False
     _solvers: dict[tuple[int, int], Solver] = field(default_factory=dict, repr=False)
     _stored_flow: dict[str, StoredClip] = field(default_factory=dict, repr=False)
@@ -151,7 +159,7 @@ class ExtractTrajectories:
 
     def outputs(self, clip: Clip) -> list[Path]:
         """The files of a clip."""
-        wanted = [".txt"] * self.text + [".mp4"] * self.film
+        wanted = [".txt"] * self.text + [".mp4"] * self.visualize
         return [self._path(clip, suffix) for suffix in [TABLE_SUFFIX, *wanted]]
 
     def _stored(self, clip: Clip) -> dict[str, Any] | None:
@@ -189,7 +197,7 @@ class ExtractTrajectories:
                     file: IO[bytes] = stack.enter_context((temporary / "text").open("w+b"))
                     text = TextWriter(file, stage.parameters)
                 watch = None
-                if self.film:
+                if self.visualize:
                     fps = video.probe(clip.path).fps
                     watch = _painter(stack.enter_context(VideoWriter(temporary / "film", fps)))
                 for rows in extract(
@@ -216,7 +224,7 @@ class ExtractTrajectories:
             stored.check()
             if self.text:
                 atomic.place(temporary / "text", self._path(clip, ".txt"))
-            if self.film:
+            if self.visualize:
                 atomic.place(temporary / "film", self._path(clip, ".mp4"))
             atomic.place(temporary / "table", self._path(clip, TABLE_SUFFIX))
         finally:
@@ -254,7 +262,7 @@ class ExtractTrajectories:
     def _tvl1(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         size = (first.shape[0], first.shape[1])
         if size not in self._solvers:
-            self._solvers = {size: solvers.create(self.stage.tvl1, self.stage.backend, *size)}
+            self._solvers = {size: solvers.create(self.stage.tvl1, self.stage.solver, *size)}
         flow: NDArray[np.float32] = self._solvers[size](first[None], second[None])[0]
         return flow
 

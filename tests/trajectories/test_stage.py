@@ -97,14 +97,14 @@ def test_the_same_bytes_twice_and_after_damage(clip, tmp_path):
 def test_text_and_film_are_made_when_asked_for_later(clip, tmp_path):
     out = tmp_path / "out"
     work(out)(clip, lambda n: None)
-    assert not work(out, text=True, film=True)(clip, lambda n: None).skipped
+    assert not work(out, text=True, visualize=True)(clip, lambda n: None).skipped
     with Table(out / "moving.h5") as table:
         rows = len(table)
     lines = (out / "moving.txt").read_text().splitlines()
     assert len(lines) == rows
     assert {len(line.split("\t")) for line in lines} == {437}  # 436 columns, each with its tab
     assert sum(1 for _ in frames(out / "moving.mp4")) == N_FRAMES
-    assert work(out, text=True, film=True)(clip, lambda n: None).skipped
+    assert work(out, text=True, visualize=True)(clip, lambda n: None).skipped
 
 
 def test_another_video_of_the_same_name_is_refused(clip, tmp_path):
