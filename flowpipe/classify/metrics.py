@@ -77,6 +77,8 @@ class Metrics:
         (classes,) over all splits; NaN for a class that was never tested.
     average_precision
         (classes,) mean over the splits that test the class; NaN for one that was never tested.
+    failed
+        Number of clips that could not be used, where a recipe knows it.
     """
 
     classes: tuple[str, ...]
@@ -88,6 +90,7 @@ class Metrics:
     confusion: NDArray[np.int64]
     class_accuracy: NDArray[np.float64]
     average_precision: NDArray[np.float64]
+    failed: int = 0
 
     def to_json(self) -> Json:
         """All of it as JSON; NaN becomes null."""

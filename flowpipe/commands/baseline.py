@@ -28,9 +28,8 @@ ProtocolName = Annotated[
 class IdtBaseline:
     """Classify a labelled set of videos by (improved) dense trajectories, and report how well.
 
-    Trajectories, Fisher vectors or words, support vector machines. Runs that were interrupted go on
-    where they stopped, and a changed setting makes anew only what follows from it. The exit status
-    is 1 when clips failed.
+    Computes trajectories, Fisher vectors or bags of words, and SVMs. An interrupted run resumes.
+    A changed setting recomputes only what depends on it. The exit status is 1 if clips failed.
     """
 
     videos: DatasetPath
@@ -56,14 +55,13 @@ class IdtBaseline:
     """Where Fisher vectors are computed: cpu, or a torch device such as cuda."""
     workers: Workforce = field(default_factory=WorkerOptions)
     shard: Annotated[str | None, arg(metavar="I/N")] = None
-    """Extract the trajectories of the I-th of N parts of the clips and stop, to share that among
-    machines; a run without it goes on from there."""
+    """Extract the trajectories of the I-th of N parts of the clips only, and stop. It divides this
+    work among machines; a run without --shard then does the rest."""
 
     def run(self) -> int:
         """Run the recipe."""
-        from flowpipe.classify.protocols import choose
         from flowpipe.datasets.load import load
-        from flowpipe.pipelines.baseline import idt_baseline
+        from flowpipe.pipelines.idt_baseline import idt_baseline
         from flowpipe.trajectories.parameters import TrajectoryParameters
         from flowpipe.trajectories.stage import TrajectoryStage
 
@@ -71,10 +69,10 @@ class IdtBaseline:
         stage = TrajectoryStage(
             TrajectoryParameters(kind=self.kind), size=frame_size(self.size, self.short_side)
         )
-        return idt_baseline(
+        result = idt_baseline(
             dataset,
-            choose(dataset, self.protocol),
             self.out,
+            self.protocol,
             stage,
             self.encoding,
             self.svm,
@@ -82,13 +80,14 @@ class IdtBaseline:
             workers=self.workers.chosen(),
             shard=None if self.shard is None else part(self.shard),
         )
+        return 1 if result.failed else 0
 
 
 @dataclass(frozen=True)
 class Encode:
     """Turn the trajectories of a labelled set into vectors, fitted to the training clips alone.
 
-    For every split: encoders, a vector a clip and descriptor, and the kernels that machines need.
+    Writes the encoders, a vector per clip and descriptor, and the kernels of every split.
     """
 
     videos: DatasetPath
@@ -129,7 +128,7 @@ class Encode:
 
 @dataclass(frozen=True)
 class Classify:
-    """Train support vector machines on encoded clips and test them, split by split."""
+    """Train SVMs on the encoded clips of each split and evaluate them on its test clips."""
 
     vectors: Positional[Annotated[Path, arg(metavar="VECTORS")]]
     """Folder of encode."""

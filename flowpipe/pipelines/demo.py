@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import official
 from flowpipe.datasets.synthetic import write_synthetic
 from flowpipe.encoding.parameters import Encoding
@@ -15,8 +14,8 @@ from flowpipe.flow import solvers
 from flowpipe.flow.extract import FlowStage
 from flowpipe.flow.warp import WarpStage
 from flowpipe.models.stream import Network
-from flowpipe.pipelines.baseline import idt_baseline
 from flowpipe.pipelines.flow import extract_flow, view
+from flowpipe.pipelines.idt_baseline import idt_baseline
 from flowpipe.pipelines.streams import LabelledFlow, Machine
 from flowpipe.pipelines.twostream import compare_streams
 from flowpipe.pipelines.upkeep import verify
@@ -26,7 +25,6 @@ from flowpipe.training.distributed import torch_threads
 from flowpipe.training.evaluate import Testing
 from flowpipe.training.parameters import Snippets, Stream, Training
 from flowpipe.training.train import Loading
-from flowpipe.trajectories.stage import TrajectoryStage
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +44,9 @@ def demo(out: Path, *, workers: Workers) -> int:
     # A quarter of the papers' Gaussians: the set is small, and a demonstration should be short.
     recognised = idt_baseline(
         dataset,
-        protocol,
         baseline,
-        TrajectoryStage(),
-        Encoding(gaussians=64),
-        Svm(),
+        protocol,
+        encoding=Encoding(gaussians=64),
         workers=workers,
     )
     still = warp_flow(flow, warped, WarpStage(), workers=workers)
@@ -78,7 +74,8 @@ def demo(out: Path, *, workers: Workers) -> int:
     ]
     for line in lines:
         logger.info(line)
-    return max(recognised, *(each.exit_status for each in (extracted, checked, drawn, still)))
+    failed = recognised.failed or any(e.exit_status for e in (extracted, checked, drawn, still))
+    return 1 if failed else 0
 
 
 def _stream(name: Literal["rgb", "warped-flow"]) -> Stream:

@@ -11,6 +11,8 @@ import pytest
 from flowpipe.classify.scores import load_scores
 from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, write_synthetic
+from flowpipe.encoding.parameters import Encoding
+from flowpipe.pipelines.idt_baseline import idt_baseline
 from flowpipe.runner import atomic
 from flowpipe.runner.inspect import stages_below, stale
 from tests.helpers.tables import contents
@@ -132,6 +134,17 @@ def test_a_changed_and_a_broken_video(videos, tmp_path, capsys):
     # The old table of a video that can no longer be read is not used.
     assert sum(map(sum, metrics["confusion"])) == 11
     assert "orbit/g02_c01_moving" not in load_scores(out / "scores.npz").splits[1].names
+
+
+def test_the_function_finds_a_finished_run_and_returns_its_metrics(finished, videos, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "out")
+    encoding = Encoding(descriptors=("hof", "mbhy"), gaussians=4, rows=800)
+    metrics = idt_baseline(str(videos), str(out), encoding=encoding, workers=0)
+    assert metrics.failed == 0
+    assert (
+        metrics.to_json()["accuracy"] == json.loads((out / "metrics.json").read_text())["accuracy"]
+    )
+    assert contents(out) == contents(finished)
 
 
 def test_a_shard_extracts_and_stops(videos, tmp_path):

@@ -1,0 +1,158 @@
+"""The classical baseline: videos, trajectories, one vector per clip, SVMs, an accuracy."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import overload
+
+from flowpipe.classify.metrics import Metrics
+from flowpipe.classify.parameters import Svm
+from flowpipe.classify.protocols import Protocol, choose
+from flowpipe.datasets.base import Dataset
+from flowpipe.datasets.load import load
+from flowpipe.encoding.parameters import Encoding
+from flowpipe.pipelines.classify import RESULTS, classify
+from flowpipe.pipelines.classify import description_of as classifying
+from flowpipe.pipelines.encode import description_of as encoding_of
+from flowpipe.pipelines.encode import encode
+from flowpipe.pipelines.trajectories import track
+from flowpipe.runner import atomic
+from flowpipe.runner.inspect import note_used
+from flowpipe.runner.pool import Workers
+from flowpipe.runner.provenance import short_hash
+from flowpipe.runner.run import Shard, Summary
+from flowpipe.runner.stage import timed, times_of
+from flowpipe.trajectories.stage import TrajectoryStage
+
+logger = logging.getLogger(__name__)
+
+
+@overload
+def idt_baseline(
+    dataset: Dataset | str | PathLike[str],
+    out: str | PathLike[str] = ...,
+    protocol: Protocol | str | None = ...,
+    stage: TrajectoryStage | None = ...,
+    encoding: Encoding | None = ...,
+    svm: Svm | None = ...,
+    *,
+    device: str = ...,
+    workers: Workers | int | None = ...,
+    shard: None = ...,
+) -> Metrics: ...
+
+
+@overload
+def idt_baseline(
+    dataset: Dataset | str | PathLike[str],
+    out: str | PathLike[str] = ...,
+    protocol: Protocol | str | None = ...,
+    stage: TrajectoryStage | None = ...,
+    encoding: Encoding | None = ...,
+    svm: Svm | None = ...,
+    *,
+    device: str = ...,
+    workers: Workers | int | None = ...,
+    shard: Shard | None,
+) -> Metrics | Summary: ...
+
+
+def idt_baseline(
+    dataset: Dataset | str | PathLike[str],
+    out: str | PathLike[str] = "idt-baseline",
+    protocol: Protocol | str | None = None,
+    stage: TrajectoryStage | None = None,
+    encoding: Encoding | None = None,
+    svm: Svm | None = None,
+    *,
+    device: str = "cpu",
+    workers: Workers | int | None = None,
+    shard: Shard | None = None,
+) -> Metrics | Summary:
+    """Classify a labelled set of videos by its (improved) dense trajectories.
+
+    Each stage has a folder of its own in `out`, named after the stage and a hash of what determines
+    it. A run with another setting recomputes only what depends on that setting, and an interrupted
+    run resumes.
+
+    Parameters
+    ----------
+    dataset
+        The labelled set, or its folder or list.
+    out
+        The folder of all outputs: ``metrics.json``, ``scores.npz``, ``report.html`` of the last
+        run, and the folders of the stages.
+    protocol
+        Which clips train and which are tested: a protocol, or what
+        :func:`flowpipe.classify.protocols.choose` takes. By default the official splits, or leave
+        one group out where there are none.
+    stage, encoding, svm
+        Parameters of the stages; by default those of the papers.
+    device
+        Where Fisher vectors are computed: ``cpu``, or a torch device such as ``cuda``.
+    workers
+        Worker processes, or a description of them; by default one for each core.
+    shard
+        Extract the trajectories of this part of the clips only, and stop.
+
+    Returns
+    -------
+    Metrics
+        Of all descriptors together; ``failed`` counts the clips that could not be used. With a
+        `shard`, the summary of its extraction instead.
+
+    Raises
+    ------
+    FlowpipeError
+        The set cannot be read, a parameter is out of range, or no classifier can be trained.
+
+    Notes
+    -----
+    H. Wang and C. Schmid, "Action Recognition with Improved Trajectories", ICCV 2013.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> metrics = flowpipe.idt_baseline("UCF101", workers=8)  # doctest: +SKIP
+    >>> print(f"{metrics.mean_accuracy.value:.3f}")  # doctest: +SKIP
+    """
+    if not isinstance(dataset, Dataset):
+        dataset = load("auto", Path(dataset))
+    if not isinstance(protocol, Protocol):
+        protocol = choose(dataset, protocol)
+    if not isinstance(workers, Workers):
+        workers = Workers(workers)
+    out = Path(out)
+    stage = stage or TrajectoryStage()
+    encoding = encoding or Encoding()
+    svm = svm or Svm()
+    for note in protocol.notes:
+        logger.info(f"note: {note}")
+    clips = [clip for clip in dataset.clips if clip.name in protocol.labels]
+    tracks = out / f"trajectories-{short_hash(stage.description())}"
+    tracked = timed(
+        tracks, "extraction", lambda: track(clips, tracks, stage, workers=workers, shard=shard)
+    )
+    if shard is not None:
+        return tracked
+    vectors = out / f"encode-{short_hash(encoding_of(protocol, tracks, encoding, device))}"
+    encoded = encode(clips, protocol, tracks, vectors, encoding, device=device, workers=workers)
+    scores = out / f"classify-{short_hash(classifying(vectors, svm))}"
+    times = {
+        **{f"trajectories: {part}": took for part, took in times_of(tracks).items()},
+        **{f"encode: {part}": took for part, took in times_of(vectors).items()},
+    }
+    other_runs = sorted(out.glob("classify-*"))
+    title = f"{dataset.name}: {stage.parameters.kind} trajectories, {encoding.encoding}"
+    metrics = classify(
+        vectors, scores, svm, title=title, other_runs=other_runs, times=times, workers=workers
+    )
+    for name in RESULTS:
+        atomic.write_atomic(out / name, (scores / name).read_bytes(), out)
+    note_used(out, [tracks, vectors, scores])
+    logger.info(f"report: {out / 'report.html'}")
+    # A clip whose extraction failed has no table, so it counts as failed in encode too.
+    return replace(metrics, failed=max(tracked.failed, encoded.failed))
