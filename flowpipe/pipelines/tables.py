@@ -83,6 +83,15 @@ def survey(
     return there, lacking
 
 
+def without_rows(tables: Mapping[str, Tracked]) -> list[str]:
+    """Return the names of the clips that have a table without any trajectory, in order.
+
+    Such clips are too short for a track, or nothing moves in them: they have no descriptors that
+    could be encoded, which is known before the work begins.
+    """
+    return [name for name, tracked in tables.items() if not tracked.rows]
+
+
 def sample(
     tables: Mapping[str, Tracked], chosen: Mapping[str, NDArray[np.int64]], field: str
 ) -> Rows:

@@ -152,7 +152,7 @@ class ExtractTrajectories:
         if stored is not None:
             state = source_status(json.loads(stored["source"]), clip.path, self.out, clip.name)
             if state == "same":
-                return Done(skipped=True, warning=TRUNCATED if stored["truncated"] else None)
+                return Done(skipped=True, warning=self._warning(clip, bool(stored["truncated"])))
             if state == "gone":
                 return Done(skipped=True, warning="its video is gone; the trajectories stay")
         return self._extract(clip, advance)
@@ -229,7 +229,16 @@ class ExtractTrajectories:
             atomic.place(temporary / "table", self._path(clip, TABLE_SUFFIX))
         finally:
             atomic.discard(temporary)
-        return Done(warning=TRUNCATED if footage.truncated else None)
+        return Done(warning=self._warning(clip, footage.truncated))
+
+    def _warning(self, clip: Clip, truncated: bool) -> str | None:
+        """Return what the user should know of a clip whose table is written."""
+        warnings = [TRUNCATED] if truncated else []
+        with Table(self._path(clip, TABLE_SUFFIX)) as table:
+            if not len(table):
+                length = int(table.attributes["length"])
+                warnings.append(why_no_trajectories(self.stage.parameters, length))
+        return "; ".join(warnings) or None
 
     def _boxes(self, clip: Clip) -> dict[int, NDArray[np.float64]] | None:
         boxes = self.stage.boxes
@@ -265,6 +274,17 @@ class ExtractTrajectories:
             self._solvers = {size: solvers.create(self.stage.tvl1, self.stage.solver, *size)}
         flow: NDArray[np.float32] = self._solvers[size](first[None], second[None])[0]
         return flow
+
+
+def why_no_trajectories(parameters: TrajectoryParameters, length: int) -> str:
+    """Return why a clip of `length` frames has no trajectories."""
+    last = length - 1 if parameters.end_frame is None else min(parameters.end_frame, length - 1)
+    used, needed = max(last - parameters.start_frame + 1, 0), parameters.track_length + 1
+    frames = f"{used} frame{'s' * (used != 1)}"
+    if used < needed:
+        return f"has no trajectories: {frames}, a track needs {needed}"
+    what = "but for the camera" if parameters.kind == "idt" else "enough to be tracked"
+    return f"has no trajectories: {frames}, and nothing in them moves {what}"
 
 
 def _painter(film: VideoWriter) -> Watch:

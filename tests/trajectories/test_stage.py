@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from flowpipe.flow.parameters import Dis, Farneback
 from flowpipe.io.source import NameTakenError
 from flowpipe.io.video import frames
 from flowpipe.pipelines.flow import extract_flow
+from flowpipe.pipelines.tables import survey, without_rows
 from flowpipe.pipelines.trajectories import extract_trajectories
 from flowpipe.runner.pool import Workers
 from flowpipe.runner.provenance import StageMismatchError
@@ -117,12 +119,31 @@ def test_another_video_of_the_same_name_is_refused(clip, tmp_path):
         work(out)(Clip(other, "moving"), lambda n: None)
 
 
-def test_a_short_clip_gives_an_empty_table_and_no_error(tmp_path):
-    path = tmp_path / "short.avi"
-    media.write(path, media.moving(15, HEIGHT, WIDTH))
-    work(tmp_path / "out")(Clip(path, "short"), lambda n: None)
+@pytest.mark.parametrize("stage", [STAGE, TrajectoryStage(replace(DT, start_frame=4))])
+def test_a_clip_too_short_for_a_track_is_done_with_a_warning_each_time(stage, tmp_path):
+    path, first = tmp_path / "short.avi", stage.parameters.start_frame
+    media.write(path, media.moving(15 + first, HEIGHT, WIDTH))
+    clip, warning = Clip(path, "short"), "has no trajectories: 15 frames, a track needs 16"
+    done = work(tmp_path / "out", stage)(clip, lambda n: None)
+    assert (done.skipped, done.warning) == (False, warning)
+    again = work(tmp_path / "out", stage)(clip, lambda n: None)
+    assert (again.skipped, again.warning) == (True, warning)
     with Table(tmp_path / "out" / "short.h5") as table:
         assert len(table) == 0
+    tables, _ = survey([clip], tmp_path / "out")
+    assert without_rows(tables) == ["short"]
+
+
+def test_a_clip_in_which_nothing_moves_is_done_with_a_warning(clip, tmp_path):
+    done = work(tmp_path / "moves")(clip, lambda n: None)
+    assert done.warning is None
+    assert without_rows(survey([clip], tmp_path / "moves")[0]) == []
+    path = tmp_path / "black.avi"
+    media.write(path, list(np.zeros((20, HEIGHT, WIDTH, 3), np.uint8)))
+    done = work(tmp_path / "out")(Clip(path, "black"), lambda n: None)
+    assert done.warning == (
+        "has no trajectories: 20 frames, and nothing in them moves enough to be tracked"
+    )
 
 
 def test_a_frame_smaller_than_the_patch_is_an_error_and_leaves_nothing(tmp_path):
