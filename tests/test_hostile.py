@@ -108,7 +108,7 @@ LEDGER = "".join(
     for name in "abc"
 )
 FISHER = Encoding(descriptors=("hog",), gaussians=2, rows=60)
-WORDS = Encoding(descriptors=("hog",), encoding="words", words=4, rows=60)
+WORDS = Encoding(descriptors=("hog",), encoding="bow", clusters=4, rows=60)
 SAMPLES = {
     "flow zip": ("flow", flow("zip", "a.zip")),
     "flow npy": ("flow", flow("npy", "a.npy")),

@@ -1,1 +1,1 @@
-"""From the descriptors of a clip to one vector: Fisher vectors, or histograms of words."""
+"""From the descriptors of a clip to one vector: Fisher vectors, or bags of words."""

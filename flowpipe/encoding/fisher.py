@@ -63,7 +63,7 @@ def improved(gradients: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(rooted / norm if norm > 0 else rooted)
 
 
-class FisherEncoder(BagEncoder):
+class FisherVector(BagEncoder):
     """Clips, each a table of descriptors, to improved Fisher vectors.
 
     A transformer in scikit-learn's manner: ``fit`` and ``transform`` take a list of ``(n_i, D)``
@@ -102,7 +102,7 @@ class FisherEncoder(BagEncoder):
     --------
     >>> rng = np.random.default_rng(0)
     >>> clips = [rng.normal(size=(50, 8)) for _ in range(4)]
-    >>> FisherEncoder(n_components=2).fit_transform(clips).shape
+    >>> FisherVector(n_components=2).fit_transform(clips).shape
     (4, 16)
     """
 

@@ -11,7 +11,7 @@ from flowpipe.runner.json_files import Json
 
 Descriptor = Literal["trajectory", "hog", "hof", "mbhx", "mbhy"]
 
-_ROWS = {"fisher": 256_000, "words": 100_000}
+_ROWS = {"fisher": 256_000, "bow": 100_000}
 
 DESCRIPTORS: tuple[Descriptor, ...] = ("trajectory", "hog", "hof", "mbhx", "mbhy")
 
@@ -20,8 +20,8 @@ DESCRIPTORS: tuple[Descriptor, ...] = ("trajectory", "hog", "hof", "mbhx", "mbhy
 class Encoding:
     """How the descriptors of a clip become vectors."""
 
-    encoding: Literal["fisher", "words"] = "fisher"
-    """Fisher vectors, or histograms of words."""
+    encoding: Literal["fisher", "bow"] = "fisher"
+    """Fisher vectors, or bags of words."""
     descriptors: tuple[Descriptor, ...] = DESCRIPTORS
     """Each has an encoder and a vector of its own."""
     gaussians: int = 256
@@ -30,26 +30,26 @@ class Encoding:
     """Part of the dimensions that is kept before the mixture; 1 keeps and decorrelates all."""
     whiten: bool = False
     """Scale the principal components to unit variance."""
-    words: int = 4000
-    """Words of a histogram."""
+    clusters: int = 4000
+    """Clusters of k-means, the bins of a histogram of bag of words."""
     rows: int | None = None
     """Rows of the training clips to fit to, balanced over the clips; without a number as many as
-    the papers take, 256 000 for fisher and 100 000 for words."""
+    the papers take, 256 000 for fisher and 100 000 for bow."""
     pyramid: tuple[str, ...] = ("1",)
     """Grids of the clip, each cell with a vector of its own: 1 (the whole), h3, t2, h3t2."""
     seed: int = 0
     """Of the sample of rows, k-means and the mixture."""
 
     def __post_init__(self) -> None:
-        if self.encoding not in ("fisher", "words"):
-            raise ParameterError(f"encoding is {self.encoding!r}; it must be 'fisher' or 'words'")
+        if self.encoding not in ("fisher", "bow"):
+            raise ParameterError(f"encoding is {self.encoding!r}; it must be 'fisher' or 'bow'")
         unknown = set(self.descriptors) - set(DESCRIPTORS)
         if unknown or not self.descriptors or len(set(self.descriptors)) < len(self.descriptors):
             raise ParameterError(
                 f"descriptors are {', '.join(self.descriptors) or 'none'}; they must be one or "
                 f"more of {', '.join(DESCRIPTORS)}, each once"
             )
-        for name in ("gaussians", "words", "n_rows"):
+        for name in ("gaussians", "clusters", "n_rows"):
             if (value := getattr(self, name)) < 1:
                 name = name.removeprefix("n_")
                 raise ParameterError(f"{name} is {value}; it must be at least 1")
@@ -69,7 +69,7 @@ class Encoding:
     def description(self) -> Json:
         """Everything that determines the vectors, besides the trajectories and the split."""
         shared = ("encoding", "descriptors", "pyramid", "seed")
-        own = {"fisher": ("gaussians", "pca", "whiten"), "words": ("words",)}[self.encoding]
+        own = {"fisher": ("gaussians", "pca", "whiten"), "bow": ("clusters",)}[self.encoding]
         values = asdict(self)
         chosen = {name: values[name] for name in (*shared, *own)}
         return {"stage": "encode", **chosen, "rows": self.n_rows}

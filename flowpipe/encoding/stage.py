@@ -14,29 +14,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.encoding.fisher import FisherEncoder
+from flowpipe.encoding.bag_of_words import BagOfWords
+from flowpipe.encoding.fisher import FisherVector
 from flowpipe.encoding.gmm import DiagonalGmm
 from flowpipe.encoding.parameters import Encoding
 from flowpipe.encoding.pca import Projection
 from flowpipe.encoding.pyramid import Cells
-from flowpipe.encoding.words import BagOfWords
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.io.npz import load_arrays, save_arrays, take
 from flowpipe.runner.json_files import Json
 
 Rows = NDArray[np.floating]
-Encoders = dict[str, FisherEncoder | BagOfWords]
+Encoders = dict[str, FisherVector | BagOfWords]
 
 ENCODERS = "flowpipe encoders 1"
 VECTORS = "flowpipe vectors 1"
 """Formats of the files, as they say themselves."""
 
 
-def make_encoder(encoding: Encoding, device: str = "cpu") -> FisherEncoder | BagOfWords:
+def make_encoder(encoding: Encoding, device: str = "cpu") -> FisherVector | BagOfWords:
     """An encoder for one descriptor, to be fitted."""
-    if encoding.encoding == "words":
-        return BagOfWords(encoding.words, n_rows=encoding.n_rows, random_state=encoding.seed)
-    return FisherEncoder(
+    if encoding.encoding == "bow":
+        return BagOfWords(encoding.clusters, n_rows=encoding.n_rows, random_state=encoding.seed)
+    return FisherVector(
         encoding.gaussians,
         pca=encoding.pca,
         whiten=encoding.whiten,
@@ -114,7 +114,7 @@ def save_encoders(
     arrays = {}
     for name, encoder in encoders.items():
         if isinstance(encoder, BagOfWords):
-            arrays[f"{name}.words"] = encoder.words_
+            arrays[f"{name}.words"] = encoder.cluster_centers_
             continue
         if encoder.projection_ is None:
             raise ParameterError(f"the encoder of {name!r} has no PCA; pca must not be None")
@@ -144,8 +144,8 @@ def load_encoders(path: Path, device: str = "cpu") -> tuple[Encoders, Encoding]:
         for name in encoding.descriptors:
             encoder = make_encoder(encoding, device)
             if isinstance(encoder, BagOfWords):
-                words = take(path, arrays, f"{name}.words", (encoding.words, None))
-                encoder.words_, encoder.n_features_in_ = words, words.shape[1]
+                words = take(path, arrays, f"{name}.words", (encoding.clusters, None))
+                encoder.cluster_centers_, encoder.n_features_in_ = words, words.shape[1]
             else:
                 _load_fisher(path, arrays, name, encoder)
             encoders[name] = encoder
@@ -155,7 +155,7 @@ def load_encoders(path: Path, device: str = "cpu") -> tuple[Encoders, Encoding]:
 
 
 def _load_fisher(
-    path: Path, arrays: dict[str, NDArray[Any]], name: str, encoder: FisherEncoder
+    path: Path, arrays: dict[str, NDArray[Any]], name: str, encoder: FisherVector
 ) -> None:
     mean = take(path, arrays, f"{name}.pca.mean", (None,))
     matrix = take(path, arrays, f"{name}.pca.matrix", (len(mean), None))

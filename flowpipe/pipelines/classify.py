@@ -103,7 +103,7 @@ def classify(
     parts = _parts(protocol, wanted, vectors, out, svm)
     logger.info(f"machines on {', '.join(wanted)}, into {out}")
     most = max(len(part.split.train) + len(part.split.test) for part in parts)
-    score = ScoreSplit(protocol, svm, upstream["encoding"] == "words", out)
+    score = ScoreSplit(protocol, svm, upstream["encoding"] == "bow", out)
     summary = timed(
         out,
         "machines",

@@ -137,7 +137,7 @@ def encode(
     _write_protocol(left, protocol.training_labels(), tables, out)
     kernels = _kernels(left, tables, fits, out)
     most = max(len(split.train) + len(split.test) for split in left.splits)
-    multiply = MakeKernel(encoding.encoding == "words", out)
+    multiply = MakeKernel(encoding.encoding == "bow", out)
     made = timed(
         out,
         "kernels",
@@ -252,7 +252,7 @@ def _write_protocol(
 def _largest(encoding: Encoding) -> int:
     """Bytes of the longest vector of a descriptor."""
     wide = round(2 * encoding.gaussians * encoding.pca * _WIDEST)
-    length = wide if encoding.encoding == "fisher" else encoding.words
+    length = wide if encoding.encoding == "fisher" else encoding.clusters
     return 4 * n_cells(encoding.pyramid) * length
 
 

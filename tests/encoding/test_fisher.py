@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from flowpipe.encoding.fisher import FisherEncoder, fisher_gradients, improved
+from flowpipe.encoding.fisher import FisherVector, fisher_gradients, improved
 from flowpipe.encoding.gmm import fit_gmm, sums
 from flowpipe.errors import ParameterError
 from tests.helpers.clips import shared
@@ -18,7 +18,7 @@ from tests.helpers.clips import shared
 from .test_gmm import as_sklearn, clusters, made_up_mixture
 
 
-@parametrize_with_checks([FisherEncoder(2)])
+@parametrize_with_checks([FisherVector(2)])
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
@@ -43,7 +43,7 @@ def test_it_is_the_vector_of_scikit_image_on_real_descriptors():
         name: np.load(shared("golden", f"idt_{name}.npz"))["features"][:, 126:234]
         for name in ("v_Bowling_g01_c01", "boxing")
     }
-    encoder = FisherEncoder(32).fit([hof["v_Bowling_g01_c01"]])
+    encoder = FisherVector(32).fit([hof["v_Bowling_g01_c01"]])
     rows = encoder.projection_(hof["boxing"])
     assert rows.dtype == np.float32
     theirs = improved(theirs_in_our_order(rows.astype(np.float64), encoder.gmm_))
@@ -84,7 +84,7 @@ def test_repeating_every_row_changes_nothing():
 
 
 def test_a_clip_without_rows_gives_zeros():
-    encoder = FisherEncoder(3).fit([clusters(100)])
+    encoder = FisherVector(3).fit([clusters(100)])
     vectors = encoder.transform([np.empty((0, 6), np.float32), clusters(20)])
     assert vectors.shape == (2, encoder.n_outputs)
     assert not vectors[0].any()
@@ -93,7 +93,7 @@ def test_a_clip_without_rows_gives_zeros():
 
 def test_the_order_of_rows_and_the_size_of_blocks_do_not_matter():
     rows = clusters(1300)
-    encoder = FisherEncoder(4).fit([rows])
+    encoder = FisherVector(4).fit([rows])
     assert encoder.encode(rows[::-1].copy()) == pytest.approx(encoder.encode(rows), abs=1e-9)
 
 
@@ -101,18 +101,18 @@ def test_a_pipeline_tells_classes_apart():
     rng = np.random.default_rng(0)
     labels = np.arange(30) % 3
     clips = [rng.normal(size=(60, 8)) + np.eye(8)[label] for label in labels]
-    pipeline = make_pipeline(FisherEncoder(4, random_state=0), LinearSVC(C=100))
+    pipeline = make_pipeline(FisherVector(4, random_state=0), LinearSVC(C=100))
     assert pipeline.fit(clips[:18], labels[:18]).score(clips[18:], labels[18:]) > 0.9
 
 
 def test_fitting_to_sampled_rows_is_fitting_to_a_clip_of_them():
     rows = clusters(400)
-    one, other = FisherEncoder(3).fit([rows]), FisherEncoder(3).fit(rows)
+    one, other = FisherVector(3).fit([rows]), FisherVector(3).fit(rows)
     assert one.gmm_.means == pytest.approx(other.gmm_.means)
 
 
 def test_it_is_fitted_to_a_balanced_sample():
-    encoder = FisherEncoder(2, n_rows=40, pca=None)
+    encoder = FisherVector(2, n_rows=40, pca=None)
     short, long = np.full((10, 1), -1.0), np.full((10_000, 1), 1.0)
     rng = np.random.default_rng(0)
     clips = [each + rng.normal(size=each.shape) * 0.1 for each in (short, long)]
@@ -121,7 +121,7 @@ def test_it_is_fitted_to_a_balanced_sample():
 
 def test_the_same_seed_gives_the_same_bytes():
     clips = [clusters(300).astype(np.float32), clusters(200, seed=1).astype(np.float32)]
-    encoder = FisherEncoder(4, n_rows=250, random_state=5)
+    encoder = FisherVector(4, n_rows=250, random_state=5)
     first = encoder.fit_transform(clips)
     assert first.dtype == np.float32
     assert clone(encoder).fit_transform(clips).tobytes() == first.tobytes()
@@ -143,9 +143,9 @@ def test_memory_does_not_grow_with_the_rows():
 
 def test_whitening_and_all_dimensions():
     clips = [clusters(200)]
-    assert FisherEncoder(3, pca=None).fit(clips).n_outputs == 2 * 3 * 6
-    assert FisherEncoder(3, pca=1.0, whiten=True).fit(clips).n_outputs == 2 * 3 * 6
-    assert FisherEncoder(3).fit(clips).n_outputs == 2 * 3 * 3
+    assert FisherVector(3, pca=None).fit(clips).n_outputs == 2 * 3 * 6
+    assert FisherVector(3, pca=1.0, whiten=True).fit(clips).n_outputs == 2 * 3 * 6
+    assert FisherVector(3).fit(clips).n_outputs == 2 * 3 * 3
 
 
 @pytest.mark.parametrize(
@@ -159,12 +159,12 @@ def test_whitening_and_all_dimensions():
 )
 def test_bad_clips(clips, message):
     with pytest.raises(ParameterError, match=message):
-        FisherEncoder(4).fit(clips)
+        FisherVector(4).fit(clips)
 
 
 def test_bad_parameters():
     with pytest.raises(ParameterError, match=r"pca is 1\.5; it must be more than 0"):
-        FisherEncoder(2, pca=1.5).fit([clusters(50)])
-    encoder = FisherEncoder(2).fit([clusters(50)])
+        FisherVector(2, pca=1.5).fit([clusters(50)])
+    encoder = FisherVector(2).fit([clusters(50)])
     with pytest.raises(ParameterError, match=r"rows are \(3, 4\); this encoder takes 6 columns"):
         encoder.encode(np.zeros((3, 4)))

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowpipe.encoding.fisher import FisherEncoder
+from flowpipe.encoding.bag_of_words import BagOfWords
+from flowpipe.encoding.fisher import FisherVector
 from flowpipe.encoding.pyramid import Cells, n_cells, parse_grid
-from flowpipe.encoding.words import BagOfWords
 from flowpipe.errors import ParameterError
 
 from .test_gmm import clusters
@@ -34,7 +34,7 @@ def test_what_is_no_grid(grid):
         parse_grid(grid)
 
 
-@pytest.mark.parametrize("encoder", [FisherEncoder(3), BagOfWords(5)])
+@pytest.mark.parametrize("encoder", [FisherVector(3), BagOfWords(5)])
 def test_a_cell_is_the_vector_of_its_rows(encoder):
     encoder.fit([ROWS])
     grids = ("1", "h3", "t2", "h3t2")
@@ -59,7 +59,7 @@ def test_empty_cells_are_zero_and_the_border_is_inside():
 
 
 def test_a_clip_without_rows():
-    encoder = FisherEncoder(3).fit([ROWS])
+    encoder = FisherVector(3).fit([ROWS])
     assert not encode_cells(encoder, ROWS[:0], POSITIONS[:0], ("1", "t2")).any()
 
 
@@ -79,7 +79,7 @@ def test_rows_that_are_not_finite():
         encode_cells(encoder, rows)
 
 
-@pytest.mark.parametrize("encoder", [FisherEncoder(3), BagOfWords(5)])
+@pytest.mark.parametrize("encoder", [FisherVector(3), BagOfWords(5)])
 def test_parts_of_a_clip_add_up(encoder):
     encoder.fit([ROWS])
     cells = Cells(encoder, ("1", "h3t2"))

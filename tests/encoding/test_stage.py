@@ -20,7 +20,7 @@ from flowpipe.io.npz import load_arrays
 
 from .test_gmm import clusters
 
-SMALL = Encoding(gaussians=3, words=7, descriptors=("hof", "mbhx"), rows=300)
+SMALL = Encoding(gaussians=3, clusters=7, descriptors=("hof", "mbhx"), rows=300)
 
 
 def rows(seed: int = 0) -> dict[str, np.ndarray]:
@@ -36,7 +36,7 @@ def encode_clip(encoders, table):
     return clip.vectors()
 
 
-@pytest.fixture(params=["fisher", "words"])
+@pytest.fixture(params=["fisher", "bow"])
 def encoding(request):
     return dataclasses.replace(SMALL, encoding=request.param)
 
@@ -148,10 +148,10 @@ def test_a_descriptor_that_fails_is_named():
 
 
 def test_the_description_holds_what_matters():
-    fisher, words = SMALL.description(), dataclasses.replace(SMALL, encoding="words").description()
+    fisher, words = SMALL.description(), dataclasses.replace(SMALL, encoding="bow").description()
     assert "gaussians" in fisher
-    assert "words" not in fisher
-    assert "words" in words
+    assert "clusters" not in fisher
+    assert "clusters" in words
     assert "gaussians" not in words
 
 
@@ -163,7 +163,7 @@ def test_the_description_holds_what_matters():
         ("descriptors", ("hog", "hog")),
         ("descriptors", ("sift",)),
         ("gaussians", 0),
-        ("words", -1),
+        ("clusters", -1),
         ("rows", 0),
         ("seed", -1),
         ("pca", 0.0),

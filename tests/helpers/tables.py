@@ -19,8 +19,8 @@ from flowpipe.trajectories.stage import TrajectoryStage
 from flowpipe.trajectories.table import TableWriter
 from tests.helpers import clips
 
-SMALL = Encoding(descriptors=("hof", "mbhx"), gaussians=3, words=8, rows=200)
-WORDS = replace(SMALL, encoding="words")
+SMALL = Encoding(descriptors=("hof", "mbhx"), gaussians=3, clusters=8, rows=200)
+WORDS = replace(SMALL, encoding="bow")
 
 
 def made_up_set(root: Path, classes: Mapping[str, int], *, groups: int = 3) -> Dataset:

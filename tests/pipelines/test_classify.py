@@ -214,7 +214,7 @@ def test_the_report_shows_wrong_clips_times_and_other_runs(tmp_path):
     other_runs = [tmp_path / name for name in ("s-words", "s-empty", "s")]
     run(tmp_path / "v", tmp_path / "s", other_runs=other_runs, times={"encode: encoders": 12.5})
     page = (tmp_path / "s/report.html").read_text()
-    assert "another run: encoding words, words 8" in page
+    assert "another run: clusters 8, encoding bow" in page
     assert "12.5 s" in page
     assert "classify: machines" in page
     assert page.count("data:image/jpeg;base64,") == 1

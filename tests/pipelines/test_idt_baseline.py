@@ -111,7 +111,7 @@ def test_a_setting_of_the_classifier_leaves_the_rest(videos, finished, tmp_path,
 def test_a_setting_of_the_encoding_leaves_the_trajectories(videos, finished, tmp_path, capsys):
     out = shutil.copytree(finished, tmp_path / "out")
     capsys.readouterr()
-    assert run(videos, "--out", out, *SETTINGS, "--encoding", "words", "--words", "9") == 0
+    assert run(videos, "--out", out, *SETTINGS, "--encoding", "bow", "--clusters", "9") == 0
     told = capsys.readouterr().err
     assert "12 clips: 0 done, 12 there already" in told
     assert "4 encoders: 4 done" in told

@@ -28,11 +28,11 @@ _BATCH = 8192
 class BagOfWords(BagEncoder):
     """Clips, each a table of descriptors, to histograms of visual words.
 
-    Takes what :class:`flowpipe.encoding.fisher.FisherEncoder` takes.
+    Takes what :class:`flowpipe.encoding.fisher.FisherVector` takes.
 
     Parameters
     ----------
-    n_words
+    n_clusters
         K.
     n_rows
         Rows to fit to, balanced over the clips.
@@ -43,7 +43,7 @@ class BagOfWords(BagEncoder):
 
     Attributes
     ----------
-    words_
+    cluster_centers_
         (K, D) float64.
     n_iter_
         Passes of k-means taken.
@@ -53,13 +53,13 @@ class BagOfWords(BagEncoder):
 
     def __init__(
         self,
-        n_words: int = 4000,
+        n_clusters: int = 4000,
         *,
         n_rows: int = 100_000,
         max_iter: int = 10,
         random_state: Any = 0,
     ) -> None:
-        self.n_words = n_words
+        self.n_clusters = n_clusters
         self.n_rows = n_rows
         self.max_iter = max_iter
         self.random_state = random_state
@@ -81,13 +81,13 @@ class BagOfWords(BagEncoder):
         """
         state = check_random_state(self.random_state).randint(2**31)
         rows = sampled(list(bags(self, X, reset=True)), self.n_rows, np.random.default_rng(state))
-        if not 1 <= self.n_words <= len(rows):
+        if not 1 <= self.n_clusters <= len(rows):
             raise ParameterError(
-                f"n_samples={len(rows)} rows cannot give n_words={self.n_words} words; "
-                "there must be at least as many rows, and at least one word"
+                f"n_samples={len(rows)} rows cannot give n_clusters={self.n_clusters} clusters; "
+                "there must be at least as many rows, and at least one cluster"
             )
         means = MiniBatchKMeans(
-            self.n_words,
+            self.n_clusters,
             batch_size=min(_BATCH, len(rows)),
             max_iter=self.max_iter,
             init="random",
@@ -97,14 +97,14 @@ class BagOfWords(BagEncoder):
         # Threads would add up in another order from run to run.
         with threadpool_limits(1):
             means.fit(rows)
-        self.words_ = np.asarray(means.cluster_centers_, np.float64)
+        self.cluster_centers_ = np.asarray(means.cluster_centers_, np.float64)
         self.n_iter_ = int(means.n_iter_)
         return self
 
     def totals(self, rows: Rows) -> NDArray[np.float64]:
         """How many rows are nearest to each word, (K,); counts of parts of a clip add up."""
         self._check(rows)
-        words = self.words_.astype(rows.dtype)
+        words = self.cluster_centers_.astype(rows.dtype)
         half_norms = 0.5 * (words**2).sum(axis=1)
         counts = np.zeros(len(words))
         for first in range(0, len(rows), _BLOCK):
@@ -122,4 +122,4 @@ class BagOfWords(BagEncoder):
     def n_outputs(self) -> int:
         """Length of a histogram, K."""
         check_is_fitted(self)
-        return len(self.words_)
+        return len(self.cluster_centers_)
