@@ -1,3 +1,91 @@
-"""flowpipe: optical flow, dense trajectories and two-stream baselines for action recognition."""
+"""Optical flow, dense trajectories and two-stream baselines for action recognition.
+
+The names below are the public interface. Each is loaded when it is first used, so that
+``import flowpipe`` itself is fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from flowpipe.classify.metrics import Metrics
+    from flowpipe.classify.protocols import choose as protocol
+    from flowpipe.datasets.load import load as load_dataset
+    from flowpipe.encoding.bag_of_words import BagOfWords
+    from flowpipe.encoding.fisher import FisherVector
+    from flowpipe.errors import FlowpipeError
+    from flowpipe.flow.estimate import optical_flow
+    from flowpipe.flow.extract import FlowStage
+    from flowpipe.flow.store.reader import read_flow
+    from flowpipe.io.video import read_video
+    from flowpipe.pipelines.flow import extract_flow
+    from flowpipe.pipelines.idt_baseline import idt_baseline
+    from flowpipe.pipelines.trajectories import extract_trajectories
+    from flowpipe.runner.pool import Workers
+    from flowpipe.training.data.clips import FlowClips, FrameClips
+    from flowpipe.training.data.transforms import test_transform, train_transform
+    from flowpipe.trajectories.dense import dense_trajectories
+
+__all__ = [
+    "BagOfWords",
+    "FisherVector",
+    "FlowClips",
+    "FlowStage",
+    "FlowpipeError",
+    "FrameClips",
+    "Metrics",
+    "Workers",
+    "dense_trajectories",
+    "extract_flow",
+    "extract_trajectories",
+    "idt_baseline",
+    "load_dataset",
+    "optical_flow",
+    "protocol",
+    "read_flow",
+    "read_video",
+    "test_transform",
+    "train_transform",
+]
+
+# name -> module, and the name there where it differs
+_HOMES = {
+    "BagOfWords": "encoding.bag_of_words",
+    "FisherVector": "encoding.fisher",
+    "FlowClips": "training.data.clips",
+    "FlowStage": "flow.extract",
+    "FlowpipeError": "errors",
+    "FrameClips": "training.data.clips",
+    "Metrics": "classify.metrics",
+    "Workers": "runner.pool",
+    "dense_trajectories": "trajectories.dense",
+    "extract_flow": "pipelines.flow",
+    "extract_trajectories": "pipelines.trajectories",
+    "idt_baseline": "pipelines.idt_baseline",
+    "load_dataset": "datasets.load:load",
+    "optical_flow": "flow.estimate",
+    "protocol": "classify.protocols:choose",
+    "read_flow": "flow.store.reader",
+    "read_video": "io.video",
+    "test_transform": "training.data.transforms",
+    "train_transform": "training.data.transforms",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, there = _HOMES[name].partition(":")
+    value = getattr(import_module(f"{__name__}.{module}"), there or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted([*globals(), *__all__])

@@ -43,7 +43,7 @@ STAGES: list[tuple[str, Any, str]] = [
     ("median", farneback, "filter_flow"),
     ("sampling", extract, "measure_corners"),
     ("sampling", sampling.Sampler, "sample"),
-    ("descriptors", descriptors.DescriptorAccumulator, "add"),
+    ("descriptors", descriptors.Describer, "add"),
     ("camera", motion.CameraMotion, "estimate"),
     ("camera", extract, "warp_back"),
     ("rows", extract.Extractor, "_collect"),

@@ -10,9 +10,9 @@ from tyro.conf import Positional, arg
 
 from flowpipe.commands.options import Inputs, WorkerOptions, Workforce, frame_size, part
 from flowpipe.errors import ParameterError
-from flowpipe.flow import solvers
 from flowpipe.flow.extract import FlowStage, Method
 from flowpipe.flow.parameters import Brox, Dis, Farneback, FlowParameters, Tvl1
+from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.solvers import Backend
 from flowpipe.flow.store import FloatType, LayoutName
 
@@ -42,7 +42,7 @@ class ExtractFlow:
     """Scale to this short side in pixels, keeping the aspect ratio, instead of --size."""
     native: bool = False
     """Keep each video's own size, instead of --size."""
-    bound: float = 20.0
+    bound: float = DEFAULT_BOUND
     """Displacement in pixels that saturates the 8-bit layouts, either way."""
     step: int = 1
     """Frames from the first to the second of a pair; negative for backward flow."""

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from flowpipe.errors import FlowpipeError, ParameterError, check_range
 from flowpipe.flow import solvers
 from flowpipe.flow.batching import Direct, Engine, Flow, Grey
 from flowpipe.flow.parameters import FlowParameters, Tvl1
+from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.solvers import Backend
 from flowpipe.flow.store import (
     FloatType,
@@ -57,7 +58,7 @@ class FlowStage:
     parameters
         The method and its parameters.
     backend
-        The solver.
+        The solver; ``auto`` becomes the best that runs on this machine when the stage is made.
     size
         (width, height) of frames and flow in pixels; or the length of the short side, the other
         side following; or None for the video's own size.
@@ -76,9 +77,9 @@ class FlowStage:
     """
 
     parameters: FlowParameters = field(default_factory=Tvl1)
-    backend: Backend = "opencv-cpu"
+    backend: Backend | Literal["auto"] = "auto"
     size: Size = _TSN_SIZE
-    bound: float = 20.0
+    bound: float = DEFAULT_BOUND
     step: int = 1
     layout: LayoutName = "zip"
     dtype: FloatType = "float32"
@@ -88,6 +89,9 @@ class FlowStage:
     keep_truncated: bool = False
 
     def __post_init__(self) -> None:
+        if self.backend == "auto":
+            chosen = solvers.choose("auto", self.parameters.method, self.parameters)
+            object.__setattr__(self, "backend", chosen)
         check_size(self.size)
         check_range("bound", self.bound, 0, 4096, open_low=True)
         if self.step == 0:
@@ -102,6 +106,11 @@ class FlowStage:
                 "or take another layout"
             )
 
+    @property
+    def solver(self) -> Backend:
+        """The solver that computes the flow; ``auto`` is resolved when the stage is made."""
+        return cast(Backend, self.backend)
+
     def description(self) -> json_files.Json:
         """What ``stage.json`` says: all of this, and the solver's version."""
         kind = layout(self.layout)
@@ -109,8 +118,8 @@ class FlowStage:
             "stage": "flow",
             "method": self.parameters.method,
             "parameters": asdict(self.parameters),
-            "solver": self.backend,
-            "solver_version": solvers.version(self.backend),
+            "solver": self.solver,
+            "solver_version": solvers.version(self.solver),
             "size": list(self.size) if isinstance(self.size, tuple) else self.size,
             "step": self.step,
             "layout": self.layout,
@@ -165,7 +174,7 @@ class ExtractFlow:
     def _extract(self, clip: Clip, advance: Advance) -> Done:
         stage = self.stage
         if self.engine is None:
-            self.engine = Direct(partial(solvers.create, stage.parameters, stage.backend))
+            self.engine = Direct(partial(solvers.create, stage.parameters, stage.solver))
         footage = VideoSource(
             clip.path,
             stage.size,
@@ -201,8 +210,8 @@ class ExtractFlow:
                 source=footage.source(self.out),
                 method=stage.parameters.method,
                 parameters=asdict(stage.parameters),
-                solver=stage.backend,
-                solver_version=solvers.version(stage.backend),
+                solver=stage.solver,
+                solver_version=solvers.version(stage.solver),
                 fps=footage.fps(),
                 times=footage.times,
                 truncated=footage.truncated,

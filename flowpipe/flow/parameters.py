@@ -182,3 +182,8 @@ class Brox:
 
 
 FlowParameters = Tvl1 | Farneback | Dis | Brox
+
+PARAMETERS: dict[str, type[Tvl1] | type[Farneback] | type[Dis] | type[Brox]] = {
+    each.method: each for each in (Tvl1, Farneback, Dis, Brox)
+}
+"""The parameters of each method, by its name."""

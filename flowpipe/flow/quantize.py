@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import ParameterError
 
+DEFAULT_BOUND = 20.0
+"""Displacement in pixels at which 8-bit flow saturates, as TSN's and mmaction2's flow has it."""
 ZERO_LEVEL = 128
 
 
-def to_uint8(flow: NDArray[np.floating], bound: float = 20.0) -> NDArray[np.uint8]:
+def to_uint8(flow: NDArray[np.floating], bound: float = DEFAULT_BOUND) -> NDArray[np.uint8]:
     """Quantise flow to grey levels.
 
     Parameters
@@ -52,7 +54,7 @@ def to_uint8(flow: NDArray[np.floating], bound: float = 20.0) -> NDArray[np.uint
 
 
 def from_uint8(
-    levels: NDArray[np.uint8], bound: float = 20.0, *, zero: float = ZERO_LEVEL
+    levels: NDArray[np.uint8], bound: float = DEFAULT_BOUND, *, zero: float = ZERO_LEVEL
 ) -> NDArray[np.float32]:
     """Displacements in pixels from grey levels: ``(level - zero) * 2 * bound / 255``.
 

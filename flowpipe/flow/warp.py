@@ -110,7 +110,7 @@ class WarpFlow:
             self.out,
             reader.clip.name,
             layout(self.stage.layout),
-            bound=meta.bound or meta.decoded_bound or 20.0,
+            bound=meta.level_bound(),
             quality=self.stage.quality,
             dtype=self.stage.dtype,
         ) as writer:

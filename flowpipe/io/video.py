@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
@@ -190,6 +191,49 @@ def frames(
         )
     if count == 0:
         raise NoFramesError(path, f"no frame of its {codec} stream can be decoded")
+
+
+def read_video(
+    path: str | os.PathLike[str],
+    size: tuple[int, int] | None = None,
+    *,
+    max_frames: int | None = None,
+) -> NDArray[np.uint8]:
+    """Read the frames of a video into one array.
+
+    Parameters
+    ----------
+    path
+        The file.
+    size
+        (width, height) in pixels to scale the frames to; by default their own.
+    max_frames
+        Read at most this many frames.
+
+    Returns
+    -------
+    (T, H, W, 3) uint8
+        RGB frames in presentation order, rotation metadata applied.
+
+    Raises
+    ------
+    VideoError
+        The file is not a video, is truncated, or has no frame that can be decoded.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> frames = flowpipe.read_video("clip.avi", size=(340, 256))  # doctest: +SKIP
+    >>> frames.shape  # doctest: +SKIP
+    (120, 256, 340, 3)
+    """
+    images = []
+    for frame in frames(path, max_frames=max_frames):
+        image = frame.image[..., ::-1]
+        if size is not None and size != (image.shape[1], image.shape[0]):
+            image = np.asarray(cv2.resize(frame.image, size))[..., ::-1]
+        images.append(image)
+    return np.stack(images)
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:

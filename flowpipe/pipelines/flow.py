@@ -6,7 +6,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 from flowpipe.datasets import discover
 from flowpipe.datasets.base import Clip
@@ -24,40 +26,69 @@ logger = logging.getLogger(__name__)
 
 
 def extract_flow(
-    inputs: Sequence[str],
-    out: Path,
-    stage: FlowStage,
+    videos: str | PathLike[str] | Sequence[str | PathLike[str]],
+    out: str | PathLike[str] = "flow",
+    stage: FlowStage | None = None,
     *,
-    workers: Workers,
-    shard: Shard | None = None,
+    workers: Workers | int | None = None,
+    shard: Shard | str | None = None,
     overwrite: bool = False,
+    **options: Any,
 ) -> Summary:
-    """Extract the flow of videos into a folder.
+    """Compute the optical flow of videos and store it, one output per clip.
+
+    Finished clips are kept, so that an interrupted run is resumed by the same call.
 
     Parameters
     ----------
-    inputs
-        As :func:`flowpipe.datasets.discover.discover` takes them.
+    videos
+        Folders (searched recursively), video files, globs, or list files; see
+        :func:`flowpipe.datasets.discover.discover`.
     out
-        The output folder; made if it is not there.
+        The output folder; created if it does not exist.
     stage
-        What is computed.
+        What is computed; by default TV-L1 at 340x256, stored as zips of JPEGs.
     workers
-        Who does it.
+        Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
+        core.
     shard
-        The part of the clips to do.
+        The part of the clips to process, such as ``"2/8"``; by default all.
     overwrite
-        Compute again what is there already.
+        Recompute finished clips.
+    **options
+        Fields of :class:`~flowpipe.flow.extract.FlowStage`, in place of `stage`.
+
+    Returns
+    -------
+    Summary
+        Numbers of clips that were done, skipped and failed, and the file that lists the failures.
 
     Raises
     ------
     StageMismatchError
         The folder holds flow of other parameters.
     ParameterError, FormatError
-        No videos, or a list that cannot be read.
+        There are no videos, a list cannot be read, or an option has a wrong value.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> summary = flowpipe.extract_flow("videos/", "flow/", size=(340, 256))  # doctest: +SKIP
+    >>> summary.failed  # doctest: +SKIP
+    0
     """
-    clips = discover.discover(inputs)
-    return compute_flow(clips, out, stage, workers=workers, shard=shard, overwrite=overwrite)
+    if stage is not None and options:
+        raise ParameterError(f"stage and {', '.join(options)} exclude each other")
+    inputs = [videos] if isinstance(videos, str | PathLike) else videos
+    clips = discover.discover([fspath(each) for each in inputs])
+    return compute_flow(
+        clips,
+        Path(out),
+        stage or FlowStage(**options),
+        workers=Workers(workers) if isinstance(workers, int) else workers or Workers(),
+        shard=Shard.parse(shard) if isinstance(shard, str) else shard,
+        overwrite=overwrite,
+    )
 
 
 def compute_flow(
@@ -71,13 +102,13 @@ def compute_flow(
 ) -> Summary:
     """:func:`extract_flow` of clips that have their names already."""
     provenance.open_stage(out, stage.description())
-    logger.info(f"{len(clips)} clips, {stage.parameters.method} with {stage.backend}, into {out}")
+    logger.info(f"{len(clips)} clips, {stage.parameters.method} with {stage.solver}, into {out}")
     kind = store.layout(stage.layout, stage.step)
 
     def outputs(clip: Clip) -> list[Path]:
         return kind.outputs(out, clip.name, frames=stage.frames)
 
-    batch = solvers.batch_size(stage.backend)
+    batch = solvers.batch_size(stage.solver)
     if batch == 1 or workers.executor != "local":
         work = ExtractFlow(stage, out, overwrite)
         return run_stage(
@@ -91,11 +122,11 @@ def compute_flow(
         )
     if workers.timeout is not None:
         raise ParameterError(
-            f"timeout is {workers.timeout:g}, but {stage.backend} gathers the clips of all threads "
+            f"timeout is {workers.timeout:g}, but {stage.solver} gathers the clips of all threads "
             "in one process, where none can be ended alone"
         )
     workers = replace(workers, jobs=max(workers.here, 1))
-    create = partial(solvers.create, stage.parameters, stage.backend)
+    create = partial(solvers.create, stage.parameters, stage.solver)
     with Gathered(create, batch, clips=min(workers.here, len(clips))) as engine:
         return run_stage(
             ExtractFlow(stage, out, overwrite, engine),

@@ -29,7 +29,7 @@ from flowpipe.trajectories.pyramid import Level
 from flowpipe.trajectories.tracking import TrackList
 
 
-class DescriptorAccumulator:
+class Describer:
     """Adds one frame's histograms to the tracks of one scale; holds its buffers.
 
     Parameters

@@ -20,12 +20,12 @@ from flowpipe.camera.homography import Homography
 from flowpipe.camera.motion import CameraMotion, remove_motion, warp_back
 from flowpipe.errors import ParameterError
 from flowpipe.trajectories.boxes import box_mask
-from flowpipe.trajectories.descriptors import DescriptorAccumulator, descriptor_columns
+from flowpipe.trajectories.descriptors import Describer, descriptor_columns
 from flowpipe.trajectories.farneback import FarnebackFlow
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.pyramid import Level, grey_pyramid, pyramid_levels
 from flowpipe.trajectories.sampling import Sampler
-from flowpipe.trajectories.tracking import TrackList, filter_tracks, gather_rows
+from flowpipe.trajectories.tracking import TrackList, gather_rows, judge_tracks
 
 Watch = Callable[[NDArray[np.uint8], list[Plane], NDArray[np.bool_]], None]
 """Is shown each frame with its live tracks and which of them only follow the camera."""
@@ -209,7 +209,7 @@ class Extractor:
         self.samplers = [
             Sampler(level, parameters.min_distance, parameters.quality) for level in levels
         ]
-        self.describers = [DescriptorAccumulator(level, parameters) for level in levels]
+        self.describers = [Describer(level, parameters) for level in levels]
         self._columns = descriptor_columns(parameters)
         width = sum(map(len, self._columns.values()))
         self.tracks = [TrackList(parameters, width) for _ in levels]
@@ -327,7 +327,7 @@ class Extractor:
         p = self.parameters
         kept, statistics, shapes, points = [], [], [], []
         for level, tracks, slots in zip(self.levels, self.tracks, finished, strict=True):
-            valid, numbers, shape = filter_tracks(
+            valid, numbers, shape = judge_tracks(
                 slots,
                 tracks.points,
                 tracks.steps,

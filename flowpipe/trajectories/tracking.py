@@ -143,7 +143,7 @@ def last_points(slots, points, ages):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def filter_tracks(  # type: ignore[no-untyped-def]
+def judge_tracks(  # type: ignore[no-untyped-def]
     slots, points, steps, scale, improved, min_var, max_var, max_dis, min_free
 ):
     """Statistics and trajectory of complete tracks, in pixels of the full frame.

@@ -4,7 +4,7 @@ from flowpipe.flow.store.convert import convert
 from flowpipe.flow.store.layouts import LAYOUTS, Layout, LayoutName, layout
 from flowpipe.flow.store.meta import FloatType, FlowMeta
 from flowpipe.flow.store.ownership import finished
-from flowpipe.flow.store.reader import FlowReader, StoredClip, flow_to_read, stored_clips
+from flowpipe.flow.store.reader import FlowReader, StoredClip, flow_to_read, read_flow, stored_clips
 from flowpipe.flow.store.verify import remove, verify
 from flowpipe.flow.store.writer import FlowWriter
 
@@ -21,6 +21,7 @@ __all__ = [
     "finished",
     "flow_to_read",
     "layout",
+    "read_flow",
     "remove",
     "stored_clips",
     "verify",

@@ -54,10 +54,10 @@ def convert(
     ParameterError
         The new layout cannot hold the flow.
     """
-    with FlowReader(clip, bound=bound or 20.0) as reader:
+    with FlowReader(clip, bound=bound or quantize.DEFAULT_BOUND) as reader:
         meta = reader.meta
         kind = layout(name, meta.step)
-        new_bound = bound or meta.bound or meta.decoded_bound or 20.0
+        new_bound = bound or meta.level_bound()
         copied = reader.layout.coding == kind.coding == "jpeg" and new_bound == meta.bound
         n_images = meta.n_images if kind.image else 0
         with FlowWriter(

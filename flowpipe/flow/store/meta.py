@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from flowpipe.errors import FormatError
+from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.store.layouts import LAYOUTS, META, LayoutName
 from flowpipe.runner.json_files import Json, to_json
 
@@ -77,6 +78,13 @@ class FlowMeta:
     truncated: bool = False
     decoded_bound: float | None = None
     crc32: int | None = None
+
+    def level_bound(self, given: float | None = None) -> float:
+        """Return the bound, in pixels, of the flow's grey levels: its own, else `given`, else 20.
+
+        Float flow that was converted from 8 bit keeps the bound of those levels.
+        """
+        return self.bound or self.decoded_bound or given or DEFAULT_BOUND
 
     def to_json(self) -> Json:
         """As it is written."""

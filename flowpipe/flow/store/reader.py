@@ -128,6 +128,46 @@ def flow_to_read(source: Path, out: Path) -> list[StoredClip]:
     return clips
 
 
+def read_flow(path: str | os.PathLike[str], bound: float | None = None) -> NDArray[np.float32]:
+    """Read the stored flow of one clip, in any layout or as another tool wrote it.
+
+    Parameters
+    ----------
+    path
+        The clip's file or folder.
+    bound
+        Bound in pixels of 8-bit flow that does not say which it has; by default 20.
+
+    Returns
+    -------
+    (N, 2, H, W) float32
+        Displacement in pixels, x then y, of N pairs of frames. Level 128 of 8-bit flow is zero.
+
+    Raises
+    ------
+    FormatError
+        There is no flow, or it is damaged.
+    ParameterError
+        The folder holds several clips.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> flow = flowpipe.read_flow("flow/run/clip-1.zip")  # doctest: +SKIP
+    >>> flow.shape  # doctest: +SKIP
+    (119, 2, 256, 340)
+    """
+    clips = list(stored_clips(Path(path)))
+    if len(clips) != 1:
+        names = ", ".join(repr(clip.name) for clip in clips[:3])
+        raise ParameterError(
+            f"{str(path)!r} holds {len(clips)} clips of flow{f' ({names}, ...)' if clips else ''}; "
+            "give the file or the folder of one"
+        )
+    with FlowReader(clips[0], bound=bound or quantize.DEFAULT_BOUND) as reader:
+        return np.stack([reader.flow(index) for index in range(len(reader))])
+
+
 def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     for parent, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -163,7 +203,7 @@ class FlowReader:
         It is not flow, or not whole. The path is named.
     """
 
-    def __init__(self, clip: StoredClip | Path, *, bound: float = 20.0) -> None:
+    def __init__(self, clip: StoredClip | Path, *, bound: float = quantize.DEFAULT_BOUND) -> None:
         if isinstance(clip, Path):
             found = list(stored_clips(clip))
             if len(found) != 1:
@@ -219,7 +259,7 @@ class FlowReader:
         x, y = self.layout.flow_members(self._checked(index, len(self)))
         return self._source.read(x), self._source.read(y)
 
-    def levels(self, index: int, bound: float = 20.0) -> NDArray[np.uint8]:
+    def levels(self, index: int, bound: float | None = None) -> NDArray[np.uint8]:
         """(2, H, W) grey levels of flow field ``index``.
 
         Parameters
@@ -227,11 +267,12 @@ class FlowReader:
         index
             Counted from 0.
         bound
-            Of flow that is not stored in 8 bit and is coded here, in pixels. Stored levels come
-            as they are.
+            In pixels, for float flow that does not say which bound it has; by default 20. Stored
+            levels are returned as they are, and float flow that was converted from 8 bit is coded
+            with the bound that it had, so that every layout of a clip gives the same levels.
         """
         if self.layout.coding != "jpeg":
-            return quantize.to_uint8(self.flow(index, zero=127.5), bound)
+            return quantize.to_uint8(self.flow(index, zero=127.5), self.meta.level_bound(bound))
         names = self.layout.flow_members(self._checked(index, len(self)))
         x, y = (codecs.decode_grey(self._source.read(name), self._place(name)) for name in names)
         if x.shape != y.shape:
@@ -252,7 +293,7 @@ class FlowReader:
         names = self.layout.flow_members(self._checked(index, len(self)))
         match self.layout.coding:
             case "jpeg":
-                flow = quantize.from_uint8(self.levels(index), self.meta.bound or 20.0)
+                flow = quantize.from_uint8(self.levels(index), self.meta.level_bound())
             case "flo":
                 flow = codecs.decode_flo(self._source.read(names[0]), self._place(names[0]))
             case "kitti":

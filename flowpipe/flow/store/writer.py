@@ -57,7 +57,7 @@ class FlowWriter:
         clip: str,
         kind: Layout,
         *,
-        bound: float = 20.0,
+        bound: float = quantize.DEFAULT_BOUND,
         quality: int = 95,
         dtype: FloatType = "float32",
     ) -> None:

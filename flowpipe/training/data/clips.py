@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from flowpipe.errors import FormatError, ParameterError
+from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.store import FlowReader
 from flowpipe.io import video
 from flowpipe.io.source import resized
@@ -183,7 +184,7 @@ class FlowClips(_Clips):
         transform: Transform | None = None,
         seed: int = 0,
         stacking: Stacking = "flow",
-        bound: float = 20.0,
+        bound: float = DEFAULT_BOUND,
     ) -> None:
         if stacking not in ("flow", "trajectory"):
             raise ParameterError(f"stacking is {stacking!r}; it must be flow or trajectory")
@@ -266,7 +267,7 @@ class FrameClips(_Clips):
             sampling_=sampling,
             transform=transform,
             seed=seed,
-            bound=20.0,  # of flow, which is not read
+            bound=DEFAULT_BOUND,  # of flow, which is not read
         )
 
     def _usable_length(self, reader: FlowReader) -> int:

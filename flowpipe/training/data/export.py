@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tyro.conf import arg
 
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError, check_range
+from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.store import FlowReader, StoredClip
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
@@ -55,7 +56,7 @@ class StackExport:
     """Fields from the beginning of one stack to that of the next; by default none overlap."""
     stacking: Stacking = "flow"
     """trajectory samples the fields of a stack along the paths of its first pixels."""
-    bound: float = 20.0
+    bound: float = DEFAULT_BOUND
     """Displacement in pixels that saturates 8 bit, of flow that is stored as floating point and of
     tools that do not record theirs."""
     shard_mib: int = 512
@@ -199,7 +200,7 @@ class ExportStacks:
                 "fields": len(reader),
                 "width": reader.meta.width,
                 "height": reader.meta.height,
-                "bound": reader.meta.bound or self.export.bound,
+                "bound": reader.meta.level_bound(self.export.bound),
                 "flow": _identity(reader),
             }
 

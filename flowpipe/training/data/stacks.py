@@ -32,7 +32,7 @@ def read_stack(
     length: int,
     *,
     stacking: Stacking = "flow",
-    bound: float = 20.0,
+    bound: float | None = None,
 ) -> NDArray[np.uint8]:
     """Read a stack from stored flow.
 
@@ -59,8 +59,7 @@ def read_stack(
     IndexError
         The clip is too short.
     """
-    if reader.meta.bound is not None:
-        bound = reader.meta.bound
+    bound = reader.meta.level_bound(bound)
     if stacking == "trajectory":
         flow = [reader.flow(index, zero=127.5) for index in range(start, start + length)]
         _check_sizes([field.shape for field in flow], reader)

@@ -22,6 +22,7 @@ from flowpipe.flow.store import (
     stored_clips,
     verify,
 )
+from flowpipe.training.data.stacks import read_stack
 from tests.helpers.clips import frames, shared_data, smooth_flow, store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
@@ -290,3 +291,14 @@ def test_the_order_of_frames_and_flow_does_not_matter_to_the_reader(tmp_path):
         backwards = [reader.flow(index) for index in (2, 1, 0)]
         forwards = [reader.flow(index) for index in (0, 1, 2)]
     np.testing.assert_array_equal(backwards, forwards[::-1])
+
+
+@pytest.mark.parametrize("name", ["npy", "h5", "flo"])
+def test_flow_converted_from_8_bit_keeps_the_levels_of_its_bound(tmp_path, name):
+    clip = store_clip(tmp_path / "coded", "zip", smooth_flow(3, largest=30.0), bound=32.0)
+    convert(clip, tmp_path / "float", name)
+    (converted,) = stored_clips(tmp_path / "float")
+    with FlowReader(clip) as coded, FlowReader(converted) as floating:
+        for index in range(3):
+            np.testing.assert_array_equal(coded.levels(index), floating.levels(index))
+        np.testing.assert_array_equal(read_stack(coded, 0, 3), read_stack(floating, 0, 3))

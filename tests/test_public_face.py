@@ -1,0 +1,99 @@
+"""The names that `import flowpipe` offers."""
+
+from __future__ import annotations
+
+import doctest
+import subprocess
+import sys
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+import flowpipe
+from flowpipe.errors import FormatError, ParameterError
+from flowpipe.flow.extract import FlowStage
+from tests.helpers import media
+from tests.helpers.clips import environment, smooth_flow, store_clip
+
+pytestmark = pytest.mark.usefixtures("no_flushing")
+
+
+@pytest.mark.parametrize("name", flowpipe.__all__)
+def test_every_name_is_there_and_documented(name):
+    assert (getattr(flowpipe, name).__doc__ or "").strip()
+    assert name in dir(flowpipe)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        flowpipe.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize("module", ["flow.estimate", "trajectories.dense"])
+def test_examples_run(module):
+    results = doctest.testmod(import_module(f"flowpipe.{module}"))
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_importing_it_loads_nothing_heavy():
+    heavy = ("torch", "cv2", "numba", "av", "sklearn", "numpy")
+    program = f"import sys, flowpipe; print([m for m in {heavy} if m in sys.modules])"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_flow_of_two_images_and_of_batches():
+    zeros = np.zeros((64, 96), np.uint8)
+    assert flowpipe.optical_flow(zeros, zeros).shape == (2, 64, 96)
+    first, second = media.moving(2, 64, 96)
+    single = flowpipe.optical_flow(first, second)
+    assert single.shape == (2, 64, 96)
+    batch = flowpipe.optical_flow(np.stack([first, second]), np.stack([second, second]))
+    np.testing.assert_array_equal(batch[0], single)
+    assert batch.shape == (2, 2, 64, 96)
+    assert np.abs(batch[1]).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"method": "raft2"}, "must be one of tvl1"),
+        ({"lamda": 1}, "known are tau"),
+        ({"second": np.zeros((64, 95), np.uint8)}, r"\(64, 95\)"),
+        ({"second": np.zeros((64, 96), np.float32)}, "must be uint8"),
+        ({"first": np.zeros(3, np.uint8)}, r"it must be \(H, W\)"),
+    ],
+)
+def test_wrong_arguments_of_optical_flow_are_named(arguments, reason):
+    zeros = np.zeros((64, 96), np.uint8)
+    with pytest.raises(ParameterError, match=reason):
+        flowpipe.optical_flow(**{"first": zeros, "second": zeros, **arguments})
+
+
+def test_a_video_is_read_as_rgb(tmp_path):
+    blue = np.zeros((48, 64, 3), np.uint8)
+    blue[..., 0] = 255  # of BGR
+    path = media.write(tmp_path / "blue.avi", [blue] * 3)
+    frames = flowpipe.read_video(path)
+    assert frames.shape == (3, 48, 64, 3)
+    assert frames[..., 2].min() > 200
+    assert frames[..., 0].max() < 60
+    assert flowpipe.read_video(path, size=(32, 24), max_frames=2).shape == (2, 24, 32, 3)
+
+
+def test_stored_flow_is_read(tmp_path):
+    flow = smooth_flow(3)
+    store_clip(tmp_path, "npy", flow)
+    np.testing.assert_array_equal(flowpipe.read_flow(tmp_path / "a.npy"), flow)
+    store_clip(tmp_path, "npy", flow, clip="b")
+    with pytest.raises(ParameterError, match="holds 2 clips"):
+        flowpipe.read_flow(tmp_path)
+    with pytest.raises(FormatError, match="does not exist"):
+        flowpipe.read_flow(tmp_path / "none")
+
+
+def test_python_and_the_command_line_take_the_same_solver():
+    assert FlowStage().backend == "cpu"
