@@ -77,7 +77,7 @@ class ExtractFlow:
         parameters = self._parameters()
         stage = FlowStage(
             parameters=parameters,
-            backend=solvers.choose(self.backend, self.method, parameters),
+            backend=self.backend,
             size=None if self.native else frame_size(self.size, self.short_side, "340x256"),
             bound=self.bound,
             step=self.step,

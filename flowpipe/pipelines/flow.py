@@ -69,6 +69,8 @@ def extract_flow(
         The folder holds flow of other parameters.
     ParameterError, FormatError
         There are no videos, a list cannot be read, or an option has a wrong value.
+    BackendUnavailableError
+        The solver does not run on this machine.
 
     Examples
     --------
@@ -101,6 +103,9 @@ def compute_flow(
     overwrite: bool = False,
 ) -> Summary:
     """:func:`extract_flow` of clips that have their names already."""
+    solvers.choose(
+        stage.solver, stage.parameters.method, stage.parameters
+    )  # refuses what cannot run
     provenance.open_stage(out, stage.description())
     logger.info(f"{len(clips)} clips, {stage.parameters.method} with {stage.solver}, into {out}")
     kind = store.layout(stage.layout, stage.step)
