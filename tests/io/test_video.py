@@ -216,7 +216,7 @@ def test_memory_does_not_grow_with_length(tmp_path):
     path = media.write(tmp_path / "long.avi", [still] * 300, codec="mpeg4")
     program = (
         "import sys\n"
-        "from flowpipe import video\n"
+        "from flowpipe.io import video\n"
         "def peak():\n"
         "    lines = open('/proc/self/status').read().splitlines()\n"
         "    return next(int(line.split()[1]) for line in lines if line.startswith('VmHWM'))\n"
