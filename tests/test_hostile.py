@@ -39,6 +39,8 @@ from tests.helpers.clips import (
 from tests.runner.test_inspect import state
 from tests.trajectories.test_verify import write as write_table
 
+pytestmark = pytest.mark.slow
+
 MUTATIONS = int(os.environ.get("FLOWPIPE_MUTATIONS", "60"))
 
 

@@ -172,6 +172,7 @@ def test_wrong_values_are_named(run, videos, flow, tmp_path, options, told):
     assert not list(tmp_path.glob("out/[!.]*/*"))
 
 
+@pytest.mark.slow
 def test_the_whole_recipe_goes_on_where_it_stopped(run, videos, tmp_path, monkeypatch):
     out = tmp_path / "out"
     tests = ("--test-segments", 2, "--test-crops", 1, "--frame-size", "64x48")
@@ -254,6 +255,7 @@ def test_only_training_takes_several_processes(run, videos, flow, tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_workers_and_their_number_change_nothing(run, videos, flow, tmp_path):
     for workers in ("0", "2"):
         out = ("--out", tmp_path / workers, "--split", "split1", "--epochs", 2)

@@ -318,6 +318,7 @@ def test_a_video_that_is_written_to_meanwhile(clip, out):
     assert contents(out) == {}
 
 
+@pytest.mark.slow
 def test_real_videos_give_a_field_less_than_they_have_frames(out):
     """The clips of issue trackers: mp4, mkv and avi."""
     folder = shared_data("clips")

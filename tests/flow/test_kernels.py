@@ -119,6 +119,7 @@ def interpret(folder):
         np.save(f"{folder}/{solver.name}{i}.npy", solver(*frames))
 
 
+@pytest.mark.slow
 def test_triton_agrees_with_the_cpu_under_its_interpreter(tmp_path):
     """Triton decides when it is imported whether to interpret: hence the process."""
     pytest.importorskip("triton", reason="triton is not installed; torch for CUDA brings it")
@@ -138,6 +139,7 @@ def test_triton_agrees_with_the_cpu_under_its_interpreter(tmp_path):
         assert not flow[1].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
 def test_triton_kernels_compile_for_nvidia_gpus(capability):
     """To machine code, which takes no GPU: what the interpreter allows, the compiler may not."""

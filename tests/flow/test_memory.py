@@ -101,6 +101,7 @@ def found(tmp_path_factory):
     return json.loads(output.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_clip_four_times_as_long_takes_no_more(found):
     short, long = found["direct short"], found["direct long"]
     # less than one more frame; the names in the zip's table of contents are a tenth of it

@@ -52,6 +52,7 @@ def distance(a, b):
     return np.hypot(*(np.asarray(a, np.float64) - b))
 
 
+@pytest.mark.slow
 def test_agrees_with_the_transcription_on_a_moving_texture():
     first, second = moving_texture(70, 93)
     assert distance(flow_of(first, second), tvl1(first, second)).mean() < 0.01

@@ -10,6 +10,8 @@ from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, write_synthetic
 from flowpipe.pipelines import demo
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.usefixtures("no_flushing")
 def test_every_stage_leaves_what_the_demo_says(tmp_path, monkeypatch, capsys):

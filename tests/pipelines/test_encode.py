@@ -86,6 +86,7 @@ def test_a_second_run_finds_everything_there(tmp_path, dataset, tables, encoding
     assert set(json.loads(times)) == {"encoders", "vectors", "kernels"}
 
 
+@pytest.mark.slow
 def test_as_many_processes_as_one_likes_give_the_same_bytes(tmp_path, dataset, tables):
     run(dataset, tables, tmp_path / "a", jobs=0)
     run(dataset, tables, tmp_path / "b", jobs=2)

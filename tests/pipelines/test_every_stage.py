@@ -20,6 +20,8 @@ import pytest
 from flowpipe.cli import main
 from tests.helpers.stages import everything, finish, settled, stages, start
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("FLOWPIPE_KILLS", "8"))
 STAGES = list(stages(Path(), Path(), Path()))
 _PAGE = 4096

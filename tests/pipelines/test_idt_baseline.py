@@ -65,6 +65,7 @@ class Killed(BaseException):
     """Ends a run where it stands."""
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_goes_on_to_the_same_bytes(videos, finished, tmp_path, monkeypatch):
     place = atomic.place
     left = 0
@@ -118,6 +119,7 @@ def test_a_setting_of_the_encoding_leaves_the_trajectories(videos, finished, tmp
     assert "another run: encoding fisher, gaussians 4" in (out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_changed_and_a_broken_video(videos, tmp_path, capsys):
     copy, out = shutil.copytree(videos, tmp_path / "videos"), tmp_path / "out"
     assert run(copy, "--out", out, *SETTINGS) == 0

@@ -27,6 +27,8 @@ from flowpipe.flow import solvers
 from flowpipe.flow.store import LAYOUTS, stored_clips, verify
 from tests.helpers.clips import command, contents, environment, flowpipe, hashed, write_video
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--native", "--method", "farneback")
 
 

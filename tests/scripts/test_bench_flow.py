@@ -12,6 +12,8 @@ import pytest
 
 from tests.helpers.clips import REPOSITORY, write_video
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--size", "17x16", "--pairs", "2", "--stride", "1", "--rounds", "1"]
 BRIEF = ["--tvl1.warps", "1", "--tvl1.iterations", "2"]
 

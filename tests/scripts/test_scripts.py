@@ -48,6 +48,7 @@ def test_build_opencv_cuda_rejects_bad_arguments(arguments, message):
     assert message in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "rows"),
     [

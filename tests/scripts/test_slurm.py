@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.clips import REPOSITORY, contents, environment, write_video
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = REPOSITORY / "scripts/slurm_extract.sh"
 

@@ -69,6 +69,7 @@ def test_dropout_and_statistics_rest(tmp_path):
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_the_scores():
     net, transform = network(), crops_of_tests("flow", 32, crops=1)
     alone = score_clips(net, Levels(), transform)

@@ -144,6 +144,7 @@ train(small_network(), NoiseClips(), PARAMETERS, Path(sys.argv[1]), {}, loading=
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed(tmp_path, uninterrupted):
     out = tmp_path / "run"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(out)], env=environment())
@@ -159,6 +160,7 @@ def test_a_process_that_is_killed(tmp_path, uninterrupted):
     assert not (out / ".tmp").exists()
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_the_result(tmp_path, uninterrupted):
     train(small_network(), NoiseClips(), PARAMETERS, tmp_path, {}, loading=Loading(workers=2))
     assert_same_model(tmp_path, uninterrupted)
@@ -332,6 +334,7 @@ with process_group("cpu") as group:
 TWO = Training(epochs=2, batch_size=4, lr=0.02, milestones=(0.5,), clip=1.0, conv1_lr=2.0)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     """Batches of 4, 3 and 3 clips: the two have different numbers of clips in most steps."""
     with socket.socket() as free:

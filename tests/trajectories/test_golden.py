@@ -19,6 +19,7 @@ def features(rows: Trajectories) -> np.ndarray:
     return np.hstack([getattr(rows, name) for name in DESCRIPTORS])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "clip"), EVERY)
 def test_rows_are_those_of_the_released_program(kind, clip, run_golden):
     rows, golden = run_golden(kind, clip)
@@ -57,6 +58,7 @@ def common_rows(ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> list[
     return pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("clip", "common"),
     [

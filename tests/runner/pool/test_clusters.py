@@ -9,6 +9,8 @@ from flowpipe.runner.pool import ATTEMPTS, RunStoppedError, Workers, over_clips
 from tests.helpers.work import ByName, Named
 from tests.runner.pool.test_pool import attempts, gone
 
+pytestmark = pytest.mark.slow
+
 EXECUTORS = ["dask", "ray"]
 
 

@@ -294,6 +294,7 @@ def epochs(data: FlowClips, number: int, **options) -> list[torch.Tensor]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("context", "workers"), [("fork", 2), ("spawn", 1)])
 def test_workers_change_nothing(flow, context, workers):
     data = FlowClips(flow, CLIPS, length=2, transform=train_transform("flow", 16))
