@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -16,11 +17,12 @@ from flowpipe.datasets.load import load
 from flowpipe.encoding.parameters import Encoding
 from flowpipe.pipelines.classify import RESULTS, classify
 from flowpipe.pipelines.classify import description_of as classifying
+from flowpipe.pipelines.encode import PROTOCOL, encode
 from flowpipe.pipelines.encode import description_of as encoding_of
-from flowpipe.pipelines.encode import encode
 from flowpipe.pipelines.trajectories import track
 from flowpipe.runner import atomic
 from flowpipe.runner.inspect import note_used
+from flowpipe.runner.json_files import read_json
 from flowpipe.runner.pool import Workers
 from flowpipe.runner.provenance import short_hash
 from flowpipe.runner.run import Shard, Summary
@@ -101,8 +103,9 @@ def idt_baseline(
     Returns
     -------
     Metrics
-        Of all descriptors together; ``failed`` counts the clips that could not be used. With a
-        `shard`, the summary of its extraction instead.
+        Of all descriptors together; ``failed`` counts the clips that failed, those listed but
+        not there, and those without trajectories. With a `shard`, the summary of its extraction
+        instead.
 
     Raises
     ------
@@ -129,6 +132,8 @@ def idt_baseline(
     stage = stage or TrajectoryStage()
     encoding = encoding or Encoding()
     svm = svm or Svm()
+    missing = dataset.missing()
+    _warn(missing, "listed but not there")
     for note in protocol.notes:
         logger.info(f"note: {note}")
     clips = [clip for clip in dataset.clips if clip.name in protocol.labels]
@@ -154,5 +159,14 @@ def idt_baseline(
         atomic.write_atomic(out / name, (scores / name).read_bytes(), out)
     note_used(out, [tracks, vectors, scores])
     logger.info(f"report: {out / 'report.html'}")
+    empty = read_json(vectors / PROTOCOL)["without_trajectories"]
+    _warn(empty, "without trajectories")
     # A clip whose extraction failed has no table, so it counts as failed in encode too.
-    return replace(metrics, failed=max(tracked.failed, encoded.failed))
+    failed = max(tracked.failed, encoded.failed) + len(missing) + len(empty)
+    return replace(metrics, failed=failed)
+
+
+def _warn(names: Sequence[str], what: str) -> None:
+    if names:
+        shown = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+        logger.warning(f"{len(names)} clip{'s' * (len(names) != 1)} {what}: {shown}")

@@ -149,6 +149,15 @@ def test_the_function_finds_a_finished_run_and_returns_its_metrics(finished, vid
     assert contents(out) == contents(finished)
 
 
+def test_a_listed_clip_that_is_not_there_is_named_and_counted(videos, tmp_path, capsys):
+    copy, out = shutil.copytree(videos, tmp_path / "videos"), tmp_path / "out"
+    (copy / "orbit/g02_c01_moving.avi").unlink()
+    assert run(copy, "--out", out, *SETTINGS) == 1
+    shown = capsys.readouterr().err
+    assert "1 clip listed but not there: 'orbit/g02_c01_moving'" in shown
+    assert "11 clips: 11 done" in shown
+
+
 def test_a_shard_extracts_and_stops(videos, tmp_path):
     assert run(videos, "--out", tmp_path / "out", *SETTINGS, "--shard", "2/6") == 0
     assert stages(tmp_path / "out") == ["trajectories"]
