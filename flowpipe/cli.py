@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line and exit: 0, 1 where clips failed, 2 where nothing could be done."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     console = Console(stderr=True, highlight=False)
-    _log_to(console)
+    _print_log()
     try:
         if arguments == ["--version"]:
             print(f"flowpipe {__version__}")
@@ -100,23 +100,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
-class _ConsoleHandler(logging.Handler):
-    """Prints what the package logs, without decoration."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
+class _StderrHandler(logging.Handler):
+    """Print what the package logs on standard error, without decoration."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(Text(record.getMessage()), soft_wrap=True)
+        # Looked up for each message: a live progress line replaces it.
+        print(record.getMessage(), file=sys.stderr)
 
 
-def _log_to(console: Console) -> None:
-    """Print messages of the package's loggers, those of earlier calls replaced."""
+def _print_log() -> None:
+    """Print the messages of the package's loggers, in place of handlers of earlier calls."""
     root = logging.getLogger("flowpipe")
     root.setLevel(logging.INFO)
     root.propagate = False
-    root.handlers = [_ConsoleHandler(console)]
+    root.handlers = [_StderrHandler()]
 
 
 def _reader_is_gone() -> bool:

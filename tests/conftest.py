@@ -29,12 +29,20 @@ def test_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
-    """Leave the package's logger as it was: the command line gives it a handler of its own."""
-    logger = logging.getLogger("flowpipe")
-    before = logger.level, logger.propagate, list(logger.handlers)
+    """Begin and end each test with the package's logger as it is after an import.
+
+    The command line gives it a handler, which a fixture of a whole module may leave behind.
+    """
+
+    def reset() -> None:
+        logger = logging.getLogger("flowpipe")
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
+        logger.handlers = []
+
+    reset()
     yield
-    logger.setLevel(before[0])
-    logger.propagate, logger.handlers = before[1:]
+    reset()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from flowpipe.classify.parameters import Svm
-from flowpipe.commands.options import WorkerOptions, Workforce, frame_size, part
+from flowpipe.commands.options import WorkerOptions, frame_size, reporting_workers
 from flowpipe.datasets.load import Kind
 from flowpipe.encoding.parameters import Encoding
 
@@ -53,7 +53,7 @@ class IdtBaseline:
     svm: Annotated[Svm, arg(name="")] = field(default_factory=Svm)
     device: str = "cpu"
     """Where Fisher vectors are computed: cpu, or a torch device such as cuda."""
-    workers: Workforce = field(default_factory=WorkerOptions)
+    workers: WorkerOptions = field(default_factory=reporting_workers)
     shard: Annotated[str | None, arg(metavar="I/N")] = None
     """Extract the trajectories of the I-th of N parts of the clips only, and stop. It divides this
     work among machines; a run without --shard then does the rest."""
@@ -77,8 +77,8 @@ class IdtBaseline:
             self.encoding,
             self.svm,
             device=self.device,
-            workers=self.workers.chosen(),
-            shard=None if self.shard is None else part(self.shard),
+            workers=self.workers,
+            shard=self.shard,
         )
         return 1 if result.failed else 0
 
@@ -105,7 +105,7 @@ class Encode:
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
     device: str = "cpu"
     """Where Fisher vectors are computed: cpu, or a torch device such as cuda."""
-    workers: Workforce = field(default_factory=WorkerOptions)
+    workers: WorkerOptions = field(default_factory=reporting_workers)
 
     def run(self) -> int:
         """Encode, and print a summary."""
@@ -122,7 +122,7 @@ class Encode:
             self.encoding,
             root=self.videos if self.videos.is_dir() else self.videos.parent,
             device=self.device,
-            workers=self.workers.chosen(),
+            workers=self.workers,
         ).exit_status
 
 
@@ -135,7 +135,7 @@ class Classify:
     out: Path = Path("scores")
     """Folder for metrics.json, scores.npz and report.html."""
     svm: Annotated[Svm, arg(name="")] = field(default_factory=Svm)
-    workers: Workforce = field(default_factory=WorkerOptions)
+    workers: WorkerOptions = field(default_factory=reporting_workers)
 
     def run(self) -> int:
         """Classify, and print the accuracies."""
@@ -146,6 +146,6 @@ class Classify:
             self.out,
             self.svm,
             title=self.vectors.absolute().name,
-            workers=self.workers.chosen(),
+            workers=self.workers,
         )
         return 0

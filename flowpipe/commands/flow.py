@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from flowpipe.commands.options import Inputs, WorkerOptions, Workforce, frame_size, part
+from flowpipe.commands.options import Inputs, WorkerOptions, frame_size, reporting_workers
 from flowpipe.errors import ParameterError
 from flowpipe.flow.extract import FlowStage, Method
 from flowpipe.flow.parameters import Brox, Dis, Farneback, FlowParameters, Tvl1
@@ -54,7 +54,7 @@ class ExtractFlow:
     """Also store the RGB frames, from the same decode."""
     quality: int = 95
     """JPEG quality, 1 to 100."""
-    workers: Workforce = field(default_factory=WorkerOptions)
+    workers: WorkerOptions = field(default_factory=reporting_workers)
     shard: Annotated[str | None, arg(metavar="I/N")] = None
     """Do the I-th of N parts of the clips only, to share a run among machines."""
     overwrite: bool = False
@@ -92,8 +92,8 @@ class ExtractFlow:
             self.videos,
             self.out,
             stage,
-            workers=self.workers.chosen(),
-            shard=part(self.shard),
+            workers=self.workers,
+            shard=self.shard,
             overwrite=self.overwrite,
         )
         return summary.exit_status
@@ -125,7 +125,7 @@ class View:
     """Names of the clips to show."""
     sheet_only: bool = False
     """Make no mp4."""
-    workers: Workforce = field(default_factory=WorkerOptions)
+    workers: WorkerOptions = field(default_factory=reporting_workers)
 
     def run(self) -> int:
         """Draw, and print a summary."""
@@ -133,7 +133,7 @@ class View:
 
         to = self.to or self.flow.with_name(f"{self.flow.absolute().name}-view")
         return view(
-            self.flow, to, names=self.clip, video=not self.sheet_only, workers=self.workers.chosen()
+            self.flow, to, names=self.clip, video=not self.sheet_only, workers=self.workers
         ).exit_status
 
 
@@ -156,7 +156,7 @@ class ExportFlow:
     """Number type of the layouts npy and h5."""
     quality: int = 95
     """Quality of JPEGs that have to be coded, 1 to 100."""
-    workers: Workforce = field(default_factory=WorkerOptions)
+    workers: WorkerOptions = field(default_factory=reporting_workers)
     overwrite: bool = False
     """Convert again what is there already."""
 
@@ -171,6 +171,6 @@ class ExportFlow:
             bound=self.bound,
             dtype=self.dtype,
             quality=self.quality,
-            workers=self.workers.chosen(),
+            workers=self.workers,
             overwrite=self.overwrite,
         ).exit_status

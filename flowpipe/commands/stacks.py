@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from flowpipe.commands.options import WorkerOptions, Workforce
+from flowpipe.commands.options import WorkerOptions, reporting_workers
 from flowpipe.flow.store import FloatType, LayoutName
 from flowpipe.training.data.export import StackExport
 
@@ -30,7 +30,7 @@ class WarpFlow:
     """Number type of the layouts npy and h5."""
     quality: int = 95
     """JPEG quality, 1 to 100."""
-    workers: Workforce = field(default_factory=WorkerOptions)
+    workers: WorkerOptions = field(default_factory=reporting_workers)
     overwrite: bool = False
     """Compute again what is there already."""
 
@@ -43,7 +43,7 @@ class WarpFlow:
             self.flow,
             self.to,
             WarpStage(self.layout, self.dtype, self.quality),
-            workers=self.workers.chosen(),
+            workers=self.workers,
             overwrite=self.overwrite,
         ).exit_status
 
@@ -60,7 +60,7 @@ class ExportStacks:
     to: Positional[Annotated[Path, arg(metavar="TO")]]
     """Folder to write to."""
     export: Annotated[StackExport, arg(name="")] = field(default_factory=StackExport)
-    workers: Workforce = field(default_factory=WorkerOptions)
+    workers: WorkerOptions = field(default_factory=reporting_workers)
     overwrite: bool = False
     """Write again what is there already."""
 
@@ -72,6 +72,6 @@ class ExportStacks:
             self.flow,
             self.to,
             self.export,
-            workers=self.workers.chosen(),
+            workers=self.workers,
             overwrite=self.overwrite,
         ).exit_status

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast
 
 from tyro.conf import arg
 
-from flowpipe.commands.options import Inputs, WorkerOptions, Workforce, frame_size, part
+from flowpipe.commands.options import Inputs, WorkerOptions, frame_size, reporting_workers
 from flowpipe.errors import ParameterError
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.solvers import Backend
@@ -46,7 +46,7 @@ class ExtractTrajectories:
     """Also write a video of the tracks over the frames, <clip>.mp4."""
     backend: Backend | Literal["auto"] = "auto"
     """Solver of --flow tvl1."""
-    workers: Workforce = field(default_factory=WorkerOptions)
+    workers: WorkerOptions = field(default_factory=reporting_workers)
     shard: Annotated[str | None, arg(metavar="I/N")] = None
     """Do the I-th of N parts of the clips only, to share a run among machines."""
     overwrite: bool = False
@@ -79,7 +79,7 @@ class ExtractTrajectories:
             stage,
             text=self.text,
             visualize=self.visualize,
-            workers=self.workers.chosen(),
-            shard=part(self.shard),
+            workers=self.workers,
+            shard=self.shard,
             overwrite=self.overwrite,
         ).exit_status

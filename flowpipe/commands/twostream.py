@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from flowpipe.commands.options import WorkerOptions, Workforce, frame_size
+from flowpipe.commands.options import WorkerOptions, frame_size, reporting_workers
 from flowpipe.datasets.load import Kind
 from flowpipe.errors import ParameterError
 from flowpipe.flow import solvers
@@ -315,7 +315,7 @@ class TwoStream:
     """Solver of TV-L1. See: flowpipe doctor."""
     tvl1: Tvl1 = field(default_factory=Tvl1)
     machine: Annotated[MachineOptions, arg(name="")] = field(default_factory=MachineOptions)
-    workers: Workforce = field(default_factory=WorkerOptions)
+    workers: WorkerOptions = field(default_factory=reporting_workers)
 
     def run(self) -> int:
         """Run the recipe."""
@@ -347,7 +347,7 @@ class TwoStream:
             idt=self.idt,
             splits=self.split,
             machine=self.machine.machine(),
-            workers=self.workers.chosen(),
+            workers=self.workers,
         )
 
 

@@ -12,7 +12,7 @@ from rich.prompt import Confirm
 from rich.text import Text
 from tyro.conf import Positional, arg
 
-from flowpipe.commands.options import WorkerOptions, Workforce
+from flowpipe.commands.options import WorkerOptions, reporting_workers
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ class Verify:
     """Remove what is not whole or not up to date, so that the next run makes it anew."""
     quick: bool = False
     """Go by lengths and times of files: read what has others than when it was finished."""
-    workers: Workforce = field(default_factory=WorkerOptions)
+    workers: WorkerOptions = field(default_factory=reporting_workers)
 
     def run(self) -> int:
         """Verify, and print a summary."""
         from flowpipe.pipelines.upkeep import verify
 
-        workers = self.workers.chosen()
+        workers = self.workers
         return verify(self.out, repair=self.repair, quick=self.quick, workers=workers).exit_status
 
 
@@ -113,10 +113,10 @@ class Demo:
 
     out: Path = Path("flowpipe-demo")
     """Folder for everything that it makes."""
-    workers: Workforce = field(default_factory=WorkerOptions)
+    workers: WorkerOptions = field(default_factory=reporting_workers)
 
     def run(self) -> int:
         """Run the recipe."""
         from flowpipe.pipelines.demo import demo
 
-        return demo(self.out, workers=self.workers.chosen())
+        return demo(self.out, workers=self.workers)

@@ -37,9 +37,10 @@ from flowpipe.report.html import Results, Row, write_report, wrong_clips
 from flowpipe.report.stills import film_strip
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
-from flowpipe.runner.pool import Advance, Done, Workers
+from flowpipe.runner.pool import Advance, Done, Workers, as_workers
 from flowpipe.runner.provenance import digest
-from flowpipe.runner.stage import run_stage, timed, times_of, within_memory
+from flowpipe.runner.run import run_stage
+from flowpipe.runner.timing import timed, times_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def classify(
     title: str,
     other_runs: Sequence[Path] = (),
     times: Mapping[str, float] | None = None,
-    workers: Workers,
+    workers: Workers | int | None = None,
 ) -> Metrics:
     """Classify the test clips of every split.
 
@@ -80,7 +81,8 @@ def classify(
     times
         Seconds of what came before, for the report.
     workers
-        Who does it.
+        Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
+        core.
 
     Returns
     -------
@@ -111,7 +113,7 @@ def classify(
             score,
             parts,
             out=out,
-            workers=within_memory(workers, 20 * most**2),
+            workers=as_workers(workers).within_memory(20 * most**2),
             unit="machines",
             noun="part",
         ),

@@ -20,7 +20,7 @@ from flowpipe.pipelines.streams import LabelledFlow, Machine
 from flowpipe.pipelines.twostream import compare_streams
 from flowpipe.pipelines.upkeep import verify
 from flowpipe.pipelines.warp import warp_flow
-from flowpipe.runner.pool import Workers
+from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.training.distributed import torch_threads
 from flowpipe.training.evaluate import Testing
 from flowpipe.training.parameters import Snippets, Stream, Training
@@ -29,8 +29,9 @@ from flowpipe.training.train import Loading
 logger = logging.getLogger(__name__)
 
 
-def demo(out: Path, *, workers: Workers) -> int:
+def demo(out: Path, *, workers: Workers | int | None = None) -> int:
     """Make the synthetic set and run every stage on it; return the exit status."""
+    workers = as_workers(workers)
     videos, flow, pictures = out / "videos", out / "flow", out / "flow-view"
     warped, baseline = out / "warped-flow", out / "idt-baseline"
     logger.info(f"making the synthetic set in {videos}")
@@ -60,7 +61,7 @@ def demo(out: Path, *, workers: Workers) -> int:
             streams,
             Testing(segments=10, crops=10),
             idt=baseline / "scores.npz",
-            machine=Machine(loading=Loading(workers=min(workers.here, 2))),
+            machine=Machine(loading=Loading(workers=min(workers.local_jobs, 2))),
         )
     lines = [
         f"{len(dataset.clips)} videos of {len(dataset.classes)} classes: {videos}",

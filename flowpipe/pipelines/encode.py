@@ -37,10 +37,10 @@ from flowpipe.pipelines.encode_work import (
 from flowpipe.pipelines.tables import Tracked, survey
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
-from flowpipe.runner.pool import Outcome, Workers
+from flowpipe.runner.pool import Outcome, Workers, as_workers
 from flowpipe.runner.provenance import digest
-from flowpipe.runner.run import FailureLog, Summary
-from flowpipe.runner.stage import run_stage, timed, within_memory
+from flowpipe.runner.run import FailureLog, Summary, run_stage
+from flowpipe.runner.timing import timed
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def encode(
     *,
     root: Path | None = None,
     device: str = "cpu",
-    workers: Workers,
+    workers: Workers | int | None = None,
 ) -> Summary:
     """Encode the clips of a protocol: encoders, vectors and kernels for each of its splits.
 
@@ -81,7 +81,8 @@ def encode(
     device
         Where Fisher vectors are computed.
     workers
-        Who does it.
+        Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
+        core.
 
     Returns
     -------
@@ -97,6 +98,7 @@ def encode(
     FittingError
         Encoders or kernels could not be made.
     """
+    workers = as_workers(workers)
     description = description_of(protocol, trajectories, encoding, device)
     provenance.open_stage(out, description)
     # An encoder depends on the training clips of its split, not on the rest of the protocol.
@@ -119,7 +121,7 @@ def encode(
             fitting,
             fits,
             out=out,
-            workers=within_memory(workers, each),
+            workers=workers.within_memory(each),
             unit="rows",
             noun="encoder",
         ),
@@ -145,13 +147,14 @@ def encode(
             multiply,
             kernels,
             out=out,
-            workers=within_memory(workers, most * (8 * most + _largest(encoding))),
+            workers=workers.within_memory(most * (8 * most + _largest(encoding))),
             unit="vectors",
             noun="kernel",
         ),
     )
     _require(made, "kernels")
-    return replace(summary, failed=summary.failed + len(lacking))
+    failed = (*lacking, *summary.failed_clips)
+    return replace(summary, failed=len(failed), failed_clips=failed)
 
 
 def description_of(protocol: Protocol, trajectories: Path, encoding: Encoding, device: str) -> Json:

@@ -18,9 +18,8 @@ from flowpipe.flow.batching import Gathered
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.store import FloatType, LayoutName, StoredClip
 from flowpipe.runner import atomic, provenance
-from flowpipe.runner.pool import Advance, Done, Workers
-from flowpipe.runner.run import Shard, Summary
-from flowpipe.runner.stage import run_stage
+from flowpipe.runner.pool import Advance, Done, Workers, as_workers
+from flowpipe.runner.run import Shard, Summary, as_shard, run_stage
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +86,8 @@ def extract_flow(
         clips,
         Path(out),
         stage or FlowStage(**options),
-        workers=Workers(workers) if isinstance(workers, int) else workers or Workers(),
-        shard=Shard.parse(shard) if isinstance(shard, str) else shard,
+        workers=workers,
+        shard=shard,
         overwrite=overwrite,
     )
 
@@ -98,14 +97,14 @@ def compute_flow(
     out: Path,
     stage: FlowStage,
     *,
-    workers: Workers,
-    shard: Shard | None = None,
+    workers: Workers | int | None = None,
+    shard: Shard | str | None = None,
     overwrite: bool = False,
 ) -> Summary:
     """:func:`extract_flow` of clips that have their names already."""
-    solvers.choose(
-        stage.solver, stage.parameters.method, stage.parameters
-    )  # refuses what cannot run
+    workers, shard = as_workers(workers), as_shard(shard)
+    # A solver that does not run here is refused before anything is written.
+    solvers.choose(stage.solver, stage.parameters.method, stage.parameters)
     provenance.open_stage(out, stage.description())
     logger.info(f"{len(clips)} clips, {stage.parameters.method} with {stage.solver}, into {out}")
     kind = store.layout(stage.layout, stage.step)
@@ -130,9 +129,9 @@ def compute_flow(
             f"timeout is {workers.timeout:g}, but {stage.solver} gathers the clips of all threads "
             "in one process, where none can be ended alone"
         )
-    workers = replace(workers, jobs=max(workers.here, 1))
+    workers = replace(workers, jobs=max(workers.local_jobs, 1))
     create = partial(solvers.create, stage.parameters, stage.solver)
-    with Gathered(create, batch, clips=min(workers.here, len(clips))) as engine:
+    with Gathered(create, batch, clips=min(workers.local_jobs, len(clips))) as engine:
         return run_stage(
             ExtractFlow(stage, out, overwrite, engine),
             clips,
@@ -153,10 +152,11 @@ def export_flow(
     bound: float | None = None,
     dtype: FloatType = "float32",
     quality: int = 95,
-    workers: Workers,
+    workers: Workers | int | None = None,
     overwrite: bool = False,
 ) -> Summary:
     """Write stored flow in another layout; see :func:`flowpipe.flow.store.convert`."""
+    workers = as_workers(workers)
     clips = store.flow_to_read(source, out)
     description = {
         "stage": "export",
@@ -172,7 +172,12 @@ def export_flow(
 
 
 def view(
-    source: Path, out: Path, *, names: Sequence[str], video: bool, workers: Workers
+    source: Path,
+    out: Path,
+    *,
+    names: Sequence[str],
+    video: bool,
+    workers: Workers | int | None = None,
 ) -> Summary:
     """Draw stored flow; see :mod:`flowpipe.report.flow_view`."""
     clips = list(store.stored_clips(source))

@@ -23,10 +23,10 @@ from flowpipe.pipelines.trajectories import track
 from flowpipe.runner import atomic
 from flowpipe.runner.inspect import note_used
 from flowpipe.runner.json_files import read_json
-from flowpipe.runner.pool import Workers
+from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.runner.provenance import short_hash
-from flowpipe.runner.run import Shard, Summary
-from flowpipe.runner.stage import timed, times_of
+from flowpipe.runner.run import Shard, Summary, as_shard
+from flowpipe.runner.timing import timed, times_of
 from flowpipe.trajectories.stage import TrajectoryStage
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def idt_baseline(
     *,
     device: str = ...,
     workers: Workers | int | None = ...,
-    shard: Shard | None,
+    shard: Shard | str | None,
 ) -> Metrics | Summary: ...
 
 
@@ -72,7 +72,7 @@ def idt_baseline(
     *,
     device: str = "cpu",
     workers: Workers | int | None = None,
-    shard: Shard | None = None,
+    shard: Shard | str | None = None,
 ) -> Metrics | Summary:
     """Classify a labelled set of videos by its (improved) dense trajectories.
 
@@ -96,9 +96,10 @@ def idt_baseline(
     device
         Where Fisher vectors are computed: ``cpu``, or a torch device such as ``cuda``.
     workers
-        Worker processes, or a description of them; by default one for each core.
+        Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
+        core.
     shard
-        Extract the trajectories of this part of the clips only, and stop.
+        Extract the trajectories of this part of the clips only, such as ``"2/8"``, and stop.
 
     Returns
     -------
@@ -126,8 +127,8 @@ def idt_baseline(
         dataset = load("auto", Path(dataset))
     if not isinstance(protocol, Protocol):
         protocol = choose(dataset, protocol)
-    if not isinstance(workers, Workers):
-        workers = Workers(workers)
+    workers = as_workers(workers)
+    part = None if shard is None else as_shard(shard)
     out = Path(out)
     stage = stage or TrajectoryStage()
     encoding = encoding or Encoding()
@@ -139,9 +140,9 @@ def idt_baseline(
     clips = [clip for clip in dataset.clips if clip.name in protocol.labels]
     tracks = out / f"trajectories-{short_hash(stage.description())}"
     tracked = timed(
-        tracks, "extraction", lambda: track(clips, tracks, stage, workers=workers, shard=shard)
+        tracks, "extraction", lambda: track(clips, tracks, stage, workers=workers, shard=part)
     )
-    if shard is not None:
+    if part is not None:
         return tracked
     vectors = out / f"encode-{short_hash(encoding_of(protocol, tracks, encoding, device))}"
     encoded = encode(clips, protocol, tracks, vectors, encoding, device=device, workers=workers)

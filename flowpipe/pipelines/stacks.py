@@ -8,9 +8,8 @@ from pathlib import Path
 from flowpipe.flow import store
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
-from flowpipe.runner.pool import Workers
-from flowpipe.runner.run import Summary
-from flowpipe.runner.stage import run_stage
+from flowpipe.runner.pool import Workers, as_workers
+from flowpipe.runner.run import Summary, run_stage
 from flowpipe.training.data.export import (
     FORMAT,
     ExportStacks,
@@ -29,7 +28,12 @@ INDEX = "index.json"
 
 
 def export_stacks(
-    source: Path, out: Path, export: StackExport, *, workers: Workers, overwrite: bool = False
+    source: Path,
+    out: Path,
+    export: StackExport,
+    *,
+    workers: Workers | int | None = None,
+    overwrite: bool = False,
 ) -> Summary:
     """Export the stacks of all clips of a folder, and write ``index.json``.
 
@@ -42,7 +46,8 @@ def export_stacks(
     export
         What is written.
     workers
-        Who does it.
+        Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
+        core.
     overwrite
         Write again what is there already.
 
@@ -53,6 +58,7 @@ def export_stacks(
     ParameterError, FormatError
         There is no flow, or it lies in the output folder.
     """
+    workers = as_workers(workers)
     clips = store.flow_to_read(source, out)
     provenance.open_stage(out, export.description())
     parts = parts_of(export, clips, out)

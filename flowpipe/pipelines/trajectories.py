@@ -13,9 +13,8 @@ from flowpipe.datasets import discover
 from flowpipe.datasets.base import Clip
 from flowpipe.errors import ParameterError
 from flowpipe.runner import provenance
-from flowpipe.runner.pool import Workers
-from flowpipe.runner.run import Shard, Summary
-from flowpipe.runner.stage import run_stage
+from flowpipe.runner.pool import Workers, as_workers
+from flowpipe.runner.run import Shard, Summary, as_shard, run_stage
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
 
@@ -29,8 +28,8 @@ def extract_trajectories(
     *,
     text: bool = False,
     visualize: bool = False,
-    workers: Workers | None = None,
-    shard: Shard | None = None,
+    workers: Workers | int | None = None,
+    shard: Shard | str | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> Summary:
@@ -47,9 +46,10 @@ def extract_trajectories(
     text, visualize
         Also write the released programs' text, and a video of the tracks.
     workers
-        Who does the work; by default one process per processor.
+        Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
+        core.
     shard
-        The part of the clips to process.
+        The part of the clips to process, such as ``"2/8"``; by default all.
     overwrite
         Recompute the clips that are done already.
     **options
@@ -77,7 +77,7 @@ def extract_trajectories(
         stage,
         text=text,
         visualize=visualize,
-        workers=workers or Workers(),
+        workers=workers,
         shard=shard,
         overwrite=overwrite,
     )
@@ -105,11 +105,12 @@ def track(
     *,
     text: bool = False,
     visualize: bool = False,
-    workers: Workers,
-    shard: Shard | None = None,
+    workers: Workers | int | None = None,
+    shard: Shard | str | None = None,
     overwrite: bool = False,
 ) -> Summary:
     """Extract the trajectories of clips that have their names already."""
+    workers, shard = as_workers(workers), as_shard(shard)
     provenance.open_stage(out, stage.description())
     logger.info(f"{len(clips)} clips, {stage.parameters.kind} trajectories, into {out}")
     work = ExtractTrajectories(stage, out, text=text, visualize=visualize, overwrite=overwrite)

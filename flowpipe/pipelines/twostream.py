@@ -74,7 +74,7 @@ def two_stream(
     idt: Path | None = None,
     splits: Sequence[str] = (),
     machine: Machine | None = None,
-    workers: Workers,
+    workers: Workers | int | None = None,
 ) -> int:
     """From videos to the accuracy of two streams; return the exit status.
 
@@ -102,7 +102,8 @@ def two_stream(
     machine
         Where networks run.
     workers
-        Worker processes of the extraction.
+        Number of worker processes of the extraction, or a
+        :class:`~flowpipe.runner.pool.Workers`; by default one per core.
 
     Raises
     ------

@@ -14,8 +14,7 @@ from flowpipe.io import npz
 from flowpipe.runner import atomic, done_cache, json_files
 from flowpipe.runner.inspect import stage_name, stages_below
 from flowpipe.runner.pool import Advance, Done, Workers
-from flowpipe.runner.run import Summary
-from flowpipe.runner.stage import run_stage
+from flowpipe.runner.run import Summary, run_stage
 from flowpipe.trajectories import verify as tables
 from flowpipe.trajectories.verify import StoredTable, stored_tables
 
@@ -44,7 +43,9 @@ class StoredFile:
 Stored = StoredClip | StoredTable | StoredFile
 
 
-def verify(source: Path, *, repair: bool, quick: bool = False, workers: Workers) -> Summary:
+def verify(
+    source: Path, *, repair: bool, quick: bool = False, workers: Workers | int | None = None
+) -> Summary:
     """Check everything in an output folder of a stage, or in each of a recipe's.
 
     Flow and trajectories are checked thoroughly, and against their videos; see
@@ -61,7 +62,8 @@ def verify(source: Path, *, repair: bool, quick: bool = False, workers: Workers)
         Do not read flow and trajectories whose files and videos have the lengths and times that
         they had when the clip was finished.
     workers
-        Who does it.
+        Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
+        core.
 
     Raises
     ------
@@ -84,7 +86,7 @@ def verify(source: Path, *, repair: bool, quick: bool = False, workers: Workers)
             f"{count - len(stored)} of {count} clips are as they were finished, and are not read"
         )
         if not stored:
-            return Summary(done=0, skipped=count, failed=0)
+            return Summary(done=0, skipped=count, failed=0, out=out)
     return run_stage(_Verify(repair), stored, out=out, record=False, workers=workers, unit="clips")
 
 

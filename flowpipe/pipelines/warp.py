@@ -8,15 +8,19 @@ from pathlib import Path
 from flowpipe.flow import store
 from flowpipe.flow.warp import WarpFlow, WarpStage
 from flowpipe.runner import provenance
-from flowpipe.runner.pool import Workers
-from flowpipe.runner.run import Summary
-from flowpipe.runner.stage import run_stage
+from flowpipe.runner.pool import Workers, as_workers
+from flowpipe.runner.run import Summary, run_stage
 
 logger = logging.getLogger(__name__)
 
 
 def warp_flow(
-    source: Path, out: Path, stage: WarpStage, *, workers: Workers, overwrite: bool = False
+    source: Path,
+    out: Path,
+    stage: WarpStage,
+    *,
+    workers: Workers | int | None = None,
+    overwrite: bool = False,
 ) -> Summary:
     """Take the camera's motion out of stored flow; see :mod:`flowpipe.flow.warp`.
 
@@ -29,7 +33,8 @@ def warp_flow(
     stage
         What is written.
     workers
-        Who does it.
+        Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
+        core.
     overwrite
         Compute again what is there already.
 
@@ -40,6 +45,7 @@ def warp_flow(
     ParameterError, FormatError
         There is no flow, or it lies in the output folder.
     """
+    workers = as_workers(workers)
     clips = store.flow_to_read(source, out)
     provenance.open_stage(out, stage.description(provenance.read_stage(source)))
     logger.info(f"{len(clips)} clips, without the camera's motion, into {out}")

@@ -1,10 +1,10 @@
-"""Progress of a run on standard error: a live line on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live line on a terminal, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -17,26 +17,27 @@ from flowpipe.runner import run_status
 from flowpipe.runner.run_status import RunState, State
 
 _PLAIN_EVERY = 30.0
+logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Counts clips and units, with the rate and the time that is left.
+    """Count clips and units; show the rate and the time left; log notes and failures of clips.
 
-    The time left goes by the sizes of the videos: what is left of their bytes, at the rate of
-    those that were worked on.
+    The time left is estimated from the sizes of the videos: the bytes left, at the rate of the
+    videos that were processed.
 
     Parameters
     ----------
     weights
-        Bytes of each clip, by name.
+        Size of each clip in bytes, by name.
     unit
         What the work counts, in the plural: ``pairs``, ``frames``.
     console
-        Where to; standard error by default.
+        Where the progress is printed; None prints nothing.
     clock
-        Seconds from any origin.
+        Return the time in seconds, from any origin.
     noun
-        What a clip is called, where the work goes over something else.
+        What the run goes over, if not clips, in the singular.
     """
 
     def __init__(
@@ -50,50 +51,47 @@ class Progress:
         self._weights = weights
         self._noun = noun
         self._unit = unit
-        self._console = console or Console(stderr=True)
+        self._console = console
         self._clock = clock
         self._start = self._last = clock()
         self._left = sum(weights.values())
         self._worked = 0
         self._units = 0
         self.counts = {"done": 0, "skipped": 0, "failed": 0}
-        self._live = Live(
-            console=self._console, get_renderable=self._renderable, refresh_per_second=4
-        )
+        self._live: Live | None = None
+        if console is not None and console.is_terminal:
+            # Messages that are logged meanwhile appear above the live line.
+            self._live = Live(
+                console=console, get_renderable=self._renderable, refresh_per_second=4
+            )
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._live:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._console.is_terminal:
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
             self._live.stop()
 
     def advance(self, units: int) -> None:
-        """Count units that a worker has done."""
+        """Count units that a worker has processed."""
         self._units += units
         self._plain()
 
-    def finish(self, name: str, status: str, told: str | None) -> None:
-        """Count a clip, and print what is to be said of it."""
+    def finish(self, name: str, status: str, reason: str | None) -> None:
+        """Count a finished clip and log its warning or error, if any."""
         self.counts[status] += 1
         weight = self._weights.get(name, 0)
         self._left -= weight
         if status == "done":
             self._worked += weight
-        if told:
-            word = "failed" if status == "failed" else "note"
-            self._console.print(Text(f"{word}: {name}: {told}"), soft_wrap=True, highlight=False)
+        if reason:
+            logger.warning(f"{'failed' if status == 'failed' else 'note'}: {name}: {reason}")
         self._plain()
 
     def snapshot(self, state: State) -> RunState:
-        """How far the run is, to be written down."""
+        """Return the progress of the run, to be recorded."""
         host, pid = run_status.here()
         return RunState(
             state=state,
@@ -111,7 +109,7 @@ class Progress:
         )
 
     def line(self) -> str:
-        """State of the run in one line."""
+        """Return the progress of the run as one line."""
         elapsed = self._clock() - self._start
         finished = sum(self.counts.values())
         parts = [f"{finished}/{len(self._weights)} {self._noun}s"]
@@ -126,8 +124,10 @@ class Progress:
         return ", ".join(parts)
 
     def _plain(self) -> None:
+        if self._console is None or self._live:
+            return
         now = self._clock()
-        if not self._console.is_terminal and now - self._last >= _PLAIN_EVERY:
+        if now - self._last >= _PLAIN_EVERY:
             self._last = now
             self._console.print(Text(self.line()), soft_wrap=True, highlight=False)
 
@@ -141,6 +141,6 @@ class Progress:
 
 
 def clock_time(seconds: float) -> str:
-    """Hours, minutes and seconds as ``1:02:03``."""
+    """Return seconds as hours, minutes and seconds: ``1:02:03``."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"

@@ -1,28 +1,42 @@
-"""A stage over many clips, from the user's side: shards, progress, ``failures.jsonl``, summary."""
+"""Run a stage over many clips: shards, progress, failures, summary."""
 
 from __future__ import annotations
 
 import contextlib
 import heapq
 import json
+import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.runner import atomic, json_files, run_status
 from flowpipe.runner.done_cache import DoneCache
-from flowpipe.runner.pool import C, Outcome, Work, Workers, over_clips, over_clips_in_threads
+from flowpipe.runner.pool import (
+    C,
+    Outcome,
+    Work,
+    Workers,
+    as_workers,
+    over_clips,
+    over_clips_in_threads,
+)
 from flowpipe.runner.progress import Progress
 from flowpipe.runner.provenance import RECORDS
 from flowpipe.runner.run_status import Recorder
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The ``index``-th of ``count`` parts of a run, from 1."""
+    """Part `index` of `count` parts of a run, counted from 1."""
 
     index: int = 1
     count: int = 1
@@ -35,17 +49,17 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """From ``i/n``."""
+        """Parse ``i/n``."""
         index, _, count = text.partition("/")
         if not (index.isdecimal() and count.isdecimal()):
             raise ParameterError(f"shard is {text!r}; it must be i/n, such as 1/4")
         return cls(int(index), int(count))
 
     def of(self, clips: Sequence[C], sizes: Mapping[str, int]) -> list[C]:
-        """The clips of this part, in their order.
+        """Return the clips of this part, in the order given.
 
-        The largest go first, each to the part that has least so far, so that all have about the
-        same number of bytes. Which part a clip is in depends on the names and sizes alone.
+        Clips are assigned largest first, each to the part with the fewest bytes so far, so that
+        all parts have about the same size. The assignment depends only on names and sizes.
         """
         if self.count == 1:
             return list(clips)
@@ -59,32 +73,51 @@ class Shard:
         return [clip for clip in clips if clip.name in chosen]
 
 
+def as_shard(shard: Shard | str | None) -> Shard:
+    """Return a shard that is given as such, as ``i/n``, or as None (all clips).
+
+    Raises
+    ------
+    ParameterError
+        The text is not ``i/n`` with i from 1 to n.
+    """
+    if shard is None:
+        return Shard()
+    return Shard.parse(shard) if isinstance(shard, str) else shard
+
+
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended.
+    """Outcome of a run.
 
     Attributes
     ----------
     done, skipped, failed
-        Numbers of clips.
+        Numbers of clips that were processed, were finished before, and failed.
+    out
+        The output folder.
+    failed_clips
+        Names of the clips that failed, in the order in which they did.
     failures
-        The file that lists the failures with their reasons, None without any.
+        File that lists the failed clips with the reasons; None if no clip failed.
     reasons
-        Number of failures of each kind.
+        Number of failures of each kind; see :data:`flowpipe.errors.FAILURE_KINDS`.
     noun
-        What was done, in the singular.
+        What was processed, in the singular.
     """
 
     done: int
     skipped: int
     failed: int
+    out: Path
+    failed_clips: tuple[str, ...] = ()
     failures: Path | None = None
     reasons: dict[str, int] = field(default_factory=dict)
     noun: str = "clip"
 
     @property
     def exit_status(self) -> int:
-        """0 when every clip is done, else 1."""
+        """Return 1 if a clip failed, else 0."""
         return 1 if self.failed else 0
 
     def __str__(self) -> str:
@@ -99,123 +132,149 @@ class Summary:
         return f"{total} {self.noun}{'s' * (total != 1)}: {', '.join(parts)}"
 
 
-def run(
+def run_stage(
     work: Work[C],
     clips: Sequence[C],
     *,
     out: Path,
+    unit: str,
+    workers: Workers | int | None = None,
+    shard: Shard | str | None = None,
     record: bool = True,
-    sizes: Mapping[str, int],
-    workers: Workers,
-    shard: Shard | None = None,
-    unit: str = "pairs",
+    outputs: Callable[[C], Sequence[Path]] | None = None,
     in_threads: bool = False,
     noun: str = "clip",
-    outputs: Callable[[C], Sequence[Path]] | None = None,
 ) -> Summary:
-    """Do a stage's work to every clip and keep the records.
+    """Process the clips of a stage, record failures and progress, and log a summary.
+
+    A clip that fails does not stop the others: it is logged as a warning, recorded, and tried again
+    by the next run.
 
     Parameters
     ----------
     work
-        Done in the workers.
+        The work for one clip, called in the workers.
     clips
         All clips of the run.
     out
-        The output folder; what dead processes left in it is removed first.
-    record
-        Keep ``failures.jsonl`` (``failures-2-of-8.jsonl`` for a shard) and the state of the run in
-        the folder's records.
-    sizes
-        Bytes of each clip, by name, for the time left.
-    workers
-        Who does it.
-    shard
-        The part of the clips to do.
+        The output folder. Temporary files that killed processes left in it are removed first.
     unit
-        What the work counts.
-    in_threads
-        The workers are threads of this process instead.
-    noun
-        What a clip is called, where the work goes over something else.
+        What the work counts, in the plural: ``pairs``, ``frames``.
+    workers
+        Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
+        core.
+    shard
+        The part of the clips to process; by default all.
+    record
+        Record the failures in ``failures.jsonl`` (``failures-2-of-8.jsonl`` for a shard) and the
+        progress of the run, for ``flowpipe status``, in ``OUT/.flowpipe``.
     outputs
-        Files and folders that a clip's work leaves. Where they and the clip's source are as the
-        folder's ledger has them, the work is not called; see :mod:`flowpipe.runner.done_cache`.
+        Return the output files and folders of a clip. A clip whose source and outputs are
+        unchanged since it was finished is skipped without calling `work`; see
+        :mod:`flowpipe.runner.done_cache`.
+    in_threads
+        Process the clips in threads of this process instead of worker processes.
+    noun
+        What the run goes over, if not clips, in the singular.
+
+    Returns
+    -------
+    Summary
 
     Raises
     ------
     RunStoppedError
-        The output cannot be written.
+        The output cannot be written, or the workers of a cluster are gone.
     """
-    shard = shard or Shard()
+    workers, shard = as_workers(workers), as_shard(shard)
+    sizes = {clip.name: _size(clip.path) for clip in clips}
     chosen = shard.of(clips, sizes)
     atomic.remove_stale(out)
-    log = FailureLog(out / RECORDS / _failures(shard), out) if record else None
-    reasons: dict[str, int] = {}
-    weights = {clip.name: sizes.get(clip.name, 0) for clip in chosen}
-    progress = Progress(weights, unit, noun=noun)
+    log = FailureLog(out / RECORDS / _failures_name(shard), out) if record else None
+    failed_clips: list[str] = []
+    reasons: Counter[str] = Counter()
+    console = Console(stderr=True) if workers.progress else None
+    progress = Progress({clip.name: sizes[clip.name] for clip in chosen}, unit, console, noun=noun)
     with contextlib.ExitStack() as stack:
-        # Workers that are ended in the middle of a clip leave theirs.
+        # Workers that are killed while they process a clip leave temporary files.
         stack.callback(atomic.remove_stale, out)
         if log:
-            _forget(out, shard, {clip.name for clip in chosen})
+            _clear_failures(out, shard, {clip.name for clip in chosen})
             path = out / run_status.FOLDER / f"{shard.index}-of-{shard.count}.json"
             recorder = stack.enter_context(Recorder(path, out, progress.snapshot))
         stack.enter_context(progress)
-        ledger = None
-        left: Sequence[C] = chosen
+        cache = None
+        remaining: Sequence[C] = chosen
         if outputs:
-            ledger = DoneCache(out, f"{shard.index}-of-{shard.count}", outputs)
-            stack.callback(ledger.write)
-            left = _left(chosen, ledger, progress)
+            cache = DoneCache(out, f"{shard.index}-of-{shard.count}", outputs)
+            stack.callback(cache.write)
+            remaining = _unfinished(chosen, cache, progress)
         outcomes = (
-            over_clips_in_threads(work, left, threads=workers.here, advance=progress.advance)
+            over_clips_in_threads(
+                work, remaining, threads=workers.local_jobs, advance=progress.advance
+            )
             if in_threads
-            else over_clips(work, left, workers=workers, advance=progress.advance)
+            else over_clips(work, remaining, workers=workers, advance=progress.advance)
         )
         for outcome in outcomes:
             progress.finish(outcome.clip.name, outcome.status, outcome.reason)
-            if ledger:
-                ledger.note(outcome)
+            if cache:
+                cache.note(outcome)
             if outcome.status == "failed":
-                reasons[outcome.kind or ""] = reasons.get(outcome.kind or "", 0) + 1
+                failed_clips.append(outcome.clip.name)
+                reasons[outcome.kind or ""] += 1
                 if log:
                     log.add(outcome)
             if log:
                 recorder.tick()
-    failures = log.path if log and reasons else None
-    return Summary(**progress.counts, failures=failures, reasons=reasons, noun=noun)
+    summary = Summary(
+        **progress.counts,
+        out=out,
+        failed_clips=tuple(failed_clips),
+        failures=log.path if log and reasons else None,
+        reasons=dict(reasons),
+        noun=noun,
+    )
+    logger.info(str(summary))
+    return summary
 
 
-def _left(clips: Sequence[C], ledger: DoneCache[C], progress: Progress) -> list[C]:
-    """The clips that are not known as finished."""
-    left = []
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _unfinished(clips: Sequence[C], cache: DoneCache[C], progress: Progress) -> list[C]:
+    """Return the clips that the cache does not know as finished; count the others."""
+    unfinished = []
     for clip in clips:
-        known = ledger.known(clip)
-        if known is None:
-            left.append(clip)
+        outcome = cache.known(clip)
+        if outcome is None:
+            unfinished.append(clip)
         else:
-            progress.finish(clip.name, known.status, known.reason)
-    return left
+            progress.finish(clip.name, outcome.status, outcome.reason)
+    return unfinished
 
 
-def _failures(shard: Shard) -> str:
+def _failures_name(shard: Shard) -> str:
     return (
         "failures.jsonl" if shard.count == 1 else f"failures-{shard.index}-of-{shard.count}.jsonl"
     )
 
 
-def _forget(out: Path, shard: Shard, names: set[str]) -> None:
-    """Drop the failures of clips that are about to be tried again, whoever noted them.
+def _clear_failures(out: Path, shard: Shard, names: set[str]) -> None:
+    """Remove clips that are about to be processed from the failure files.
 
-    The files of the other shards are theirs, but those of a division into another number of shards
-    are of an earlier run, and so are its states.
+    The files of the other shards of this run are left alone. Those of runs with another number of
+    shards are leftovers: they are updated too, and their progress files are deleted.
     """
-    mine = _failures(shard)
-    others = {_failures(Shard(index, shard.count)) for index in range(1, shard.count + 1)} - {mine}
+    mine = _failures_name(shard)
+    others = {_failures_name(Shard(index, shard.count)) for index in range(1, shard.count + 1)}
     records = out / RECORDS
     for path in [records / mine, *records.glob("failures*.jsonl")]:
-        if path.name not in others:
+        if path.name not in others - {mine}:
             FailureLog(path, out).begin(names)
     for path in (out / run_status.FOLDER).glob("*-of-*.json"):
         if not path.stem.endswith(f"-of-{shard.count}"):
@@ -223,7 +282,9 @@ def _forget(out: Path, shard: Shard, names: set[str]) -> None:
 
 
 class FailureLog:
-    """The clips that failed, one JSON object a line, until they succeed.
+    """Write and update the list of failed clips, one JSON object per line.
+
+    A clip stays listed until it succeeds.
 
     Parameters
     ----------
@@ -238,7 +299,7 @@ class FailureLog:
         self._root = root
 
     def begin(self, names: set[str]) -> None:
-        """Forget the failures of the clips that are about to be tried again."""
+        """Remove the failures of clips that are about to be tried again."""
         kept = [line for line in self._lines() if line.get("clip") not in names]
         if kept:
             data = "".join(json.dumps(line) + "\n" for line in kept)
@@ -247,7 +308,7 @@ class FailureLog:
             self.path.unlink(missing_ok=True)
 
     def add(self, outcome: Outcome[Any]) -> None:
-        """Append a failure, at once and in one write."""
+        """Append a failure in one unbuffered write."""
         line = {
             "clip": outcome.clip.name,
             "path": os.fspath(outcome.clip.path),
@@ -264,7 +325,7 @@ class FailureLog:
         lines = []
         with contextlib.suppress(FileNotFoundError):
             for data in self.path.read_bytes().splitlines():
-                # A line that was cut by a kill says nothing that the next run will not find.
+                # A kill can truncate the last line; the next run finds that failure again.
                 with contextlib.suppress(FormatError):
                     lines.append(json_files.read_json(self.path, data))
         return lines

@@ -52,8 +52,9 @@ def test_help(command, capsys):
     for option in re.findall(r"--[a-z-]+(?= [A-Z{])", told):
         assert option in told
     if command in ("extract-flow", "export-flow", "verify", "view", "demo"):
-        assert "Worker processes" in told
-        assert "(default: all processors)" in told
+        assert "Number of clips processed at once" in told
+        assert "--progress" not in told
+        assert "(default: one per core)" in told
     if command == "extract-flow":
         for said in (
             "Displacement in pixels that saturates the 8-bit layouts, either way. (default: 20.0)",

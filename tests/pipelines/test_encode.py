@@ -156,7 +156,7 @@ def test_nothing_left_to_test(tmp_path, dataset, tables):
         run(dataset, tables, tmp_path / "v")
 
 
-def test_a_clip_without_trajectories_has_a_zero_vector(tmp_path, dataset, capsys):
+def test_a_clip_without_trajectories_has_a_zero_vector(tmp_path, dataset, caplog):
     tables = write_tables(dataset, tmp_path / "t", {"hug/0": 0, "kick/2": 0})
     assert run(dataset, tables, tmp_path / "v").exit_status == 0
     vectors, _ = load_vectors(vectors_path(tmp_path / "v", "hug/0"), ("1-hof",))
@@ -164,7 +164,7 @@ def test_a_clip_without_trajectories_has_a_zero_vector(tmp_path, dataset, capsys
     assert not vectors["1-hof"].any()
     protocol = json.loads((tmp_path / "v/protocol.json").read_text())
     assert protocol["without_trajectories"] == ["hug/0", "kick/2"]
-    assert "note: hug/0: no trajectories: its vectors are zero" in capsys.readouterr().err
+    assert "note: hug/0: no trajectories: its vectors are zero" in caplog.messages
 
 
 def test_too_few_rows_say_so(tmp_path, dataset):

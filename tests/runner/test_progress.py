@@ -64,14 +64,15 @@ def test_plain_lines_now_and_then_where_there_is_no_terminal():
     ]
 
 
-def test_failures_and_warnings_are_printed_as_they_come():
+def test_failures_and_warnings_are_logged_as_they_come(caplog):
     progress, _, text = started({"a": 1, "[red]b": 1, "c": 1})
     long = "cannot be read: " + "x" * 300
     with progress:
         progress.finish("a", "failed", long)
         progress.finish("[red]b", "done", "truncated: [bold] 12:30")
         progress.finish("c", "skipped", None)
-    assert text.getvalue() == f"failed: a: {long}\nnote: [red]b: truncated: [bold] 12:30\n"
+    assert text.getvalue() == ""
+    assert caplog.messages == [f"failed: a: {long}", "note: [red]b: truncated: [bold] 12:30"]
     assert progress.counts == {"done": 1, "skipped": 1, "failed": 1}
 
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowpipe.errors import ParameterError
+from flowpipe.runner import progress
 from flowpipe.runner.pool import Outcome, RunStoppedError, Workers
 from flowpipe.runner.provenance import RECORDS
-from flowpipe.runner.run import FailureLog, Shard, Summary
-from flowpipe.runner.run import run as run_work
+from flowpipe.runner.run import FailureLog, Shard, Summary, as_shard, run_stage
 from flowpipe.runner.run_status import states
 from tests.helpers.clips import contents
 from tests.helpers.work import ByName, Named
@@ -20,18 +20,20 @@ from tests.helpers.work import ByName, Named
 def run(folder, *names, **options):
     out = folder / "out"
     out.mkdir(exist_ok=True)
-    options = {"workers": Workers(0), "sizes": {}, **options}
-    return run_work(ByName(folder), [Named(name) for name in names], out=out, **options)
+    clips = [Named(name) for name in names]
+    return run_stage(ByName(folder), clips, out=out, unit="pairs", workers=0, **options)
 
 
 def logged(path: Path) -> dict[str, dict]:
     return {line["clip"]: line for line in map(json.loads, path.read_text().splitlines())}
 
 
-def test_a_run_is_counted_and_its_failures_listed(tmp_path, capsys):
+def test_a_run_is_counted_and_its_failures_listed(tmp_path, capsys, caplog):
     summary = run(tmp_path, "done-1", "bug", "special", "skip", "special-2")
     assert (summary.done, summary.skipped, summary.failed) == (1, 1, 3)
     assert summary.exit_status == 1
+    assert summary.out == tmp_path / "out"
+    assert summary.failed_clips == ("bug", "special", "special-2")
     path = tmp_path / "out/.flowpipe/failures.jsonl"
     assert str(summary) == (
         f"5 clips: 1 done, 1 there already, 3 failed (1 internal, 2 special), reasons in {path}"
@@ -44,14 +46,31 @@ def test_a_run_is_counted_and_its_failures_listed(tmp_path, capsys):
         "reason": "special is special",
     }
     assert "Traceback" in lines["bug"]["detail"]
-    assert "failed: special-2: special-2 is special" in capsys.readouterr().err
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings[1:] == [
+        "failed: special: special is special",
+        "failed: special-2: special-2 is special",
+    ]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_printed_only_where_it_is_asked_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_PLAIN_EVERY", 0.0)
+    run(tmp_path, "done")
+    assert capsys.readouterr() == ("", "")
+    clip = [Named("done")]
+    workers = Workers(0, progress=True)
+    run_stage(ByName(tmp_path), clip, out=tmp_path / "out", unit="pairs", workers=workers)
+    out, err = capsys.readouterr()
+    assert (out, "1/1 clips, 3 pairs" in err) == ("", True)
 
 
 def test_a_run_without_failures(tmp_path):
     summary = run(tmp_path, "done", "skip")
     assert (summary.exit_status, summary.failures, summary.reasons) == (0, None, {})
+    assert summary.failed_clips == ()
     assert str(summary) == "2 clips: 1 done, 1 there already"
-    assert str(Summary(1, 0, 0)) == "1 clip: 1 done"
+    assert str(Summary(1, 0, 0, tmp_path)) == "1 clip: 1 done"
     assert contents(tmp_path / "out") == {}
     assert run(tmp_path, "special", record=False).failures is None
 
@@ -135,8 +154,12 @@ def test_a_run_forgets_the_failures_of_other_divisions(tmp_path):
     assert set(states(out)) == {"1-of-1"}
 
 
-def test_the_state_of_a_run_is_written_down(tmp_path):
-    run(tmp_path, "done-1", "skip", "special", "done-2", sizes={"done-1": 70, "special": 30})
+def test_the_state_of_a_run_is_written_down(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("videos").mkdir()
+    Path("videos/done-1").write_bytes(bytes(70))
+    Path("videos/special").write_bytes(bytes(30))
+    run(tmp_path, "done-1", "skip", "special", "done-2")
     (state,) = states(tmp_path / "out").values()
     assert (state.state, state.alive()) == ("finished", False)
     assert (state.clips, state.done, state.skipped, state.failed) == (4, 2, 1, 1)
@@ -150,10 +173,11 @@ def test_the_state_of_a_run_is_written_down(tmp_path):
 
 
 def test_shards_are_written_i_of_n():
-    assert Shard.parse("2/8") == Shard(2, 8)
+    assert as_shard("2/8") == as_shard(Shard(2, 8)) == Shard(2, 8)
+    assert as_shard(None) == Shard(1, 1)
     for text in ("", "2", "2/", "a/b", "-1/4", "1/4/2", "1.0/4", "²/4"):
         with pytest.raises(ParameterError, match="it must be i/n"):
-            Shard.parse(text)
+            as_shard(text)
     for text in ("0/4", "5/4", "1/0"):
         with pytest.raises(ParameterError, match=f"shard is {text}"):
             Shard.parse(text)

@@ -16,7 +16,7 @@ from flowpipe.runner.pool.results import (
     Work,
 )
 from flowpipe.runner.pool.threads import over_clips_in_threads
-from flowpipe.runner.pool.workers import Executor, Workers, default_jobs
+from flowpipe.runner.pool.workers import Executor, Workers, as_workers, default_jobs
 
 __all__ = [
     "ATTEMPTS",
@@ -29,6 +29,7 @@ __all__ = [
     "RunStoppedError",
     "Work",
     "Workers",
+    "as_workers",
     "default_jobs",
     "over_clips",
     "over_clips_in_threads",

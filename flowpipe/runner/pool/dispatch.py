@@ -108,4 +108,4 @@ def _pool(work: Work[Any], workers: Workers, clips: int, advance: Advance) -> Po
         case _:
             from flowpipe.runner.pool.local import Crew
 
-            return Crew(work, min(workers.here, clips), workers.timeout, advance)
+            return Crew(work, min(workers.local_jobs, clips), workers.timeout, advance)

@@ -170,7 +170,7 @@ def _client(stack: contextlib.ExitStack, workers: Workers) -> Client:
     stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
     with one_thread():
         cluster = LocalCluster(
-            n_workers=workers.here,
+            n_workers=workers.local_jobs,
             threads_per_worker=1,
             dashboard_address=None,
             silence_logs=logging.CRITICAL,

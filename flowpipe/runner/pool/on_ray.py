@@ -101,7 +101,7 @@ class RayPool:
 def _connect(workers: Workers) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if workers.address is None:
-        ray.init(num_cpus=workers.here, include_dashboard=False, **options)
+        ray.init(num_cpus=workers.local_jobs, include_dashboard=False, **options)
         return
     try:
         # Ray itself would try for minutes.

@@ -1,11 +1,13 @@
-"""Who does the work of a run."""
+"""Options that say who processes the clips of a run."""
 
 from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, get_args
+
+from tyro.conf import Suppress, arg
 
 from flowpipe.errors import ParameterError
 
@@ -13,36 +15,35 @@ Executor = Literal["local", "dask", "ray"]
 
 
 def default_jobs() -> int:
-    """Number of processors that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """The workers of a run.
-
-    Attributes
-    ----------
-    jobs
-        Clips worked on at once, each by a process of one thread; 0 works in this process. By
-        default one a processor, of this machine or of the cluster at ``address``.
-    executor
-        This machine, or a cluster of Dask or Ray.
-    address
-        Of a cluster that runs already; without one, a cluster is started on this machine.
-    timeout
-        Seconds for a clip; one that takes longer fails, and its worker is replaced.
+    """Workers of a run; these are also options of the commands.
 
     Raises
     ------
     ParameterError
-        A value is out of range, or does not go with another.
+        A value is out of range, or contradicts another.
     """
 
-    jobs: int | None = None
+    jobs: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: one per core)")] = (
+        None
+    )
+    """Number of clips processed at once, each by a worker process with one thread. 0 processes
+    them in this process."""
     executor: Executor = "local"
-    address: str | None = None
-    timeout: float | None = None
+    """Where the workers run: on this machine, or on a Dask or Ray cluster (docs/clusters.md)."""
+    address: Annotated[
+        str | None, arg(metavar="URL", help_behavior_hint="(default: start a cluster here)")
+    ] = None
+    """Address of a running Dask or Ray cluster, such as tcp://host:8786 or ray://host:10001."""
+    timeout: Annotated[float | None, arg(metavar="S", help_behavior_hint="(default: none)")] = None
+    """Time limit per clip in seconds. A clip that exceeds it fails, and its worker is replaced."""
+    progress: Suppress[bool] = False
+    """Print the progress of the run on standard error."""
 
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 0:
@@ -64,6 +65,28 @@ class Workers:
                 raise ParameterError("timeout is given, but jobs is 0; it needs worker processes")
 
     @property
-    def here(self) -> int:
-        """Clips at once where the workers are on this machine."""
+    def local_jobs(self) -> int:
+        """Number of clips processed at once by workers on this machine."""
         return default_jobs() if self.jobs is None else self.jobs
+
+    def within_memory(self, bytes_each: int) -> Workers:
+        """Return as many of the workers as fit into half of this machine's memory, at least one.
+
+        Workers of a cluster are returned unchanged.
+        """
+        if self.executor != "local" or self.jobs == 0:
+            return self
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        fitting = max(1, memory // 2 // max(1, bytes_each))
+        return replace(self, jobs=min(self.local_jobs, fitting))
+
+
+def as_workers(workers: Workers | int | None) -> Workers:
+    """Return workers that are given as such, as a number of processes, or as None (one per core).
+
+    Raises
+    ------
+    ParameterError
+        The number is negative.
+    """
+    return workers if isinstance(workers, Workers) else Workers(workers)

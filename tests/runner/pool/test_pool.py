@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from flowpipe.errors import ParameterError
-from flowpipe.runner.pool import ATTEMPTS, RunStoppedError, Workers, default_jobs, over_clips
+from flowpipe.runner.pool import (
+    ATTEMPTS,
+    RunStoppedError,
+    Workers,
+    as_workers,
+    default_jobs,
+    over_clips,
+)
 from tests.helpers import work
 from tests.helpers.clips import environment
 from tests.helpers.work import ByName, Named
@@ -177,3 +184,19 @@ def test_workers_that_cannot_be(options, told):
 def test_no_clips(tmp_path):
     assert outcomes(tmp_path, jobs=2) == {}
     assert default_jobs() >= 1
+
+
+def test_no_more_jobs_than_fit_in_memory():
+    assert Workers(8).within_memory(1) == Workers(8)
+    assert Workers(8, timeout=5).within_memory(1 << 60) == Workers(1, timeout=5)
+    assert Workers(0).within_memory(1 << 60) == Workers(0)
+    far = Workers(8, "dask", "tcp://head:8786")
+    assert far.within_memory(1 << 60) == far
+
+
+def test_workers_may_be_a_number():
+    assert as_workers(3) == Workers(3)
+    assert as_workers(None) == Workers()
+    assert as_workers(Workers(2, timeout=5)) == Workers(2, timeout=5)
+    with pytest.raises(ParameterError, match="jobs is -1"):
+        as_workers(-1)
