@@ -102,8 +102,7 @@ def attempt(work: Work[C], clip: C, advance: Advance) -> Outcome[C] | Fatal:
     try:
         done = work(clip, advance)
     except FlowpipeError as error:
-        kind = getattr(error, "kind", type(error).__name__.removesuffix("Error").lower())
-        return Outcome(clip, "failed", kind, str(error))
+        return Outcome(clip, "failed", error.kind, str(error))
     except OSError as error:
         if error.errno in _FATAL:
             return Fatal(clip.name, error.errno, str(error))

@@ -13,8 +13,6 @@ from flowpipe.flow.store import FlowReader, StoredClip, stored_clips
 class UnusableClipsError(FlowpipeError):
     """Clips of a list are not there, too short or damaged; the message lists every one."""
 
-    kind = "unusable-clips"
-
 
 def stored_by_name(source: Path, names: Iterable[str]) -> dict[str, StoredClip]:
     """Find clips in a folder of flow.

@@ -68,7 +68,7 @@ def test_how_clips_end(tmp_path, jobs):
         "skip": ("skipped", None, None),
         "warn": ("done", None, "it was odd"),
         "special": ("failed", "special", "special is special"),
-        "plain": ("failed", "plainfault", "plainly"),
+        "plain": ("failed", "other", "plainly"),
         "denied": (
             "failed",
             "os",
