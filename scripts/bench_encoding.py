@@ -38,7 +38,7 @@ from flowpipe.classify.metrics import evaluate
 from flowpipe.classify.scores import Scores, SplitScores
 from flowpipe.classify.svm import one_vs_rest
 from flowpipe.encoding.fisher import fisher_gradients, improved
-from flowpipe.encoding.gmm import fit_gmm, from_sklearn, sums
+from flowpipe.encoding.gmm import DiagonalGmm, e_step, fit_gmm
 
 ROWS, WIDTH, COMPONENTS = 14385, 54, 256
 WIDTHS = (15, 48, 54, 48, 48)
@@ -98,13 +98,13 @@ def bench_fisher(path: Path | None, repeats: int) -> None:
     mixture.weights_, mixture.means_ = fitted.weights, fitted.means
     mixture.covariances_ = fitted.variances
     mixture.precisions_cholesky_ = 1 / np.sqrt(fitted.variances)
-    gmm = from_sklearn(mixture)
+    gmm = fitted
     wide = rows.astype(np.float64)
     calls: dict[str, Callable[[], Any]] = {
         "scikit-image, float32 rows": lambda: fisher_vector(rows, mixture),
         "scikit-image, float64 rows": lambda: fisher_vector(wide, mixture),
-        "flowpipe, float32 rows": lambda: fisher_gradients(sums(rows, gmm), gmm),
-        "flowpipe, float64 rows": lambda: fisher_gradients(sums(wide, gmm), gmm),
+        "flowpipe, float32 rows": lambda: fisher_gradients(e_step(rows, gmm), gmm),
+        "flowpipe, float64 rows": lambda: fisher_gradients(e_step(wide, gmm), gmm),
     }
     calls["flowpipe, float32 rows"]()
     calls["flowpipe, float64 rows"]()
@@ -118,12 +118,12 @@ def bench_fisher(path: Path | None, repeats: int) -> None:
     theirs = fisher_vector(wide, mixture)[COMPONENTS:]
     theirs[gmm.means.size :] *= -1
     for kind, table in (("float32", rows), ("float64", wide)):
-        ours = fisher_gradients(sums(table, gmm), gmm)
+        ours = fisher_gradients(e_step(table, gmm), gmm)
         print(f"  {kind}, gradients:        {differences(ours, theirs)}")
         print(f"  {kind}, root and L2 norm: {differences(improved(ours), improved(theirs))}")
     once, twice = (
-        highest(lambda: sums(rows, gmm)),
-        highest(lambda: sums(np.tile(rows, (4, 1)), gmm)),
+        highest(lambda: e_step(rows, gmm)),
+        highest(lambda: e_step(np.tile(rows, (4, 1)), gmm)),
     )
     extra = 4 * rows.nbytes / 2**20
     print(f"  memory at 1 x and 4 x the rows: {once:.1f} and {twice - extra:.1f} MiB")
@@ -138,7 +138,7 @@ def bench_em(count: int) -> None:
     start = time.process_time()
     ours, passes = fit_gmm(rows, COMPONENTS)
     took = time.process_time() - start
-    mean = sums(rows, ours).log_likelihood / count
+    mean = e_step(rows, ours).log_likelihood / count
     print(f"{count} rows of {WIDTH}, K = {COMPONENTS}; processor time, k-means apart where said")
     print(f"  flowpipe, {passes} passes, with k-means: {took:.1f} s, log-likelihood {mean:.4f}")
     for steps in (passes, 2 * passes):
@@ -157,7 +157,8 @@ def bench_em(count: int) -> None:
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture.fit(rows.astype(np.float64))
         took = time.process_time() - start
-        mean = sums(rows, from_sklearn(mixture)).log_likelihood / count
+        theirs = DiagonalGmm(mixture.weights_, mixture.means_, mixture.covariances_)
+        mean = e_step(rows, theirs).log_likelihood / count
         print(
             f"  scikit-learn, {steps} steps, without k-means: {took:.1f} s, "
             f"log-likelihood {mean:.4f}"

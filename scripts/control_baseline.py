@@ -32,13 +32,13 @@ from flowpipe.classify.kernels import mean_gram
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import Protocol, leave_one_group_out, protocol_from_json
 from flowpipe.classify.svm import one_vs_rest
+from flowpipe.classify.work import kernel_path, load_kernel
 from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.load import load
 from flowpipe.io.source import VideoSource
 from flowpipe.pipelines.encode import PROTOCOL
-from flowpipe.pipelines.encode_work import kernel_path, load_kernel
-from flowpipe.pipelines.tables import survey
 from flowpipe.runner import json_files, provenance
+from flowpipe.trajectories.clip_tables import find_tables
 from flowpipe.trajectories.extract import Trajectories
 from flowpipe.trajectories.table import Table, TableWriter
 
@@ -89,7 +89,7 @@ def accuracy(
 
 def by_size(dataset: Dataset, trajectories: Path, root: Path) -> None:
     """Accuracy of a classifier that knows size and length alone."""
-    tables, _ = survey(dataset.clips, trajectories, root)
+    tables, _ = find_tables(dataset.clips, trajectories, root)
     facts = {}
     for name, table in tables.items():
         with Table(table.path) as opened:
@@ -113,7 +113,7 @@ def by_size(dataset: Dataset, trajectories: Path, root: Path) -> None:
 
 def deal(dataset: Dataset, trajectories: Path, root: Path, out: Path) -> None:
     """Tables whose rows are dealt out anew among all clips."""
-    tables, _ = survey(dataset.clips, trajectories, root)
+    tables, _ = find_tables(dataset.clips, trajectories, root)
     fields: dict[str, list[NDArray[np.float32]]] = {}
     for table in tables.values():
         with Table(table.path) as opened:

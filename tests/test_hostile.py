@@ -21,8 +21,9 @@ import pytest
 
 from flowpipe.classify.scores import Scores, SplitScores, save_scores
 from flowpipe.datasets.base import VIDEO_SUFFIXES
+from flowpipe.encoding.files import save_encoders
 from flowpipe.encoding.parameters import Encoding
-from flowpipe.encoding.stage import fit_encoders, save_encoders
+from flowpipe.encoding.work import fit_encoders
 from flowpipe.errors import FormatError
 from flowpipe.flow.store import FlowReader, StoredClip, codecs
 from flowpipe.runner import run_status

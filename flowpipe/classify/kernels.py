@@ -1,8 +1,8 @@
-"""Gram matrices between clips: linear, and chi-squared over several channels.
+"""Kernels between clips: linear, and chi-squared over several channels.
 
-A linear machine needs no more of its vectors than their products. UCF101's 13 320 clips have
-109 000 numbers each, 5.8 GB, but their Gram matrix is 0.7 GB, and the Grams of the descriptors add
-up to that of all of them side by side, so every combination comes from the same few matrices.
+A linear SVM needs only the products of its vectors. The 13 320 clips of UCF101 have 109 000 numbers
+each, 5.8 GB, but their Gram matrix has 0.7 GB; and the Gram matrices of the descriptors add up to
+that of all of them side by side, so that every combination comes from the same few matrices.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Gram = NDArray[np.float32]
 
 _BLOCK = 1024
 _COLUMNS = 16384
-"""Products are float32 within so many columns, and float64 from there on."""
+"""Columns per float32 product; the products are added up in float64."""
 
 
 def linear_gram(vectors: Vectors) -> Gram:
-    """Products of all pairs of vectors.
+    """Return the products of all pairs of vectors.
 
     Parameters
     ----------
     vectors
-        (n, D); a memory map or an HDF5 data set is read in blocks of 1024 rows.
+        (n, D); a memory map or an HDF5 dataset is read in blocks of 1024 rows.
 
     Returns
     -------
@@ -44,20 +44,20 @@ def linear_gram(vectors: Vectors) -> Gram:
             lower = np.asarray(vectors[left : left + _BLOCK], np.float32) if left > top else upper
             products = np.zeros((len(upper), len(lower)))
             for first in range(0, width, _COLUMNS):
-                part = slice(first, first + _COLUMNS)
-                products += upper[:, part] @ lower[:, part].T
+                columns = slice(first, first + _COLUMNS)
+                products += upper[:, columns] @ lower[:, columns].T
             gram[top : top + _BLOCK, left : left + _BLOCK] = products
             gram[left : left + _BLOCK, top : top + _BLOCK] = products.T
     return gram
 
 
 def mean_gram(grams: Iterable[Gram]) -> Gram:
-    """The Gram matrix of vectors side by side, brought back to norm 1 where each had norm 1.
+    """Return the Gram matrix of vectors side by side, scaled to norm 1 where each had norm 1.
 
     Parameters
     ----------
     grams
-        (n, n) each; taken one at a time, so that they need not be in memory together.
+        (n, n) each, consumed one at a time: they need not be in memory together.
 
     Raises
     ------
@@ -83,12 +83,12 @@ def mean_gram(grams: Iterable[Gram]) -> Gram:
 
 
 def chi2_distances(histograms: Vectors) -> Gram:
-    """``1/2 sum (a - b)^2 / (a + b)`` of all pairs of histograms.
+    """Return ``1/2 sum (a - b)^2 / (a + b)`` of all pairs of histograms.
 
     Parameters
     ----------
     histograms
-        (n, K), none negative; those of L1 norm 1 are 0 to 1 apart.
+        (n, K), not negative. Distances of histograms with L1 norm 1 are 0 to 1.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def chi2_distances(histograms: Vectors) -> Gram:
 
 
 def multichannel_gram(channels: Iterable[Gram], train: NDArray[np.integer]) -> Gram:
-    """``exp(-sum_c D_c / A_c)``, the chi-squared kernel of several channels.
+    """Return ``exp(-sum_c D_c / A_c)``, the chi-squared kernel of several channels.
 
     J. Zhang, M. Marszałek, S. Lazebnik and C. Schmid, "Local features and kernels for
     classification of texture and object categories", IJCV 2007: A_c is the mean distance in channel
@@ -123,9 +123,9 @@ def multichannel_gram(channels: Iterable[Gram], train: NDArray[np.integer]) -> G
     Parameters
     ----------
     channels
-        (n, n) distances of each channel; taken one at a time.
+        (n, n) distances of each channel, consumed one at a time.
     train
-        Indices of the training clips, the only ones that A_c is taken of.
+        Indices of the training clips, the only ones that A_c depends on.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def multichannel_gram(channels: Iterable[Gram], train: NDArray[np.integer]) -> G
         among = distances[np.ix_(train, train)]
         between = among.sum(dtype=np.float64) - np.trace(among, dtype=np.float64)
         mean = between / pairs if pairs else 0.0
-        # A channel in which all training clips agree says nothing.
+        # A channel in which all training clips are equal is ignored.
         if mean > 0:
             total += distances / np.float32(mean)
     if total is None:

@@ -1,8 +1,8 @@
-"""How well a set was classified: per split, over the splits, and over all tested clips.
+"""Metrics of a classification: per split, over the splits, and over all test clips.
 
 Two means differ where folds differ in size, and both are given: the mean over splits, which papers
-quote for UCF101 and HMDB51, with Student's interval (splits share training clips, so it is a
-rough one), and the part of all tested clips that is right, with Wilson's interval.
+quote for UCF101 and HMDB51, with Student's interval (a rough one, since splits share training
+clips), and the accuracy over all test clips, with Wilson's interval.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from flowpipe.errors import ParameterError
 from flowpipe.runner.json_files import Json
 
 LEVEL = 0.95
-"""Of the confidence intervals."""
+"""Confidence level of the intervals."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and the interval of confidence around it; without one, both ends are NaN."""
+    """A value with its confidence interval; where there is none, both ends are NaN."""
 
     value: float
     low: float
@@ -34,20 +34,20 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class SplitMetrics:
-    """Of one split.
+    """The metrics of one split.
 
     Attributes
     ----------
     split
-        Its name.
+        Name of the split.
     n_clips
-        Tested.
+        Number of test clips.
     accuracy
-        Part of the clips that is right.
+        Fraction of the clips that are classified correctly.
     mean_class_accuracy
-        Mean over the classes that have test clips.
+        Mean of the accuracies of the classes that have test clips.
     mean_average_precision
-        The same, of the average precision of each class against the others.
+        Mean of their average precisions, each class against all others.
     """
 
     split: str
@@ -59,26 +59,26 @@ class SplitMetrics:
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """Of a protocol.
+    """The metrics of a protocol.
 
     Attributes
     ----------
     classes
         Class names.
     splits
-        Metrics of each.
+        Metrics of each split.
     accuracy
-        Over all tested clips, with Wilson's interval.
+        Accuracy over all test clips, with Wilson's interval.
     mean_accuracy, mean_class_accuracy, mean_average_precision
         Means over the splits, with Student's interval.
     confusion
         (classes, classes) int64, true class by predicted class, over all splits.
     class_accuracy
-        (classes,) over all splits; NaN for a class that was never tested.
+        (classes,) accuracy over all splits; NaN for a class without test clips.
     average_precision
-        (classes,) mean over the splits that test the class; NaN for one that was never tested.
+        (classes,) mean over the splits that test the class; NaN for a class without test clips.
     failed
-        Number of clips that could not be used, where a recipe knows it.
+        Number of clips that could not be used, where a pipeline counts them.
     """
 
     classes: tuple[str, ...]
@@ -93,7 +93,7 @@ class Metrics:
     failed: int = 0
 
     def to_json(self) -> Json:
-        """All of it as JSON; NaN becomes null."""
+        """Return the metrics as JSON; NaN becomes null."""
         names = ("accuracy", "mean_accuracy", "mean_class_accuracy", "mean_average_precision")
         return {
             **{name: _interval_json(getattr(self, name)) for name in names},
@@ -122,20 +122,20 @@ class Metrics:
 
 
 def evaluate(scores: Scores) -> Metrics:
-    """Compare scores with the truth."""
+    """Compare scores with the true classes."""
     classes = range(len(scores.classes))
     splits, precisions = [], []
     confusion = np.zeros((len(classes), len(classes)), np.int64)
-    for part in scores.splits:
-        truth, predicted = part.labels, part.predictions
+    for split in scores.splits:
+        truth, predicted = split.labels, split.predictions
         tested = np.unique(truth)
         precision = np.full(len(classes), np.nan)
         for label in tested:
-            precision[label] = average_precision_score(truth == label, part.scores[:, label])
+            precision[label] = average_precision_score(truth == label, split.scores[:, label])
         recall = recall_score(truth, predicted, labels=tested, average="macro")
         splits.append(
             SplitMetrics(
-                part.split,
+                split.split,
                 len(truth),
                 float(accuracy_score(truth, predicted)),
                 float(recall),
@@ -154,9 +154,9 @@ def evaluate(scores: Scores) -> Metrics:
         scores.classes,
         tuple(splits),
         wilson(int(confusion.trace()), int(confusion.sum())),
-        student([split.accuracy for split in splits]),
-        student([split.mean_class_accuracy for split in splits]),
-        student([split.mean_average_precision for split in splits]),
+        student([each.accuracy for each in splits]),
+        student([each.mean_class_accuracy for each in splits]),
+        student([each.mean_average_precision for each in splits]),
         confusion,
         class_accuracy,
         average_precision,
@@ -164,7 +164,7 @@ def evaluate(scores: Scores) -> Metrics:
 
 
 def wilson(successes: int, trials: int) -> Interval:
-    """A proportion with Wilson's interval of 95 %.
+    """Return a proportion with Wilson's interval of 95 %.
 
     Raises
     ------
@@ -173,15 +173,12 @@ def wilson(successes: int, trials: int) -> Interval:
     """
     if not 0 <= successes <= trials or trials == 0:
         raise ParameterError(f"{successes} of {trials} is no proportion")
-    found = stats.binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
-    return Interval(successes / trials, float(found.low), float(found.high))
+    interval = stats.binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
+    return Interval(successes / trials, float(interval.low), float(interval.high))
 
 
 def student(values: list[float]) -> Interval:
-    """A mean with Student's interval of 95 %; one value has none.
-
-    The interval is cut at 0 and 1.
-    """
+    """Return a mean with Student's interval of 95 %, clipped to 0..1; one value has none."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, math.nan, math.nan)

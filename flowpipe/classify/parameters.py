@@ -1,4 +1,4 @@
-"""The parameters of the classifier."""
+"""The parameters of the SVMs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from flowpipe.runner.json_files import Json
 
 @dataclass(frozen=True, slots=True)
 class Svm:
-    """One-vs-rest support vector machines."""
+    """Parameters of the one-vs-rest support vector machines."""
 
     c: float = 100.0
-    """Weight of the errors."""
+    """Penalty C of training errors in the SVMs."""
     tol: float = 1e-3
-    """Stop when the optimality conditions hold to this."""
+    """Tolerance of the SVMs' stopping criterion."""
 
     def __post_init__(self) -> None:
         for name in ("c", "tol"):
@@ -25,5 +25,5 @@ class Svm:
                 raise ParameterError(f"{name} is {value!r}; it must be more than 0, and finite")
 
     def description(self) -> Json:
-        """Everything that determines the scores, besides the vectors and the split."""
+        """Return everything that determines the scores, besides the vectors and the split."""
         return {"stage": "classify", **asdict(self)}

@@ -58,8 +58,8 @@ class Protocol:
         """Return the class name of each training clip, by clip name, for each split."""
         return [{name: self.labels[name] for name in split.train} for split in self.splits]
 
-    def among(self, present: Set[str]) -> Protocol:
-        """The protocol on those of its clips that are present; what is lost goes into the notes.
+    def among(self, present: Set[str], lost: str = "failed") -> Protocol:
+        """Return the protocol of the clips that are present; `lost` says in the notes why.
 
         Raises
         ------
@@ -75,10 +75,10 @@ class Protocol:
             for half, left in zip(("training", "test"), halves, strict=True):
                 if not left:
                     raise ParameterError(
-                        f"split {split.name!r} has no {half} clip left: none of them was encoded"
+                        f"split {split.name!r} has no {half} clip left: all of them {lost}"
                     )
             splits.append(Split(split.name, *halves))
-        note = f"{_count(absent, 'clip')} left out, since {_these(absent)} failed: {_some(absent)}"
+        note = f"{_count(absent, 'clip')} left out, since {_these(absent)} {lost}: {_some(absent)}"
         labels = {name: label for name, label in self.labels.items() if name in present}
         return replace(self, splits=tuple(splits), labels=labels, notes=(*self.notes, note))
 

@@ -1,4 +1,4 @@
-"""Scores of the tested clips of every split, and the npz that keeps them."""
+"""Scores of the test clips of every split, and the npz file that stores them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.io.npz import load_arrays, save_arrays, take
 
+ClassScores = NDArray[np.float32]
+"""(clips, classes); the larger, the more likely."""
+
 FORMAT = "flowpipe scores 1"
-"""As the file says itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,19 +25,19 @@ class SplitScores:
     Attributes
     ----------
     split
-        Its name.
+        Name of the split.
     names
-        Of the clips, n.
+        Names of the n clips.
     labels
         (n,) int64 true class indices.
     scores
-        (n, classes) float32; larger is surer.
+        (n, classes) float32; the larger, the more likely.
     """
 
     split: str
     names: tuple[str, ...]
     labels: NDArray[np.int64]
-    scores: NDArray[np.float32]
+    scores: ClassScores
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -57,7 +59,7 @@ class SplitScores:
 
     @property
     def predictions(self) -> NDArray[np.int64]:
-        """(n,) the class of the largest score, the first among equals."""
+        """(n,) classes with the largest score, the first of equal ones."""
         return np.asarray(self.scores.argmax(axis=1), np.int64)
 
 
@@ -83,15 +85,15 @@ def save_scores(path: Path, scores: Scores, root: Path, key: str | None = None) 
     """Write scores as an npz without pickles.
 
     ``names``, ``labels``, ``scores`` and ``split`` (an index into ``splits``) have a row for each
-    tested clip; ``classes`` names the columns of ``scores``.
+    test clip; ``classes`` names the columns of ``scores``.
     """
-    parts = scores.splits
+    splits = scores.splits
     arrays: Mapping[str, NDArray[np.generic]] = {
-        "names": np.array([name for part in parts for name in part.names]),
-        "labels": np.concatenate([part.labels for part in parts]),
-        "scores": np.concatenate([part.scores for part in parts]),
-        "split": np.repeat(np.arange(len(parts)), [len(part.names) for part in parts]),
-        "splits": np.array([part.split for part in parts]),
+        "names": np.array([name for split in splits for name in split.names]),
+        "labels": np.concatenate([split.labels for split in splits]),
+        "scores": np.concatenate([split.scores for split in splits]),
+        "split": np.repeat(np.arange(len(splits)), [len(split.names) for split in splits]),
+        "splits": np.array([split.split for split in splits]),
         "classes": np.array(scores.classes),
     }
     save_arrays(path, FORMAT, {}, arrays, root, key)
@@ -113,7 +115,7 @@ def load_scores(path: Path) -> Scores:
     member = take(path, arrays, "split", (len(names),), "i")
     scores = take(path, arrays, "scores", (len(names), len(classes)))
     try:
-        parts = tuple(
+        by_split = tuple(
             SplitScores(
                 str(split),
                 tuple(names[member == i].tolist()),
@@ -122,6 +124,6 @@ def load_scores(path: Path) -> Scores:
             )
             for i, split in enumerate(splits)
         )
-        return Scores(tuple(classes.tolist()), parts)
+        return Scores(tuple(classes.tolist()), by_split)
     except ParameterError as error:
         raise FormatError(f"{str(path)!r}: {error}") from None

@@ -1,9 +1,9 @@
-"""One-vs-rest support vector machines on a Gram matrix.
+"""Train one-vs-rest support vector machines on a Gram matrix.
 
-As in the papers on (improved) dense trajectories: C = 100, an SVM for each class against all the
+As in the papers on (improved) dense trajectories: C = 100, an SVM for each class against all
 others, and the class of the largest decision value. The SVMs are scikit-learn's ``SVC`` (LIBSVM) on
-a precomputed kernel. They release the interpreter lock, so joblib trains them in threads that share
-the matrix; the scores are the same bits whatever the number of threads.
+a precomputed kernel. LIBSVM releases the interpreter lock, so joblib trains the classes in threads
+that share the matrix; the scores are the same bits whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from sklearn.svm import SVC
 
 from flowpipe.classify.parameters import Svm
+from flowpipe.classify.scores import ClassScores
 from flowpipe.errors import ParameterError
 
 Gram = NDArray[np.floating]
 Indices = NDArray[np.integer]
-Scores = NDArray[np.float32]
 
 _CACHE_MB = 300
 
@@ -32,8 +32,8 @@ def one_vs_rest(
     parameters: Svm | None = None,
     *,
     jobs: int = 1,
-) -> Scores:
-    """Train a classifier for each class and score the test clips.
+) -> ClassScores:
+    """Train an SVM for each class and score the test clips.
 
     Parameters
     ----------
@@ -45,17 +45,17 @@ def one_vs_rest(
     train, test
         Indices of the training and test clips.
     n_classes
-        Columns of the scores.
+        Number of classes, the columns of the scores.
     parameters
         Parameters of the SVMs.
     jobs
-        Threads.
+        Number of threads.
 
     Returns
     -------
     (test, n_classes) float32
-        Values of the decision functions; larger is surer. A class without a training clip scores
-        below every other, so that it is never chosen.
+        Values of the decision functions. A class without a training clip scores below every
+        other, so that it is never predicted.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def one_vs_rest(
             f"the {len(train)} training clips are of {len(present)} class"
             f"{'es' * (len(present) != 1)}; at least two are needed"
         )
-    # The layout that LIBSVM works on, so that no SVM makes a copy.
+    # LIBSVM's own layout, so that no SVM makes a copy.
     within = np.ascontiguousarray(gram[np.ix_(train, train)], np.float64)
     across = np.ascontiguousarray(gram[np.ix_(test, train)], np.float64)
     columns = Parallel(n_jobs=jobs, prefer="threads")(
@@ -104,6 +104,6 @@ def _decision(
     svm.fit(within, positive)
     if not len(across):
         return np.empty(0)
-    # The same as decision_function, which would go over all columns for the zeros too.
+    # The same as decision_function, but without the columns of the other clips, which are zero.
     support = across[:, svm.support_]
     return np.asarray(support @ svm.dual_coef_[0] + svm.intercept_[0])

@@ -51,8 +51,6 @@ class IdtBaseline:
     """Scale to this short side in pixels, keeping the aspect ratio, instead of --size."""
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
     svm: Annotated[Svm, arg(name="")] = field(default_factory=Svm)
-    device: str = "cpu"
-    """Where Fisher vectors are computed: cpu, or a torch device such as cuda."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
     shard: Annotated[str | None, arg(metavar="I/N")] = None
     """Extract the trajectories of the I-th of N parts of the clips only, and stop. It divides this
@@ -76,7 +74,6 @@ class IdtBaseline:
             stage,
             self.encoding,
             self.svm,
-            device=self.device,
             workers=self.workers,
             shard=self.shard,
         )
@@ -103,8 +100,6 @@ class Encode:
     out: Path = Path("vectors")
     """Output folder. Its stage.json says how the vectors in it were made."""
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
-    device: str = "cpu"
-    """Where Fisher vectors are computed: cpu, or a torch device such as cuda."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
 
     def run(self) -> int:
@@ -121,7 +116,6 @@ class Encode:
             self.out,
             self.encoding,
             root=self.videos if self.videos.is_dir() else self.videos.parent,
-            device=self.device,
             workers=self.workers,
         ).exit_status
 

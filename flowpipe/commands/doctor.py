@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowpipe import __version__
+from flowpipe.encoding.table import ENCODERS
 from flowpipe.errors import BackendUnavailableError
 from flowpipe.flow import solvers
 from flowpipe.flow.extract import Method
@@ -72,3 +73,8 @@ def report(console: Console) -> None:
         except BackendUnavailableError:
             chosen = "nothing here computes it"
         console.print(f"{method}: {chosen}", highlight=False)
+    console.print()
+    table = Table("encoding", "", "published in", box=None, pad_edge=False)
+    for name, encoder in ENCODERS.items():
+        table.add_row(name, encoder.title, encoder.paper)
+    console.print(table)

@@ -1,10 +1,10 @@
-"""Bags of words: how often each of K typical descriptors occurs in a clip.
+"""Bag of words: how often each of K typical descriptors occurs in a clip.
 
-The recipe of H. Wang, A. Kläser, C. Schmid and C.-L. Liu, "Action Recognition by Dense
-Trajectories", CVPR 2011: k-means with K = 4000 words for each descriptor, each row counted to its
-nearest word, histograms of L1 norm 1, compared by the chi-squared distance. The words are
-scikit-learn's ``MiniBatchKMeans``, begun with random rows: choosing 4000 first centres by k-means++
-would take longer than all that follows.
+H. Wang, A. Kläser, C. Schmid and C.-L. Liu, "Action Recognition by Dense Trajectories", CVPR 2011:
+k-means with K = 4000 clusters for each descriptor, each row assigned to the nearest centre,
+histograms of L1 norm 1, compared by the chi-squared distance. The clusters are those of
+scikit-learn's ``MiniBatchKMeans``, which starts from random rows: k-means++ would take longer to
+choose 4000 centres than everything after it.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
-from flowpipe.encoding.bags import BagEncoder, Rows, bags, sampled
+from flowpipe.encoding.base import ClipEncoder, Take, iterate_clips, sample_clips
+from flowpipe.encoding.validation import Rows
 from flowpipe.errors import ParameterError
 
 _BLOCK = 2048
 _BATCH = 8192
 
 
-class BagOfWords(BagEncoder):
-    """Clips, each a table of descriptors, to histograms of visual words.
+class BagOfWords(ClipEncoder):
+    """Encode clips as histograms of visual words.
 
-    Takes what :class:`flowpipe.encoding.fisher.FisherVector` takes.
+    A transformer of scikit-learn: ``fit`` and ``transform`` take a list of ``(n_i, D)`` arrays, one
+    per clip. A single 2-D array is one clip per row, as everywhere in scikit-learn; use
+    :meth:`encode` for the vector of one clip.
 
     Parameters
     ----------
     n_clusters
-        K.
+        Number of visual words, K.
     n_rows
-        Rows to fit to, balanced over the clips.
+        Number of rows to fit to, balanced over the clips.
     max_iter
-        Passes of k-means over those rows, at most.
+        Largest number of passes of k-means over those rows.
     random_state
         Seed, ``RandomState`` or None.
 
@@ -46,9 +49,20 @@ class BagOfWords(BagEncoder):
     cluster_centers_
         (K, D) float64.
     n_iter_
-        Passes of k-means taken.
+        Passes of k-means that were needed.
     n_features_in_
-        D.
+        Width of a row, D.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> import numpy as np
+    >>> clips = [np.random.default_rng(i).normal(size=(50, 8)) for i in range(4)]
+    >>> histograms = flowpipe.BagOfWords(n_clusters=5).fit_transform(clips)
+    >>> histograms.shape
+    (4, 5)
+    >>> np.allclose(histograms.sum(axis=1), 1)
+    True
     """
 
     def __init__(
@@ -65,7 +79,7 @@ class BagOfWords(BagEncoder):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Find the words.
+        """Find the clusters.
 
         Parameters
         ----------
@@ -77,49 +91,59 @@ class BagOfWords(BagEncoder):
         Raises
         ------
         ParameterError
-            Fewer rows than words, rows that are not finite.
+            Fewer rows than clusters, or rows that are not finite.
         """
-        state = check_random_state(self.random_state).randint(2**31)
-        rows = sampled(list(bags(self, X, reset=True)), self.n_rows, np.random.default_rng(state))
+        seed = check_random_state(self.random_state).randint(2**31)
+        clips = list(iterate_clips(self, X, reset=True))
+        rows = sample_clips(clips, self.n_rows, np.random.default_rng(seed))
         if not 1 <= self.n_clusters <= len(rows):
             raise ParameterError(
                 f"n_samples={len(rows)} rows cannot give n_clusters={self.n_clusters} clusters; "
                 "there must be at least as many rows, and at least one cluster"
             )
-        means = MiniBatchKMeans(
+        kmeans = MiniBatchKMeans(
             self.n_clusters,
             batch_size=min(_BATCH, len(rows)),
             max_iter=self.max_iter,
             init="random",
             n_init=1,
-            random_state=state,
+            random_state=seed,
         )
-        # Threads would add up in another order from run to run.
+        # With several threads, the order of the sums would vary from run to run.
         with threadpool_limits(1):
-            means.fit(rows)
-        self.cluster_centers_ = np.asarray(means.cluster_centers_, np.float64)
-        self.n_iter_ = int(means.n_iter_)
+            kmeans.fit(rows)
+        self.cluster_centers_ = np.asarray(kmeans.cluster_centers_, np.float64)
+        self.n_iter_ = int(kmeans.n_iter_)
         return self
 
-    def totals(self, rows: Rows) -> NDArray[np.float64]:
-        """How many rows are nearest to each word, (K,); counts of parts of a clip add up."""
+    def sufficient_statistics(self, rows: Rows) -> NDArray[np.float64]:
+        """Return how many rows are nearest to each centre, (K,)."""
         self._check(rows)
-        words = self.cluster_centers_.astype(rows.dtype)
-        half_norms = 0.5 * (words**2).sum(axis=1)
-        counts = np.zeros(len(words))
+        centers = self.cluster_centers_.astype(rows.dtype)
+        half_norms = 0.5 * (centers**2).sum(axis=1)
+        counts = np.zeros(len(centers))
         for first in range(0, len(rows), _BLOCK):
-            # The nearest word has the largest product with the row, less half its own square.
-            closeness = rows[first : first + _BLOCK] @ words.T - half_norms
-            counts += np.bincount(closeness.argmax(axis=1), minlength=len(words))
+            # The nearest centre has the largest product with the row, less half its own square.
+            closeness = rows[first : first + _BLOCK] @ centers.T - half_norms
+            counts += np.bincount(closeness.argmax(axis=1), minlength=len(centers))
         return counts
 
-    def vector(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The histogram of L1 norm 1 of :meth:`totals`; zeros stay zeros."""
-        total = totals.sum()
-        return np.asarray(totals / total if total > 0 else totals)
+    def finalize(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the histogram of L1 norm 1; zeros remain zeros."""
+        total = statistics.sum()
+        return np.asarray(statistics / total if total > 0 else statistics)
 
     @property
     def n_outputs(self) -> int:
         """Length of a histogram, K."""
         check_is_fitted(self)
         return len(self.cluster_centers_)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the centres as ``clusters``, (K, D)."""
+        return {"clusters": self.cluster_centers_}
+
+    def from_arrays(self, take: Take) -> None:
+        """Restore the centres."""
+        self.cluster_centers_ = take("clusters", (self.n_clusters, None))
+        self.n_features_in_ = self.cluster_centers_.shape[1]

@@ -1,4 +1,4 @@
-"""Improved Fisher vectors of the rows of a clip.
+"""Improved Fisher vectors.
 
 F. Perronnin, J. Sánchez and T. Mensink, "Improving the Fisher Kernel for Large-Scale Image
 Classification", ECCV 2010. With posteriors ``g`` of a diagonal mixture ``(w, mu, sigma^2)`` fitted
@@ -7,9 +7,9 @@ to rows reduced by PCA, the gradients over the T rows of a clip are
     mean      sum_t g_tk (x_t - mu_k) / sigma_k            / (T sqrt(w_k))
     variance  sum_t g_tk ((x_t - mu_k)^2 / sigma_k^2 - 1)  / (T sqrt(2 w_k))
 
-2 D K numbers, of which the signed square root is taken and the L2 norm made 1. The gradient for the
-weights, which says little, is left out, as the papers do. Rows of iDT carry a square root of their
-own, which has nothing to do with this one.
+2 D K numbers, followed by the signed square root and L2 normalisation. The gradient for the weights
+is left out, as in the papers. (The descriptors of iDT are square roots already; that is another
+one, and both are taken.)
 """
 
 from __future__ import annotations
@@ -21,67 +21,68 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from flowpipe.encoding.bags import BagEncoder, Rows, bags, sampled
-from flowpipe.encoding.gmm import DiagonalGmm, Sums, fit_gmm, sums
-from flowpipe.encoding.pca import fit_pca
+from flowpipe.encoding.base import ClipEncoder, Take, iterate_clips, sample_clips
+from flowpipe.encoding.gmm import DiagonalGmm, SufficientStats, e_step, fit_gmm
+from flowpipe.encoding.pca import Projection, fit_pca
+from flowpipe.encoding.validation import Rows
 from flowpipe.errors import ParameterError
 
 _LEAST_WEIGHT = 1e-6
-"""Components of less weight, which hold no row in a million, say nothing."""
+"""Components of less weight have less than one row in a million; their gradients are zero."""
 
 
-def fisher_gradients(found: Sums, gmm: DiagonalGmm) -> NDArray[np.float64]:
-    """Gradients for means, then variances, before any normalisation.
+def fisher_gradients(stats: SufficientStats, gmm: DiagonalGmm) -> NDArray[np.float64]:
+    """Return the gradients for means, then variances, before any normalisation.
 
     Parameters
     ----------
-    found
+    stats
         Sums over the rows; without rows the gradients are zero.
     gmm
-        The mixture they are of.
+        The mixture model.
 
     Returns
     -------
     (2 K D,) float64
         ``[mean of component 0, ..., mean of K - 1, variance of component 0, ...]``.
     """
-    if found.rows == 0:
+    if stats.rows == 0:
         return np.zeros(2 * gmm.means.size)
-    zeroth, first, second = found.zeroth[:, None], found.first, found.second
+    zeroth, first, second = stats.zeroth[:, None], stats.first, stats.second
     deviation = np.sqrt(gmm.variances)
     mean = (first - zeroth * gmm.means) / deviation
     variance = (second - 2 * gmm.means * first + zeroth * gmm.means**2) / gmm.variances - zeroth
     used = np.maximum(gmm.weights, _LEAST_WEIGHT)[:, None]
-    scale = np.where(gmm.weights[:, None] < _LEAST_WEIGHT, 0, 1 / (found.rows * np.sqrt(used)))
+    scale = np.where(gmm.weights[:, None] < _LEAST_WEIGHT, 0, 1 / (stats.rows * np.sqrt(used)))
     return np.concatenate([(mean * scale).ravel(), (variance * scale / np.sqrt(2)).ravel()])
 
 
 def improved(gradients: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Signed square root, then L2 norm 1; zeros stay zeros."""
+    """Return the signed square root with L2 norm 1; zeros remain zeros."""
     rooted = np.sign(gradients) * np.sqrt(np.abs(gradients))
     norm = np.linalg.norm(rooted)
     return np.asarray(rooted / norm if norm > 0 else rooted)
 
 
-class FisherVector(BagEncoder):
-    """Clips, each a table of descriptors, to improved Fisher vectors.
+class FisherVector(ClipEncoder):
+    """Encode clips as improved Fisher vectors.
 
-    A transformer in scikit-learn's manner: ``fit`` and ``transform`` take a list of ``(n_i, D)``
-    arrays, one a clip. A single 2-D array is a clip for each of its rows; use :meth:`encode` for
-    the vector of one clip, and give ``fit`` one 2-D array of rows that were sampled elsewhere.
+    A transformer of scikit-learn: ``fit`` and ``transform`` take a list of ``(n_i, D)`` arrays, one
+    per clip. A single 2-D array is one clip per row, as everywhere in scikit-learn; use
+    :meth:`encode` for the vector of one clip.
 
     Parameters
     ----------
     n_components
-        K, components of the mixture.
+        Number of Gaussians in the mixture, K.
     pca
-        Part of the dimensions that is kept, 0 to 1, or None for no PCA.
+        Fraction of the dimensions that PCA keeps, 0 to 1, or None for no PCA.
     whiten
         Scale the principal components to unit variance.
     n_rows
-        Rows to fit to, balanced over the clips.
+        Number of rows to fit to, balanced over the clips.
     max_iter, tol, variance_floor
-        Of EM; see :func:`flowpipe.encoding.gmm.fit_gmm`.
+        Parameters of EM; see :func:`flowpipe.encoding.gmm.fit_gmm`.
     device
         ``cpu``, or a torch device such as ``cuda``.
     random_state
@@ -94,15 +95,16 @@ class FisherVector(BagEncoder):
     gmm_
         The mixture, a :class:`flowpipe.encoding.gmm.DiagonalGmm`.
     n_iter_
-        EM steps taken.
+        Passes of EM that were needed.
     n_features_in_
-        D.
+        Width of a row, D.
 
     Examples
     --------
-    >>> rng = np.random.default_rng(0)
-    >>> clips = [rng.normal(size=(50, 8)) for _ in range(4)]
-    >>> FisherVector(n_components=2).fit_transform(clips).shape
+    >>> import flowpipe
+    >>> import numpy as np
+    >>> clips = [np.random.default_rng(i).normal(size=(50, 8)) for i in range(4)]
+    >>> flowpipe.FisherVector(n_components=2).fit_transform(clips).shape
     (4, 16)
     """
 
@@ -130,7 +132,7 @@ class FisherVector(BagEncoder):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Fit the PCA and the mixture to rows of the clips.
+        """Fit the PCA and the mixture model.
 
         Parameters
         ----------
@@ -146,9 +148,9 @@ class FisherVector(BagEncoder):
         """
         if self.pca is not None and not 0 < self.pca <= 1:
             raise ParameterError(f"pca is {self.pca!r}; it must be more than 0 and at most 1")
-        state = check_random_state(self.random_state).randint(2**31)
-        clips = list(bags(self, X, reset=True))
-        rows = sampled(clips, self.n_rows, np.random.default_rng(state))
+        seed = check_random_state(self.random_state).randint(2**31)
+        clips = list(iterate_clips(self, X, reset=True))
+        rows = sample_clips(clips, self.n_rows, np.random.default_rng(seed))
         self.projection_ = None
         if self.pca is not None:
             kept = max(1, int(self.pca * self.n_features_in_))
@@ -160,36 +162,58 @@ class FisherVector(BagEncoder):
             max_iter=self.max_iter,
             tol=self.tol,
             variance_floor=self.variance_floor,
-            seed=state,
+            seed=seed,
             device=self.device,
         )
         return self
 
-    def totals(self, rows: Rows) -> NDArray[np.float64]:
-        """What a Fisher vector is made of; totals of parts of a clip add up to the clip's.
-
-        Returns
-        -------
-        (K, 2 d + 1) float64
-            Sums of x, x^2 and 1, weighted by the posteriors.
-        """
+    def sufficient_statistics(self, rows: Rows) -> NDArray[np.float64]:
+        """Return the sums of x, x^2 and 1, weighted by the posteriors, (K, 2 d + 1) float64."""
         self._check(rows)
         if self.projection_ is not None:
             rows = self.projection_(rows)
-        found = sums(rows, self.gmm_, self.device)
-        return np.hstack([found.first, found.second, found.zeroth[:, None]])
+        stats = e_step(rows, self.gmm_, self.device)
+        return np.hstack([stats.first, stats.second, stats.zeroth[:, None]])
 
-    def vector(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The improved Fisher vector of :meth:`totals`."""
+    def finalize(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the improved Fisher vector of the sums."""
         width = self.gmm_.means.shape[1]
-        zeroth = totals[:, -1]
+        first, second, zeroth = np.split(statistics, [width, 2 * width], axis=1)
         # The posteriors of a row sum to 1.
         rows = round(float(zeroth.sum()))
-        found = Sums(rows, 0.0, zeroth, totals[:, :width], totals[:, width:-1])
-        return improved(fisher_gradients(found, self.gmm_))
+        stats = SufficientStats(rows, 0.0, zeroth[:, 0], first, second)
+        return improved(fisher_gradients(stats, self.gmm_))
 
     @property
     def n_outputs(self) -> int:
         """Length of a vector, 2 K d."""
         check_is_fitted(self)
         return 2 * self.gmm_.means.size
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the PCA and the mixture as ``pca.mean``, ``gmm.means`` and so on."""
+        arrays = {
+            "gmm.weights": self.gmm_.weights,
+            "gmm.means": self.gmm_.means,
+            "gmm.variances": self.gmm_.variances,
+        }
+        if self.projection_ is None:
+            return arrays
+        return {
+            "pca.mean": self.projection_.mean,
+            "pca.matrix": self.projection_.matrix,
+            **arrays,
+        }
+
+    def from_arrays(self, take: Take) -> None:
+        """Restore the PCA and the mixture."""
+        width = None
+        self.projection_ = None
+        if self.pca is not None:
+            matrix = take("pca.matrix", (None, None))
+            self.projection_ = Projection(take("pca.mean", matrix.shape[:1]), matrix)
+            width = matrix.shape[1]
+        means = take("gmm.means", (self.n_components, width))
+        weights = take("gmm.weights", means.shape[:1])
+        self.gmm_ = DiagonalGmm(weights, means, take("gmm.variances", means.shape))
+        self.n_features_in_ = means.shape[1] if self.projection_ is None else len(matrix)

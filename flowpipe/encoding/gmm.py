@@ -1,48 +1,48 @@
-"""Gaussian mixtures with diagonal covariances: their sums over rows, and fitting them by EM.
+"""Gaussian mixture models with diagonal covariances: the E step, and fitting by EM.
 
 A diagonal mixture is linear in the features ``phi(x) = (x, x^2, 1)``: the log of weight times
-density is ``phi(x) @ theta``, and what both EM and the Fisher vector need of a set of rows are the
-sums of ``phi`` weighted by the posteriors. So one function, :func:`sums`, serves both: two matrix
-products for each block of rows, added up in float64, in memory that does not grow with the rows.
-EM (Dempster, Laird and Rubin, 1977) follows scikit-learn's ``GaussianMixture`` (k-means start, stop
-when the mean log-likelihood gains less than `tol`), whose E step holds every posterior of every row
-at once. Where there are many rows it is incremental (Neal and Hinton, "A view of the EM algorithm
-that justifies incremental, sparse, and other variants", 1998): the rows are dealt into parts, and
-the mixture is maximised anew after each part, with the sums of the other parts as they were last
-found. Each pass over the rows then gains what two or three would. Variances have a floor relative
-to the mean variance of the data.
+density is ``phi(x) @ theta``, and both EM and the Fisher vector need the sums of ``phi`` weighted
+by the posteriors. So one function, :func:`e_step`, serves both: two matrix products per block of
+rows, added up in float64, in memory that does not grow with the number of rows.
+
+EM (Dempster, Laird and Rubin, 1977) follows scikit-learn's ``GaussianMixture`` (it starts from
+k-means and stops when the mean log-likelihood gains less than `tol`), whose E step holds every
+posterior of every row at once. With many rows it is incremental (Neal and Hinton, "A view of the EM
+algorithm that justifies incremental, sparse, and other variants", 1998): the rows are divided into
+subsets, and there is an M step after each subset, with the latest sums of the others. A pass over
+the rows then gains as much as two or three of plain EM. Variances have a floor relative to the mean
+variance of the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans, kmeans_plusplus
 from threadpoolctl import threadpool_limits
 
-from flowpipe.encoding import kernels
+from flowpipe.encoding._softmax import exponentiate
+from flowpipe.encoding.validation import Rows
 from flowpipe.errors import ParameterError
 
-Rows = NDArray[np.floating]
 Array = NDArray[np.float64]
 
 BLOCK = 512
-"""Rows at a time: their posteriors stay in the cache."""
+"""Rows per block: their posteriors fit into the processor's cache."""
 _START_ROWS = 200
-"""k-means runs on so many rows a component."""
+"""Rows per component that k-means runs on."""
 _SEED_ROWS = 40
-"""Its first centres are chosen among so many rows a component."""
-_PARTS = 32
-_PART_ROWS = 4096
-"""Incremental EM deals the rows into 32 parts, if each has 4096 and 32 a component."""
+"""Rows per component among which k-means++ chooses."""
+_SUBSETS = 32
+_SUBSET_ROWS = 4096
+"""Incremental EM uses 32 subsets if each has 4096 rows, and 32 per component; else fewer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class SufficientStats:
     """Sums over rows, weighted by the posteriors of each component.
 
     Attributes
@@ -61,20 +61,20 @@ class Sums:
     first: Array
     second: Array
 
-    def scaled(self, part: float) -> Sums:
-        """Of so many times as many rows, alike."""
-        return Sums(
-            round(part * self.rows),
-            part * self.log_likelihood,
-            part * self.zeroth,
-            part * self.first,
-            part * self.second,
+    def scaled(self, factor: float) -> SufficientStats:
+        """Return the sums over `factor` times as many rows of the same distribution."""
+        return SufficientStats(
+            round(factor * self.rows),
+            factor * self.log_likelihood,
+            factor * self.zeroth,
+            factor * self.first,
+            factor * self.second,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class DiagonalGmm:
-    """A Gaussian mixture with diagonal covariances.
+    """A Gaussian mixture model with diagonal covariances.
 
     Attributes
     ----------
@@ -110,8 +110,8 @@ class DiagonalGmm:
         return np.vstack([(self.means / self.variances).T, (-0.5 / self.variances).T, constant])
 
 
-def sums(rows: Rows, gmm: DiagonalGmm, device: str = "cpu") -> Sums:
-    """Sums over rows for EM and for Fisher vectors.
+def e_step(rows: Rows, gmm: DiagonalGmm, device: str = "cpu") -> SufficientStats:
+    """Return the sums over rows that EM and Fisher vectors need.
 
     Parameters
     ----------
@@ -119,40 +119,40 @@ def sums(rows: Rows, gmm: DiagonalGmm, device: str = "cpu") -> Sums:
         (n, D). float32 rows are multiplied in float32, float64 rows in float64; the sums are
         float64.
     gmm
-        Of the same D.
+        The mixture, of the same D.
     device
         ``cpu``, or a torch device such as ``cuda``.
 
     Raises
     ------
     ParameterError
-        The width of the rows is not that of the mixture, or rows too large to be squared.
+        The width of the rows is not that of the mixture, or the rows are too large to be squared.
     """
     width = gmm.means.shape[1]
     if rows.ndim != 2 or rows.shape[1] != width:
         raise ParameterError(f"rows are {rows.shape}; the mixture is of {width} dimensions")
     if device != "cpu":
-        from flowpipe.encoding.torch_sums import torch_totals
+        from flowpipe.encoding.gmm_torch import weighted_sums
 
-        totals, likelihood = torch_totals(rows, gmm.theta, device)
+        sums, likelihood = weighted_sums(rows, gmm.theta, device)
     else:
-        totals, likelihood = _totals(rows, gmm.theta)
+        sums, likelihood = _weighted_sums(rows, gmm.theta)
     if not np.isfinite(likelihood):
         largest = float(np.abs(rows).max())
         raise ParameterError(
             f"rows reach {largest:g} and have no finite likelihood; they must be finite, and small "
             "enough to be squared"
         )
-    return Sums(
-        len(rows), likelihood, totals[:, -1], totals[:, :width], totals[:, width : 2 * width]
+    return SufficientStats(
+        len(rows), likelihood, sums[:, -1], sums[:, :width], sums[:, width : 2 * width]
     )
 
 
-def _totals(rows: Rows, theta: Array) -> tuple[Array, float]:
+def _weighted_sums(rows: Rows, theta: Array) -> tuple[Array, float]:
     kind = np.float64 if rows.dtype == np.float64 else np.float32
     width = rows.shape[1]
     coefficients = theta.astype(kind)
-    totals = np.zeros(theta.T.shape)
+    sums = np.zeros(theta.T.shape)
     size = min(BLOCK, len(rows))
     features = np.empty((size, 2 * width + 1), kind)
     logits = np.empty((size, theta.shape[1]), kind)
@@ -166,13 +166,13 @@ def _totals(rows: Rows, theta: Array) -> tuple[Array, float]:
         phi[:, -1] = 1
         np.matmul(phi, coefficients, out=log)
         largest = log.max(axis=1)
-        kernels.exponentiate(log, largest)
+        exponentiate(log, largest)
         total = log @ ones
         likelihood += float(largest.sum(dtype=np.float64) + np.log(total.astype(np.float64)).sum())
-        # The features are divided by the sum of the row's exponentials, there being fewer of them.
+        # Dividing the features by the row's total is less work than dividing the exponentials.
         phi /= total[:, None]
-        totals += log.T @ phi
-    return totals, likelihood
+        sums += log.T @ phi
+    return sums, likelihood
 
 
 def fit_gmm(
@@ -185,31 +185,31 @@ def fit_gmm(
     seed: int = 0,
     device: str = "cpu",
 ) -> tuple[DiagonalGmm, int]:
-    """Fit a mixture by expectation maximisation, begun with k-means.
+    """Fit a mixture by expectation maximisation, starting from k-means.
 
     Parameters
     ----------
     rows
         (n, D), n at least `n_components`.
     n_components
-        K.
+        Number of Gaussians, K.
     max_iter
-        At most so many passes over the rows.
+        Largest number of passes over the rows.
     tol
-        Stop when a pass raises the mean log-likelihood of a row by less.
+        Stopping criterion: a pass raises the mean log-likelihood of a row by less than this.
     variance_floor
-        Least variance, relative to the mean variance of the dimensions of `rows`.
+        Smallest variance, relative to the mean variance of the dimensions of `rows`.
     seed
         The same rows and seed give the same mixture.
     device
-        As in :func:`sums`.
+        As in :func:`e_step`.
 
     Returns
     -------
     DiagonalGmm
         The mixture.
     int
-        Passes taken.
+        Number of passes over the rows.
 
     Raises
     ------
@@ -221,37 +221,39 @@ def fit_gmm(
     if len(rows) < n_components:
         raise ParameterError(
             f"n_samples={len(rows)} rows are too few for a mixture of {n_components} components; "
-            "at least one row a component is needed"
+            "at least one row per component is needed"
         )
     spread = float(rows.var(axis=0, dtype=np.float64).mean())
     if spread == 0:
-        # One point: any positive variance says the same.
+        # All rows are the same point: any positive variance will do.
         spread = 1.0
     floor = variance_floor * spread
-    parts = max(1, min(_PARTS, len(rows) // max(_PART_ROWS, 32 * n_components)))
-    dealt = [rows[first::parts] for first in range(parts)]
-    # Threads would add up in another order from run to run.
+    count = max(1, min(_SUBSETS, len(rows) // max(_SUBSET_ROWS, 32 * n_components)))
+    subsets = [rows[first::count] for first in range(count)]
+    # With several threads, the order of the sums would vary from run to run.
     with threadpool_limits(1):
-        gmm, begun = _start(rows, n_components, floor, seed)
-        found = [begun.scaled(len(part) / begun.rows) for part in dealt]
+        gmm, initial = _initialize(rows, n_components, floor, seed)
+        stats = [initial.scaled(len(subset) / initial.rows) for subset in subsets]
         before = -np.inf
         passes = 0
         while passes < max_iter:
             passes += 1
-            total = _added(found)
-            for number, part in enumerate(dealt):
-                old, found[number] = found[number], sums(part, gmm, device)
-                _replace(total, old, found[number])
-                gmm = _maximise(total, gmm, floor)
-            likelihood = sum(each.log_likelihood for each in found) / len(rows)
+            total = _added(stats)
+            for number, subset in enumerate(subsets):
+                old, stats[number] = stats[number], e_step(subset, gmm, device)
+                _replace(total, old, stats[number])
+                gmm = _m_step(total, gmm, floor)
+            likelihood = sum(each.log_likelihood for each in stats) / len(rows)
             if likelihood - before < tol:
                 break
             before = likelihood
     return gmm, passes
 
 
-def _start(rows: Rows, n_components: int, floor: float, seed: int) -> tuple[DiagonalGmm, Sums]:
-    """The mixture of the clusters of k-means, and their sums."""
+def _initialize(
+    rows: Rows, n_components: int, floor: float, seed: int
+) -> tuple[DiagonalGmm, SufficientStats]:
+    """Return the mixture of the clusters of k-means, and their sums."""
     rng = np.random.default_rng(seed)
     count = min(len(rows), _START_ROWS * n_components)
     chosen = rows[np.sort(rng.choice(len(rows), count, replace=False))]
@@ -265,61 +267,43 @@ def _start(rows: Rows, n_components: int, floor: float, seed: int) -> tuple[Diag
     first, second = np.zeros((2, n_components, rows.shape[1]))
     np.add.at(first, labels, wide)
     np.add.at(second, labels, wide**2)
-    even = Sums(count, 0.0, zeroth, first, second)
+    stats = SufficientStats(count, 0.0, zeroth, first, second)
     mean, variance = wide.mean(axis=0), np.maximum(wide.var(axis=0), floor)
     fallback = DiagonalGmm(
         np.full(n_components, 1 / n_components),
         np.tile(mean, (n_components, 1)),
         np.tile(variance, (n_components, 1)),
     )
-    return _maximise(even, fallback, floor), even
+    return _m_step(stats, fallback, floor), stats
 
 
-def _added(parts: Sequence[Sums]) -> Sums:
-    """Sums over all rows."""
-    total = parts[0].scaled(1)
-    for part in parts[1:]:
-        total.zeroth[:] += part.zeroth
-        total.first[:] += part.first
-        total.second[:] += part.second
+def _added(subsets: Sequence[SufficientStats]) -> SufficientStats:
+    """Return the sums over all rows."""
+    total = subsets[0].scaled(1)
+    for stats in subsets[1:]:
+        total.zeroth[:] += stats.zeroth
+        total.first[:] += stats.first
+        total.second[:] += stats.second
     return total
 
 
-def _replace(total: Sums, old: Sums, new: Sums) -> None:
-    """Put the sums of a part in the place of earlier ones."""
+def _replace(total: SufficientStats, old: SufficientStats, new: SufficientStats) -> None:
+    """Replace the sums of a subset within those of all rows."""
     total.zeroth[:] += new.zeroth - old.zeroth
     total.first[:] += new.first - old.first
     total.second[:] += new.second - old.second
-    # What is left of a component that has lost all of its rows is rounding.
+    # A component that has lost all of its rows keeps rounding errors, which may be negative.
     np.maximum(total.zeroth, 0, out=total.zeroth)
 
 
-def _maximise(found: Sums, before: DiagonalGmm, floor: float) -> DiagonalGmm:
-    """The M step; a component that no row belongs to stays as it was, without weight."""
-    empty = found.zeroth < 10 * np.finfo(np.float64).eps
-    count = np.where(empty, 1.0, found.zeroth)[:, None]
-    means = np.where(empty[:, None], before.means, found.first / count)
-    variances = np.maximum(found.second / count - means**2, floor)
+def _m_step(stats: SufficientStats, before: DiagonalGmm, floor: float) -> DiagonalGmm:
+    """Return the mixture of the sums; a component without rows keeps its place, with weight 0."""
+    empty = stats.zeroth < 10 * np.finfo(np.float64).eps
+    count = np.where(empty, 1.0, stats.zeroth)[:, None]
+    means = np.where(empty[:, None], before.means, stats.first / count)
+    variances = np.maximum(stats.second / count - means**2, floor)
     return DiagonalGmm(
-        np.where(empty, 0.0, found.zeroth) / found.zeroth.sum(),
+        np.where(empty, 0.0, stats.zeroth) / stats.zeroth.sum(),
         means,
         np.where(empty[:, None], before.variances, variances),
-    )
-
-
-def from_sklearn(mixture: Any) -> DiagonalGmm:
-    """The mixture of a fitted ``sklearn.mixture.GaussianMixture``.
-
-    Raises
-    ------
-    ParameterError
-        Its covariances are not diagonal.
-    """
-    if mixture.covariance_type != "diag":
-        raise ParameterError(f"covariance_type is {mixture.covariance_type!r}; it must be 'diag'")
-    return DiagonalGmm(
-        *(
-            np.asarray(values, np.float64)
-            for values in (mixture.weights_, mixture.means_, mixture.covariances_)
-        )
     )

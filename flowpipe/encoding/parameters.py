@@ -1,57 +1,74 @@
-"""How descriptors become vectors: the parameters of the stage."""
+"""The parameters of encoding: how descriptors become vectors."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from flowpipe._options import NameIn
 from flowpipe.encoding.pyramid import n_cells
+from flowpipe.encoding.table import ENCODERS, Encoder
 from flowpipe.errors import ParameterError
 from flowpipe.runner.json_files import Json
 
-Descriptor = Literal["trajectory", "hog", "hof", "mbhx", "mbhy"]
+if TYPE_CHECKING:
+    from flowpipe.encoding.base import ClipEncoder
 
-_ROWS = {"fisher": 256_000, "bow": 100_000}
+Descriptor = Literal["trajectory", "hog", "hof", "mbhx", "mbhy"]
 
 DESCRIPTORS: tuple[Descriptor, ...] = ("trajectory", "hog", "hof", "mbhx", "mbhy")
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How the descriptors of a clip become vectors."""
+    """How the descriptors of a clip become vectors.
 
-    encoding: Literal["fisher", "bow"] = "fisher"
-    """Fisher vectors, or bags of words."""
+    Options of other encoders than the chosen one must keep their defaults.
+    """
+
+    encoding: Annotated[str, NameIn(ENCODERS)] = "fisher"
+    """Encoder of the descriptors: Fisher vectors, or bags of words (bow)."""
     descriptors: tuple[Descriptor, ...] = DESCRIPTORS
-    """Each has an encoder and a vector of its own."""
+    """Descriptors to use. Each has an encoder and a vector of its own."""
     gaussians: int = 256
-    """Components of the mixture of Fisher vectors."""
+    """Number of Gaussians in the mixture model of Fisher vectors."""
     pca: float = 0.5
-    """Part of the dimensions that is kept before the mixture; 1 keeps and decorrelates all."""
+    """Fraction of the dimensions that PCA keeps before Fisher vectors; 1 decorrelates only."""
     whiten: bool = False
-    """Scale the principal components to unit variance."""
+    """Scale the principal components to unit variance before Fisher vectors."""
+    device: str = "cpu"
+    """Device that computes Fisher vectors: cpu, or a torch device such as cuda."""
     clusters: int = 4000
-    """Clusters of k-means, the bins of a histogram of bag of words."""
+    """Number of clusters of k-means for bags of words, the bins of a histogram."""
     rows: int | None = None
-    """Rows of the training clips to fit to, balanced over the clips; without a number as many as
-    the papers take, 256 000 for fisher and 100 000 for bow."""
+    """Number of training descriptors to fit to, balanced over the clips. By default that of the
+    papers: 256 000 for fisher, 100 000 for bow."""
     pyramid: tuple[str, ...] = ("1",)
-    """Grids of the clip, each cell with a vector of its own: 1 (the whole), h3, t2, h3t2."""
+    """Spatio-temporal grids, with a vector for each cell: 1 (whole clip), h3, t2, h3t2, ..."""
     seed: int = 0
-    """Of the sample of rows, k-means and the mixture."""
+    """Seed of the sample of descriptors, of k-means and of the mixture model."""
+    leave_out_unusable: bool = False
+    """Leave out clips without trajectories, such as those too short for a track. By default they
+    have vectors of zeros, are tested, and count as failed in the exit status."""
 
     def __post_init__(self) -> None:
-        if self.encoding not in ("fisher", "bow"):
-            raise ParameterError(f"encoding is {self.encoding!r}; it must be 'fisher' or 'bow'")
+        if self.encoding not in ENCODERS:
+            raise ParameterError(
+                f"encoding is {self.encoding!r}; it must be one of {', '.join(ENCODERS)}"
+            )
+        self._refuse_options_of_others()
         unknown = set(self.descriptors) - set(DESCRIPTORS)
         if unknown or not self.descriptors or len(set(self.descriptors)) < len(self.descriptors):
             raise ParameterError(
                 f"descriptors are {', '.join(self.descriptors) or 'none'}; they must be one or "
                 f"more of {', '.join(DESCRIPTORS)}, each once"
             )
-        for name in ("gaussians", "clusters", "n_rows"):
-            if (value := getattr(self, name)) < 1:
-                name = name.removeprefix("n_")
+        for name, value in (
+            ("gaussians", self.gaussians),
+            ("clusters", self.clusters),
+            ("rows", self.n_rows),
+        ):
+            if value < 1:
                 raise ParameterError(f"{name} is {value}; it must be at least 1")
         if self.seed < 0:
             raise ParameterError(f"seed is {self.seed}; it must be 0 or more")
@@ -62,14 +79,38 @@ class Encoding:
         n_cells(self.pyramid)
 
     @property
+    def encoder(self) -> Encoder:
+        """The entry of the table."""
+        return ENCODERS[self.encoding]
+
+    @property
     def n_rows(self) -> int:
-        """Rows to fit to."""
-        return _ROWS[self.encoding] if self.rows is None else self.rows
+        """Number of rows to fit to."""
+        return self.encoder.rows if self.rows is None else self.rows
+
+    def create(self) -> ClipEncoder:
+        """Return an encoder for one descriptor, not yet fitted."""
+        chosen = {name: getattr(self, field) for name, field in self.encoder.options.items()}
+        return self.encoder.load()(n_rows=self.n_rows, random_state=self.seed, **chosen)
 
     def description(self) -> Json:
-        """Everything that determines the vectors, besides the trajectories and the split."""
-        shared = ("encoding", "descriptors", "pyramid", "seed")
-        own = {"fisher": ("gaussians", "pca", "whiten"), "bow": ("clusters",)}[self.encoding]
-        values = asdict(self)
-        chosen = {name: values[name] for name in (*shared, *own)}
+        """Return everything that determines the vectors, besides the trajectories and the split."""
+        others = _options_of_all() - set(self.encoder.options.values())
+        chosen = {name: value for name, value in asdict(self).items() if name not in others}
         return {"stage": "encode", **chosen, "rows": self.n_rows}
+
+    def _refuse_options_of_others(self) -> None:
+        others = _options_of_all() - set(self.encoder.options.values())
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in others and value != field.default:
+                users = [name for name, e in ENCODERS.items() if field.name in e.options.values()]
+                raise ParameterError(
+                    f"{field.name} is {value!r}, but encoding is {self.encoding!r}; "
+                    f"{field.name} is an option of {', '.join(users)}"
+                )
+
+
+def _options_of_all() -> set[str]:
+    """Return the fields that belong to some encoder."""
+    return {name for encoder in ENCODERS.values() for name in encoder.options.values()}

@@ -1,6 +1,6 @@
-"""Principal components of descriptors: half of the dimensions, as the papers on iDT keep.
+"""PCA of descriptors, to half of their dimensions in the papers on iDT.
 
-scikit-learn computes them, from the covariance matrix; what is kept is the affine map alone.
+scikit-learn computes it from the covariance matrix; only the affine map is kept.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
+from flowpipe.encoding.validation import Rows
 from flowpipe.errors import ParameterError
 
-Rows = NDArray[np.floating]
-
 _LEAST = 1e-6
-"""Whitening: least deviation of a component relative to the first, lest noise be blown up."""
+"""Whitening: smallest standard deviation relative to the first, so as not to amplify noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +42,20 @@ class Projection:
             raise ParameterError("the numbers of a projection must be finite")
 
     def __call__(self, rows: Rows) -> Rows:
-        """Map (n, D) rows to (n, d), of the same type."""
+        """Return the projected rows, (n, D) to (n, d), of the same type."""
         matrix = self.matrix.astype(rows.dtype)
         return np.asarray((rows - self.mean.astype(rows.dtype)) @ matrix)
 
 
 def fit_pca(rows: Rows, n_components: int, *, whiten: bool = False) -> Projection:
-    """Find the principal components of rows.
+    """Fit a PCA.
 
     Parameters
     ----------
     rows
         (n, D).
     n_components
-        d, 1 to D. Where the rows span fewer dimensions, the last components are nought.
+        Dimensions to keep, 1 to D. Where the rows span fewer, the last components are zero.
     whiten
         Scale the components to unit variance.
 
@@ -68,7 +67,7 @@ def fit_pca(rows: Rows, n_components: int, *, whiten: bool = False) -> Projectio
     if not 1 <= n_components <= rows.shape[1]:
         raise ParameterError(f"n_components is {n_components}; it must be 1 to {rows.shape[1]}")
     if len(rows) < 1:
-        raise ParameterError("there are no rows to find principal components of (n_samples=0)")
+        raise ParameterError("PCA needs at least 1 row, and there is none (n_samples=0)")
     found = min(n_components, len(rows))
     with threadpool_limits(1):
         pca = PCA(found, svd_solver="covariance_eigh" if len(rows) > 1 else "full")

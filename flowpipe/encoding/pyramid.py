@@ -1,4 +1,4 @@
-"""Spatio-temporal pyramids: the clip as a whole, and in strips, each with a vector of its own.
+"""Spatio-temporal pyramids: the whole clip and parts of it, each with a vector of its own.
 
 I. Laptev, M. Marszałek, C. Schmid and B. Rozenfeld, "Learning realistic human actions from movies",
 CVPR 2008. A grid is written as the papers do: ``h3`` three horizontal strips, ``v2`` two vertical
@@ -15,23 +15,21 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.encoding.rows import table_of
+from flowpipe.encoding.validation import Rows, check_rows
 from flowpipe.errors import ParameterError
-
-Rows = NDArray[np.floating]
 
 _AXES = {"v": 0, "h": 1, "t": 2}
 _GRID = re.compile(r"1|(?:[hvt][1-9])+")
 
 
-class Encoder(Protocol):
-    """What a pyramid asks of an encoder: sums that add up over parts of a clip."""
+class SumEncoder(Protocol):
+    """What a pyramid needs of an encoder: sums that add up over parts of a clip."""
 
-    def totals(self, rows: Rows) -> NDArray[np.float64]:
-        """Sums over rows."""
+    def sufficient_statistics(self, rows: Rows) -> NDArray[np.float64]:
+        """Return sums over rows."""
 
-    def vector(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The vector of sums."""
+    def finalize(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the vector of sums."""
 
     @property
     def n_outputs(self) -> int:
@@ -39,12 +37,12 @@ class Encoder(Protocol):
 
 
 def parse_grid(grid: str) -> tuple[int, int, int]:
-    """Cells along x, y and t.
+    """Return the number of cells along x, y and t.
 
     Raises
     ------
     ParameterError
-        `grid` is not one, such as ``1``, ``h3``, ``t2`` or ``h3t2``.
+        `grid` has not the form of ``1``, ``h3``, ``t2`` or ``h3t2``.
     """
     parts = re.findall(r"([hvt])([1-9])", grid)
     if not _GRID.fullmatch(grid) or len({axis for axis, _ in parts}) != len(parts):
@@ -59,61 +57,61 @@ def parse_grid(grid: str) -> tuple[int, int, int]:
 
 
 def n_cells(grids: Sequence[str]) -> int:
-    """Number of cells of all grids, by which a vector becomes longer."""
+    """Return the number of cells of all grids, each of which adds a vector."""
     return sum(int(np.prod(parse_grid(grid))) for grid in grids)
 
 
-class Cells:
-    """Takes in the rows of a clip, all at once or in parts, and gives the vectors of its cells.
+class SpatioTemporalPyramid:
+    """Encode a clip that is given all at once or in parts, with a vector for each cell.
 
     Parameters
     ----------
     encoder
-        Fitted.
+        A fitted encoder.
     grids
         As in :func:`parse_grid`.
     """
 
-    def __init__(self, encoder: Encoder, grids: Sequence[str] = ("1",)) -> None:
+    def __init__(self, encoder: SumEncoder, grids: Sequence[str] = ("1",)) -> None:
         self._encoder = encoder
         self._grids = grids
         self._shapes = [parse_grid(grid) for grid in grids]
-        # Rows that share their cell in every grid are summed once; the cells then add these up.
-        self._totals: dict[tuple[int, ...], NDArray[np.float64]] = {}
+        # By the cell of each grid. Rows with the same cell in every grid are summed only once.
+        self._sums: dict[tuple[int, ...], NDArray[np.float64]] = {}
 
     def add(self, rows: Rows, positions: Rows | None = None) -> None:
-        """Take in rows.
+        """Add rows.
 
         Parameters
         ----------
         rows
             (n, D).
         positions
-            (n, 3) mean x, y and t of each row as parts of width, height and duration, 0 to 1.
+            (n, 3) mean x, y and t of each row as fractions of width, height and duration, 0 to 1.
             Needed for grids other than ``1``.
 
         Raises
         ------
         ParameterError
-            Rows that are not finite, positions that are missing or of another length.
+            Rows are not finite, or positions are missing or of another length.
         """
-        rows = table_of(rows)
+        rows = check_rows(rows)
         if all(shape == (1, 1, 1) for shape in self._shapes):
-            self._sum((0,) * len(self._shapes), rows)
+            self._add((0,) * len(self._shapes), rows)
             return
         if positions is None or np.shape(positions) != (len(rows), 3):
-            found = None if positions is None else np.shape(positions)
+            shape = None if positions is None else np.shape(positions)
             raise ParameterError(
-                f"positions are {found}; the pyramid {', '.join(self._grids)} needs "
+                f"positions are {shape}; the pyramid {', '.join(self._grids)} needs "
                 f"({len(rows)}, 3)"
             )
         cells = np.stack([_cells(positions, shape) for shape in self._shapes], axis=1)
-        parts, member = np.unique(cells, axis=0, return_inverse=True)
-        for number, part in enumerate(parts.tolist()):
-            self._sum(tuple(part), rows[member.ravel() == number])
+        occupied, member = np.unique(cells, axis=0, return_inverse=True)
+        for number, cell in enumerate(occupied.tolist()):
+            self._add(tuple(cell), rows[member.ravel() == number])
 
     def vectors(self) -> NDArray[np.float32]:
-        """Vectors of all cells, one after the other.
+        """Return the vectors of all cells, one after the other.
 
         Returns
         -------
@@ -121,18 +119,18 @@ class Cells:
             Cells in the order of the grids, then x, y, t with t fastest; zeros without rows.
         """
         vectors = []
-        for column, shape in enumerate(self._shapes):
+        for grid, shape in enumerate(self._shapes):
             for cell in range(int(np.prod(shape))):
-                inside = [total for part, total in self._totals.items() if part[column] == cell]
-                vectors.append(self._encoder.vector(np.sum(inside, axis=0)) if inside else None)
-        nothing = np.zeros(self._encoder.n_outputs)
-        filled = [nothing if vector is None else vector for vector in vectors]
-        return np.concatenate(filled).astype(np.float32)
+                inside = [sums for cells, sums in self._sums.items() if cells[grid] == cell]
+                if inside:
+                    vectors.append(self._encoder.finalize(np.sum(inside, axis=0)))
+                else:
+                    vectors.append(np.zeros(self._encoder.n_outputs))
+        return np.concatenate(vectors).astype(np.float32)
 
-    def _sum(self, part: tuple[int, ...], rows: Rows) -> None:
-        found = self._encoder.totals(rows)
-        before = self._totals.get(part)
-        self._totals[part] = found if before is None else before + found
+    def _add(self, cells: tuple[int, ...], rows: Rows) -> None:
+        sums = self._encoder.sufficient_statistics(rows)
+        self._sums[cells] = self._sums[cells] + sums if cells in self._sums else sums
 
 
 def _cells(positions: Rows, shape: tuple[int, int, int]) -> NDArray[np.int64]:

@@ -1,9 +1,8 @@
-"""Which rows of which training clips the encoders are fitted on.
+"""Sample the rows of the training clips that encoders are fitted to.
 
-Every clip gives the same number of rows, and a clip that has fewer gives all it has; what it leaves
-is shared among the others. Drawing uniformly from all rows instead would fit the encoder to the
-classes that move most. The rows drawn from a clip depend on the seed, its name and the numbers
-alone, not on the order of the clips.
+Every clip gives the same number of rows; a clip with fewer rows gives all of them, and the others
+give more. A uniform sample of all rows would favour the classes that move most. Which rows are
+drawn from a clip depends on the seed, its name and its number of rows, not on the order of clips.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ Indices = NDArray[np.int64]
 
 
 def balanced_counts(lengths: Sequence[int] | NDArray[np.integer], total: int) -> Indices:
-    """How many rows each clip gives.
+    """Return how many rows each clip gives.
 
     Parameters
     ----------
     lengths
-        Rows that each clip has, 0 or more.
+        Number of rows of each clip, 0 or more.
     total
-        Rows wanted.
+        Number of rows to sample.
 
     Returns
     -------
     (n,) int64
-        At most `lengths`, summing to `total` or, where that is less, to all there are. Clips that
-        keep something back differ by one row at most.
+        At most `lengths`, with the sum `total` or, where that is less, the sum of `lengths`. Clips
+        that do not give all of their rows differ by one row at most.
 
     Raises
     ------
@@ -47,7 +46,7 @@ def balanced_counts(lengths: Sequence[int] | NDArray[np.integer], total: int) ->
         raise ParameterError(f"a clip has {have.min()} rows; it must be 0 or more")
     counts = np.zeros_like(have)
     left = min(total, int(have.sum()))
-    # From the shortest clip on, each takes its share of what the shorter ones have left.
+    # From the shortest clip on, each gives an equal share of what is still needed.
     for done, clip in enumerate(np.argsort(have, kind="stable")):
         counts[clip] = min(int(have[clip]), left // (have.size - done))
         left -= int(counts[clip])
@@ -55,22 +54,21 @@ def balanced_counts(lengths: Sequence[int] | NDArray[np.integer], total: int) ->
 
 
 def sample_rows(lengths: Mapping[str, int], total: int, seed: int) -> dict[str, Indices]:
-    """Draw rows without repetition, balanced over the clips.
+    """Draw rows without replacement, balanced over the clips.
 
     Parameters
     ----------
     lengths
-        Rows of each training clip, by its name.
+        Number of rows of each training clip, by its name.
     total
-        Rows wanted; see :func:`balanced_counts`.
+        Number of rows to sample; see :func:`balanced_counts`.
     seed
         The same seed draws the same rows.
 
     Returns
     -------
     dict
-        By clip name, in the order of `lengths`: indices of rows, increasing, none for a clip
-        without rows.
+        Increasing indices of rows, by clip name, in the order of `lengths`.
     """
     names = sorted(lengths)
     counts = dict(

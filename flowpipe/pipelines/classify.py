@@ -1,8 +1,8 @@
-"""From kernels to scores, metrics and a report.
+"""Classify encoded clips: from kernels to scores, metrics and a report.
 
-Every descriptor alone and all of them together are classified, for they share their kernels. The
-folder of the stage holds, beside its records, ``parts/<split>-<configuration>.npz`` with the scores
-of one split, ``scores.npz`` and ``scores-<descriptor>.npz`` with those of all, ``metrics.json`` and
+Each descriptor alone and all of them together are evaluated, since they share their kernels. The
+output folder holds ``parts/<split>-<configuration>.npz`` with the scores of one split,
+``scores.npz`` and ``scores-<descriptor>.npz`` with those of all splits, ``metrics.json`` and
 ``report.html``.
 """
 
@@ -11,45 +11,44 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import sklearn
-from threadpoolctl import threadpool_limits
 
 from flowpipe import __version__
-from flowpipe.classify.kernels import Gram, mean_gram, multichannel_gram
 from flowpipe.classify.metrics import Metrics, evaluate
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import Protocol, protocol_from_json
 from flowpipe.classify.scores import Scores, SplitScores, load_scores, save_scores
-from flowpipe.classify.svm import one_vs_rest
-from flowpipe.datasets.base import Split
+from flowpipe.classify.work import (
+    KERNEL_FORMAT,
+    ScoreSplit,
+    SplitToScore,
+    kernel_path,
+    load_split_scores,
+)
+from flowpipe.encoding.table import ENCODERS
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError
-from flowpipe.io.npz import key_of, load_arrays, save_arrays, take
+from flowpipe.io.npz import key_of
 from flowpipe.pipelines.encode import PROTOCOL
-from flowpipe.pipelines.encode_work import KERNEL, kernel_path, load_kernel
 from flowpipe.report.html import Results, Row, write_report, wrong_clips
-from flowpipe.report.stills import film_strip
+from flowpipe.report.thumbnails import thumbnail_strip
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
-from flowpipe.runner.pool import Advance, Done, Workers, as_workers
+from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.runner.provenance import digest
 from flowpipe.runner.run import run_stage
 from flowpipe.runner.timing import timed, times_of
 
 logger = logging.getLogger(__name__)
 
-
 ALL = "all"
 """The configuration of all descriptors together."""
-
-PART = "flowpipe split scores 1"
-"""Format of the scores of one split, which hold no labels."""
 
 RESULTS = ("metrics.json", "scores.npz", "report.html")
 
@@ -64,22 +63,22 @@ def classify(
     times: Mapping[str, float] | None = None,
     workers: Workers | int | None = None,
 ) -> Metrics:
-    """Classify the test clips of every split.
+    """Train SVMs on the training clips of every split, and evaluate them on its test clips.
 
     Parameters
     ----------
     vectors
         Folder of the stage before, :func:`flowpipe.pipelines.encode.encode`.
     out
-        The output folder; made if it is not there.
+        The output folder; created where it does not exist.
     svm
-        The machines.
+        Parameters of the SVMs.
     title
-        Of the report.
+        Title of the report.
     other_runs
-        Folders of other runs; the report shows those of the same protocol.
+        Folders of other runs; the report shows those with the same protocol.
     times
-        Seconds of what came before, for the report.
+        Seconds that earlier stages took, for the report.
     workers
         Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
         core.
@@ -87,7 +86,7 @@ def classify(
     Returns
     -------
     Metrics
-        Of all descriptors together.
+        The metrics of all descriptors together.
 
     Raises
     ------
@@ -101,51 +100,53 @@ def classify(
     provenance.open_stage(out, description)
     protocol = protocol_from_json(vectors / PROTOCOL)
     names = upstream["descriptors"]
-    wanted = {ALL: names, **({name: [name] for name in names} if len(names) > 1 else {})}
-    parts = _parts(protocol, wanted, vectors, out, svm)
-    logger.info(f"machines on {', '.join(wanted)}, into {out}")
-    most = max(len(part.split.train) + len(part.split.test) for part in parts)
-    score = ScoreSplit(protocol, svm, upstream["encoding"] == "bow", out)
+    configurations = {ALL: names, **({name: [name] for name in names} if len(names) > 1 else {})}
+    tasks = _tasks(protocol, configurations, vectors, out, svm)
+    logger.info(
+        f"SVMs of {len(protocol.classes)} classes in {len(protocol.splits)} splits, on "
+        f"{', '.join(configurations)} -> {out}"
+    )
+    most = max(len(split.train) + len(split.test) for split in protocol.splits)
+    workers = as_workers(workers)
+    fitting = workers.within_memory(20 * most**2)
+    # Cores without a task of their own train further classes of a task.
+    threads = max(1, workers.local_jobs // max(1, min(fitting.local_jobs, len(tasks))))
+    score = ScoreSplit(svm, ENCODERS[upstream["encoding"]].kernel, out, threads)
     summary = timed(
         out,
-        "machines",
-        lambda: run_stage(
-            score,
-            parts,
-            out=out,
-            workers=as_workers(workers).within_memory(20 * most**2),
-            unit="machines",
-            noun="part",
-        ),
+        "SVMs",
+        lambda: run_stage(score, tasks, out=out, workers=fitting, unit="SVMs", noun="split"),
     )
     if summary.failed:
-        raise FlowpipeError(f"{summary.failed} parts failed; {summary.failures} says why")
-    found = {name: _gathered(parts, name, protocol, out) for name in wanted}
-    metrics = {name: evaluate(scores) for name, scores in found.items()}
+        raise FlowpipeError(
+            f"the SVMs of {summary.failed} splits could not be trained; {summary.failures} says why"
+        )
+    scores = {name: _joined_scores(protocol, name, out) for name in configurations}
+    metrics = {name: evaluate(each) for name, each in scores.items()}
     facts = json_files.read_json(vectors / PROTOCOL)
     notes = (*protocol.notes, *_notes(facts))
-    whole = {
+    content = {
         **metrics[ALL].to_json(),
         "protocol": protocol.name,
         "notes": list(notes),
         "clips_without_trajectories": facts.get("without_trajectories", []),
-        "descriptors": {name: metrics[name].to_json() for name in wanted if name != ALL},
+        "descriptors": {name: metrics[name].to_json() for name in metrics if name != ALL},
         "stage": description,
     }
-    atomic.write_atomic(out / "metrics.json", json_files.to_json(whole), out)
+    atomic.write_atomic(out / "metrics.json", json_files.to_json(content), out)
     videos = facts.get("videos", {})
-    took = {**(times or {}), **{f"classify: {k}": v for k, v in times_of(out).items()}}
     results = Results(
         title=title,
         metrics=metrics[ALL],
         protocol=protocol.name,
         rows=[*_rows(metrics), *_other_runs(other_runs, description, protocol, out)],
         wrong=wrong_clips(
-            found[ALL], lambda name: film_strip(vectors / videos[name]) if name in videos else None
+            scores[ALL],
+            lambda name: thumbnail_strip(vectors / videos[name]) if name in videos else None,
         ),
         notes=notes,
         parameters=_parameters(description),
-        timings=took,
+        timings={**(times or {}), **{f"classify: {k}": v for k, v in times_of(out).items()}},
         environment=_environment(),
     )
     write_report(out / "report.html", results, out)
@@ -156,7 +157,7 @@ def classify(
 
 
 def description_of(vectors: Path, svm: Svm) -> Json:
-    """What ``stage.json`` says."""
+    """Return the content of ``stage.json``."""
     upstream = provenance.read_stage(vectors) or {}
     if upstream.get("stage") != "encode" or not (vectors / PROTOCOL).is_file():
         raise ParameterError(f"{str(vectors)!r} holds no encoded clips; make them with encode")
@@ -164,96 +165,52 @@ def description_of(vectors: Path, svm: Svm) -> Json:
     return {**svm.description(), "training_labels": labels, "encode": upstream}
 
 
-@dataclass(frozen=True, slots=True)
-class SplitPart:
-    """A split to be classified with one configuration."""
-
-    name: str
-    path: Path
-    key: str
-    split: Split
-    configuration: str
-    kernels: tuple[Path, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreSplit:
-    """Train the SVMs of a split and score its test clips.
-
-    What it writes depends on no label of a test clip, so it holds none.
-    """
-
-    protocol: Protocol
-    svm: Svm
-    distances: bool
-    out: Path
-
-    def __call__(self, part: SplitPart, advance: Advance) -> Done:
-        """Score it, unless that is done."""
-        if key_of(part.path, PART) == part.key:
-            return Done(skipped=True)
-        count, split = len(self.protocol.classes), part.split
-        names = (*split.train, *split.test)
-        train, test = np.split(np.arange(len(names)), [len(split.train)])
-        y_train = self.protocol.indices(split.train)
-        with threadpool_limits(1):
-            grams = self._grams(part.kernels, names)
-            gram = multichannel_gram(grams, train) if self.distances else mean_gram(grams)
-            scores = one_vs_rest(gram, y_train, train, test, count, self.svm)
-        arrays = {"names": np.array(split.test), "scores": scores}
-        save_arrays(part.path, PART, {}, arrays, self.out, part.key)
-        advance(count)
-        return Done()
-
-    @staticmethod
-    def _grams(paths: Sequence[Path], names: Sequence[str]) -> Iterator[Gram]:
-        for path in paths:
-            clips, kernel = load_kernel(path)
-            if clips != tuple(names):
-                raise FormatError(f"{str(path)!r} is of other clips; run encode again")
-            yield kernel
-
-
-def _parts(
+def _tasks(
     protocol: Protocol,
-    wanted: Mapping[str, Sequence[str]],
+    configurations: Mapping[str, Sequence[str]],
     vectors: Path,
     out: Path,
     svm: Svm,
-) -> list[SplitPart]:
-    parts = []
-    for configuration, descriptors in wanted.items():
+) -> list[SplitToScore]:
+    tasks = []
+    for configuration, descriptors in configurations.items():
         for number, split in enumerate(protocol.splits, 1):
             kernels = tuple(kernel_path(vectors, number, name) for name in descriptors)
-            keys = [key_of(path, KERNEL) for path in kernels]
+            keys = [key_of(path, KERNEL_FORMAT) for path in kernels]
             if None in keys:
                 raise FormatError(
                     f"{str(vectors)!r} lacks {str(kernels[keys.index(None)])!r}; run encode again"
                 )
-            labels = [protocol.labels[name] for name in split.train]
-            key = digest([svm.description(), keys, protocol.classes, labels])
-            path = out / f"parts/{number}-{configuration}.npz"
-            name = f"{split.name}, {configuration}"
-            parts.append(SplitPart(name, path, key, split, configuration, kernels))
-    return parts
+            labels = tuple(protocol.indices(split.train).tolist())
+            tasks.append(
+                SplitToScore(
+                    name=f"{split.name}, {configuration}",
+                    path=_scores_path(out, number, configuration),
+                    key=digest([svm.description(), keys, protocol.classes, labels]),
+                    split=split,
+                    training_labels=labels,
+                    n_classes=len(protocol.classes),
+                    kernels=kernels,
+                )
+            )
+    return tasks
 
 
-def _gathered(
-    parts: Sequence[SplitPart], configuration: str, protocol: Protocol, out: Path
-) -> Scores:
+def _joined_scores(protocol: Protocol, configuration: str, out: Path) -> Scores:
     """Join the scores of all splits with the labels of their test clips, and save them."""
     splits = []
-    for part in parts:
-        if part.configuration != configuration:
-            continue
-        _, arrays = load_arrays(part.path, PART)
-        names = tuple(take(part.path, arrays, "names", (None,), "U").tolist())
-        table = take(part.path, arrays, "scores", (len(names), len(protocol.classes)))
-        splits.append(SplitScores(part.split.name, names, protocol.indices(names), table))
-    scores = Scores(protocol.classes, tuple(splits))
+    for number, split in enumerate(protocol.splits, 1):
+        path = _scores_path(out, number, configuration)
+        names, scores = load_split_scores(path, len(protocol.classes))
+        splits.append(SplitScores(split.name, names, protocol.indices(names), scores))
+    joined = Scores(protocol.classes, tuple(splits))
     name = "scores.npz" if configuration == ALL else f"scores-{configuration}.npz"
-    save_scores(out / name, scores, out)
-    return scores
+    save_scores(out / name, joined, out)
+    return joined
+
+
+def _scores_path(out: Path, split: int, configuration: str) -> Path:
+    return out / f"parts/{split}-{configuration}.npz"
 
 
 def _notes(facts: Json) -> list[str]:
@@ -261,15 +218,15 @@ def _notes(facts: Json) -> list[str]:
     if empty := facts.get("without_trajectories", []):
         shown = ", ".join(repr(name) for name in empty[:3]) + (", ..." if len(empty) > 3 else "")
         notes.append(
-            f"{len(empty)} clip{'s' * (len(empty) != 1)} without trajectories, whose vectors are "
-            f"zero: {shown}"
+            f"{len(empty)} clip{'s' * (len(empty) != 1)} without trajectories, with vectors of "
+            f"zeros: {shown}"
         )
     sizes = facts.get("sizes", [])
     if len(sizes) > 1:
         notes.append(
-            f"the frames are of {len(sizes)} sizes, from {'x'.join(map(str, sizes[0]))} to "
-            f"{'x'.join(map(str, sizes[-1]))}: where clips are crops, their size can give the "
-            "class away; --size takes all of them at one size"
+            f"the frames have {len(sizes)} sizes, from {'x'.join(map(str, sizes[0]))} to "
+            f"{'x'.join(map(str, sizes[-1]))}: where clips are crops, their size can reveal the "
+            "class; --size resizes all of them to one size"
         )
     return notes
 
@@ -282,9 +239,9 @@ def _rows(metrics: Mapping[str, Metrics]) -> list[Row]:
 
 
 def _other_runs(folders: Sequence[Path], ours: Json, protocol: Protocol, out: Path) -> list[Row]:
-    """Evaluate other runs of the same protocol; name each by the settings that differ.
+    """Evaluate other runs with the same protocol; name each by the settings that differ.
 
-    Their test clips get the labels of this run, of which some may have been corrected since.
+    Their test clips are given the labels of this run, since some may have been corrected.
     """
     rows = []
     for folder in folders:
@@ -297,8 +254,9 @@ def _other_runs(folders: Sequence[Path], ours: Json, protocol: Protocol, out: Pa
             continue
         if theirs["training_labels"] != ours["training_labels"]:
             continue
-        differ = {k: v for k, v in _flat(theirs).items() if _flat(ours).get(k) != v}
-        name = ", ".join(f"{key} {value}" for key, value in sorted(differ.items()))
+        mine = _flat(ours)
+        differing = {k: v for k, v in _flat(theirs).items() if mine.get(k) != v}
+        name = ", ".join(f"{key} {value}" for key, value in sorted(differing.items()))
         rows.append(Row(f"another run: {name}", evaluate(_relabelled(folder, protocol))))
     return sorted(rows, key=lambda row: row.name)
 
@@ -315,7 +273,7 @@ def _relabelled(folder: Path, protocol: Protocol) -> Scores:
 
 
 def _flat(description: Json) -> dict[str, Any]:
-    """Settings by name, whatever stage they are of."""
+    """Return the settings of all stages by name."""
     flat: dict[str, Any] = {}
     for key, value in description.items():
         flat.update(_flat(value) if isinstance(value, dict) else {key: value})
@@ -347,17 +305,17 @@ def _environment() -> dict[str, str]:
         "NumPy": np.__version__,
         "OpenCV": cv2.__version__,
         "scikit-learn": sklearn.__version__,
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "computer": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
 
 
 def _lines(metrics: Mapping[str, Metrics]) -> list[str]:
     lines = []
     for row in _rows(metrics):
-        found = row.metrics.accuracy
+        accuracy = row.metrics.accuracy
         lines.append(
-            f"{row.name:16s} {100 * found.value:5.1f} % of {int(row.metrics.confusion.sum())} "
-            f"tests (95 %: {100 * found.low:.1f} to {100 * found.high:.1f}), "
+            f"{row.name:16s} {100 * accuracy.value:5.1f} % of {int(row.metrics.confusion.sum())} "
+            f"test clips (95 %: {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}), "
             f"mean over splits {100 * row.metrics.mean_accuracy.value:.1f} %"
         )
     return lines

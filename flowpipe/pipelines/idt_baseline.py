@@ -17,12 +17,11 @@ from flowpipe.datasets.load import load
 from flowpipe.encoding.parameters import Encoding
 from flowpipe.pipelines.classify import RESULTS, classify
 from flowpipe.pipelines.classify import description_of as classifying
-from flowpipe.pipelines.encode import PROTOCOL, encode
 from flowpipe.pipelines.encode import description_of as encoding_of
+from flowpipe.pipelines.encode import encode
 from flowpipe.pipelines.trajectories import track
 from flowpipe.runner import atomic
 from flowpipe.runner.inspect import note_used
-from flowpipe.runner.json_files import read_json
 from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.runner.provenance import short_hash
 from flowpipe.runner.run import Shard, Summary, as_shard
@@ -41,7 +40,6 @@ def idt_baseline(
     encoding: Encoding | None = ...,
     svm: Svm | None = ...,
     *,
-    device: str = ...,
     workers: Workers | int | None = ...,
     shard: None = ...,
 ) -> Metrics: ...
@@ -56,7 +54,6 @@ def idt_baseline(
     encoding: Encoding | None = ...,
     svm: Svm | None = ...,
     *,
-    device: str = ...,
     workers: Workers | int | None = ...,
     shard: Shard | str | None,
 ) -> Metrics | Summary: ...
@@ -70,7 +67,6 @@ def idt_baseline(
     encoding: Encoding | None = None,
     svm: Svm | None = None,
     *,
-    device: str = "cpu",
     workers: Workers | int | None = None,
     shard: Shard | str | None = None,
 ) -> Metrics | Summary:
@@ -93,8 +89,6 @@ def idt_baseline(
         one group out where there are none.
     stage, encoding, svm
         Parameters of the stages; by default those of the papers.
-    device
-        Where Fisher vectors are computed: ``cpu``, or a torch device such as ``cuda``.
     workers
         Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
         core.
@@ -144,8 +138,8 @@ def idt_baseline(
     )
     if part is not None:
         return tracked
-    vectors = out / f"encode-{short_hash(encoding_of(protocol, tracks, encoding, device))}"
-    encoded = encode(clips, protocol, tracks, vectors, encoding, device=device, workers=workers)
+    vectors = out / f"encode-{short_hash(encoding_of(protocol, tracks, encoding))}"
+    encoded = encode(clips, protocol, tracks, vectors, encoding, workers=workers)
     scores = out / f"classify-{short_hash(classifying(vectors, svm))}"
     times = {
         **{f"trajectories: {part}": took for part, took in times_of(tracks).items()},
@@ -160,11 +154,8 @@ def idt_baseline(
         atomic.write_atomic(out / name, (scores / name).read_bytes(), out)
     note_used(out, [tracks, vectors, scores])
     logger.info(f"report: {out / 'report.html'}")
-    empty = read_json(vectors / PROTOCOL)["without_trajectories"]
-    _warn(empty, "without trajectories")
     # A clip whose extraction failed has no table, so it counts as failed in encode too.
-    failed = max(tracked.failed, encoded.failed) + len(missing) + len(empty)
-    return replace(metrics, failed=failed)
+    return replace(metrics, failed=max(tracked.failed, encoded.failed) + len(missing))
 
 
 def _warn(names: Sequence[str], what: str) -> None:

@@ -237,7 +237,8 @@ class ExtractTrajectories:
         with Table(self._path(clip, TABLE_SUFFIX)) as table:
             if not len(table):
                 length = int(table.attributes["length"])
-                warnings.append(why_no_trajectories(self.stage.parameters, length))
+                why = why_no_trajectories(self.stage.parameters, length)
+                warnings.append(f"has no trajectories ({why})")
         return "; ".join(warnings) or None
 
     def _boxes(self, clip: Clip) -> dict[int, NDArray[np.float64]] | None:
@@ -277,14 +278,14 @@ class ExtractTrajectories:
 
 
 def why_no_trajectories(parameters: TrajectoryParameters, length: int) -> str:
-    """Return why a clip of `length` frames has no trajectories."""
+    """Return why a clip of `length` frames has no trajectories, such as ``10 frames; ...``."""
     last = length - 1 if parameters.end_frame is None else min(parameters.end_frame, length - 1)
     used, needed = max(last - parameters.start_frame + 1, 0), parameters.track_length + 1
     frames = f"{used} frame{'s' * (used != 1)}"
     if used < needed:
-        return f"has no trajectories: {frames}, a track needs {needed}"
-    what = "but for the camera" if parameters.kind == "idt" else "enough to be tracked"
-    return f"has no trajectories: {frames}, and nothing in them moves {what}"
+        return f"{frames}; a track needs {needed}"
+    mover = "but the camera" if parameters.kind == "idt" else "enough"
+    return f"{frames}; nothing moves {mover}"
 
 
 def _painter(film: VideoWriter) -> Watch:

@@ -21,7 +21,9 @@ def test_every_row_counts_for_its_nearest_word():
     rows = clusters(5000)
     encoder = BagOfWords(20).fit([rows])
     nearest = pairwise_distances_argmin(rows, encoder.cluster_centers_)
-    assert encoder.totals(rows).tolist() == np.bincount(nearest, minlength=20).tolist()
+    assert (
+        encoder.sufficient_statistics(rows).tolist() == np.bincount(nearest, minlength=20).tolist()
+    )
 
 
 def test_histograms_sum_to_one_and_an_empty_clip_gives_zeros():

@@ -11,7 +11,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from flowpipe.encoding.fisher import FisherVector, fisher_gradients, improved
-from flowpipe.encoding.gmm import fit_gmm, sums
+from flowpipe.encoding.gmm import e_step, fit_gmm
 from flowpipe.errors import ParameterError
 from tests.helpers.clips import shared
 
@@ -33,7 +33,7 @@ def theirs_in_our_order(rows, gmm):
 @pytest.mark.parametrize(("kind", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-10)])
 def test_it_is_the_vector_of_scikit_image(kind, tolerance):
     rows, gmm = clusters(2000).astype(kind), made_up_mixture(16)
-    ours = fisher_gradients(sums(rows, gmm), gmm)
+    ours = fisher_gradients(e_step(rows, gmm), gmm)
     theirs = theirs_in_our_order(rows.astype(np.float64), gmm)
     assert np.abs(ours - theirs).max() < tolerance * np.abs(theirs).max()
 
@@ -56,7 +56,7 @@ def test_one_component_by_hand():
     row = np.array([[0.3, -1.2]])
     z = (row - gmm.means) / np.sqrt(gmm.variances)
     expected = np.concatenate([z.ravel(), ((z**2 - 1) / np.sqrt(2)).ravel()])
-    assert fisher_gradients(sums(row, gmm), gmm) == pytest.approx(expected)
+    assert fisher_gradients(e_step(row, gmm), gmm) == pytest.approx(expected)
 
 
 def test_gradients_are_those_of_the_likelihood():
@@ -66,9 +66,9 @@ def test_gradients_are_those_of_the_likelihood():
     means = gmm.means.copy()
     means[1, 2] += step
     moved = type(gmm)(gmm.weights, means, gmm.variances)
-    change = sums(rows, moved).log_likelihood - sums(rows, gmm).log_likelihood
+    change = e_step(rows, moved).log_likelihood - e_step(rows, gmm).log_likelihood
     expected = change / step / len(rows) * np.sqrt(gmm.variances[1, 2] / gmm.weights[1])
-    assert fisher_gradients(sums(rows, gmm), gmm)[1 * 6 + 2] == pytest.approx(expected, rel=1e-3)
+    assert fisher_gradients(e_step(rows, gmm), gmm)[1 * 6 + 2] == pytest.approx(expected, rel=1e-3)
 
 
 def test_vectors_have_norm_one_and_signed_roots():
@@ -78,7 +78,7 @@ def test_vectors_have_norm_one_and_signed_roots():
 def test_repeating_every_row_changes_nothing():
     rows, gmm = clusters(300), made_up_mixture()
     once, thrice = (
-        fisher_gradients(sums(each, gmm), gmm) for each in (rows, np.tile(rows, (3, 1)))
+        fisher_gradients(e_step(each, gmm), gmm) for each in (rows, np.tile(rows, (3, 1)))
     )
     assert thrice == pytest.approx(once, abs=1e-12)
 
@@ -131,9 +131,9 @@ def test_memory_does_not_grow_with_the_rows():
     gmm = fit_gmm(clusters(500), 4)[0]
 
     def highest(rows):
-        sums(rows, gmm)
+        e_step(rows, gmm)
         tracemalloc.start()
-        sums(rows, gmm)
+        e_step(rows, gmm)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak

@@ -5,7 +5,7 @@ import pytest
 
 from flowpipe.encoding.bag_of_words import BagOfWords
 from flowpipe.encoding.fisher import FisherVector
-from flowpipe.encoding.pyramid import Cells, n_cells, parse_grid
+from flowpipe.encoding.pyramid import SpatioTemporalPyramid, n_cells, parse_grid
 from flowpipe.errors import ParameterError
 
 from .test_gmm import clusters
@@ -15,7 +15,7 @@ POSITIONS = np.random.default_rng(0).uniform(0, 1, (400, 3))
 
 
 def encode_cells(encoder, rows, positions=None, grids=("1",)):
-    cells = Cells(encoder, grids)
+    cells = SpatioTemporalPyramid(encoder, grids)
     cells.add(rows, positions)
     return cells.vectors()
 
@@ -82,7 +82,7 @@ def test_rows_that_are_not_finite():
 @pytest.mark.parametrize("encoder", [FisherVector(3), BagOfWords(5)])
 def test_parts_of_a_clip_add_up(encoder):
     encoder.fit([ROWS])
-    cells = Cells(encoder, ("1", "h3t2"))
+    cells = SpatioTemporalPyramid(encoder, ("1", "h3t2"))
     for part in (slice(0, 0), slice(0, 150), slice(150, 151), slice(151, None)):
         cells.add(ROWS[part], POSITIONS[part])
     assert cells.vectors() == pytest.approx(

@@ -96,7 +96,7 @@ def read_scores(path: Path) -> None:
 
 
 def read_encoders(path: Path) -> None:
-    from flowpipe.encoding.stage import load_encoders
+    from flowpipe.encoding.files import load_encoders
 
     load_encoders(path)
 

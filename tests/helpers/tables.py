@@ -19,8 +19,8 @@ from flowpipe.trajectories.stage import TrajectoryStage
 from flowpipe.trajectories.table import TableWriter
 from tests.helpers import clips
 
-SMALL = Encoding(descriptors=("hof", "mbhx"), gaussians=3, clusters=8, rows=200)
-WORDS = replace(SMALL, encoding="bow")
+SMALL = Encoding(descriptors=("hof", "mbhx"), gaussians=3, rows=200)
+WORDS = Encoding(encoding="bow", descriptors=("hof", "mbhx"), clusters=8, rows=200)
 
 
 def made_up_set(root: Path, classes: Mapping[str, int], *, groups: int = 3) -> Dataset:
@@ -61,7 +61,7 @@ def write_tables(
 
 
 def write_table(
-    folder: Path, clip: Clip, count: int, kind: int, *, seed: int = 0, size=(64, 48)
+    folder: Path, clip: Clip, count: int, kind: int, *, seed: int = 0, size=(64, 48), length=30
 ) -> Path:
     """A table whose rows lie about a place of their class."""
     content = list(clip.path.read_bytes())
@@ -81,7 +81,7 @@ def write_table(
     path.parent.mkdir(parents=True, exist_ok=True)
     with TableWriter(path, parameters) as table:
         table.append(Trajectories(**fields))
-        table.finish(30, *size, source=json.dumps(source), truncated=False)
+        table.finish(length, *size, source=json.dumps(source), truncated=False)
     return path
 
 

@@ -55,7 +55,7 @@ def test_classes_that_lie_apart_are_told_apart(tmp_path, encoding, caplog):
     assert found["protocol"] == "leave-one-group-out"
     assert set(found["descriptors"]) == {"hof", "mbhx"}
     assert found["descriptors"]["hof"]["accuracy"]["value"] == 1
-    assert re.search(r"all descriptors +100.0 % of 9 tests", caplog.text)
+    assert re.search(r"all descriptors +100.0 % of 9 test clips", caplog.text)
     for name in ("scores.npz", "scores-hof.npz", "scores-mbhx.npz"):
         scores = load_scores(tmp_path / "s" / name)
         assert scores.classes == dataset.classes
@@ -76,7 +76,7 @@ def test_a_second_run_trains_nothing_and_gives_the_same(tmp_path, caplog):
     before = contents(tmp_path / "s")
     caplog.clear()
     run(vectors, tmp_path / "s")
-    assert "3 parts: 0 done, 3 there already" in caplog.text
+    assert "3 splits: 0 done, 3 there already" in caplog.text
     assert contents(tmp_path / "s") == before
     with pytest.raises(StageMismatchError, match=r"c: 100.0 there, 1.0 asked for"):
         run(vectors, tmp_path / "s", Svm(c=1.0))
@@ -102,7 +102,7 @@ def test_scores_follow_the_vectors(tmp_path):
     after = load_scores(tmp_path / "s/scores.npz").splits[0]
     assert after.names[0] == "hug/0"
     assert after.predictions[0] == 1
-    # The other test clip is scored by the same machines.
+    # The other test clip is scored by the same SVMs.
     assert np.array_equal(after.scores[1], before[1])
 
 
@@ -184,7 +184,7 @@ def test_clips_without_trajectories_and_without_labels_are_reported(tmp_path):
     assert found["clips_without_trajectories"] == ["kick/0"]
     notes = " ".join(found["notes"])
     assert "1 clip without a label left out: 'new/0'" in notes
-    assert "1 clip without trajectories, whose vectors are zero: 'kick/0'" in notes
+    assert "1 clip without trajectories, with vectors of zeros: 'kick/0'" in notes
 
 
 def test_frames_of_several_sizes_are_noted(tmp_path):
@@ -194,7 +194,7 @@ def test_frames_of_several_sizes_are_noted(tmp_path):
     encode(dataset.clips, official(dataset), tables, tmp_path / "v", SMALL, workers=Workers(0))
     run(tmp_path / "v", tmp_path / "s")
     told = " ".join(metrics_of(tmp_path / "s")["notes"])
-    assert "the frames are of 2 sizes, from 64x48 to 90x80" in told
+    assert "the frames have 2 sizes, from 64x48 to 90x80" in told
 
 
 def test_the_report_shows_wrong_clips_times_and_other_runs(tmp_path):
@@ -216,7 +216,7 @@ def test_the_report_shows_wrong_clips_times_and_other_runs(tmp_path):
     page = (tmp_path / "s/report.html").read_text()
     assert "another run: clusters 8, encoding bow" in page
     assert "12.5 s" in page
-    assert "classify: machines" in page
+    assert "classify: SVMs" in page
     assert page.count("data:image/jpeg;base64,") == 1
     assert "kick/0" in page
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from flowpipe.classify.protocols import leave_one_group_out, official
+from flowpipe.classify.work import kernel_path, load_kernel
 from flowpipe.datasets.base import Clip
+from flowpipe.encoding.files import load_encoders, load_vectors, vectors_path
 from flowpipe.encoding.parameters import Encoding
-from flowpipe.encoding.stage import ClipVectors, load_encoders, load_vectors
+from flowpipe.encoding.work import ClipVectors
 from flowpipe.errors import ParameterError
 from flowpipe.pipelines.encode import FittingError, encode
-from flowpipe.pipelines.encode_work import kernel_path, load_kernel, vectors_path
 from flowpipe.runner import provenance
 from flowpipe.runner.pool import Workers
 from flowpipe.trajectories.table import Table
@@ -158,7 +159,7 @@ def test_nothing_left_to_test(tmp_path, dataset, tables):
 
 def test_a_clip_without_trajectories_has_a_zero_vector(tmp_path, dataset, caplog):
     tables = write_tables(dataset, tmp_path / "t", {"hug/0": 0, "kick/2": 0})
-    assert run(dataset, tables, tmp_path / "v").exit_status == 0
+    assert run(dataset, tables, tmp_path / "v").failed == 2
     vectors, _ = load_vectors(vectors_path(tmp_path / "v", "hug/0"), ("1-hof",))
     assert vectors["1-hof"].shape == (2 * 3 * 54,)
     assert not vectors["1-hof"].any()
@@ -167,9 +168,45 @@ def test_a_clip_without_trajectories_has_a_zero_vector(tmp_path, dataset, caplog
     assert "note: hug/0: no trajectories: its vectors are zero" in caplog.messages
 
 
+def test_unusable_clips_are_named_before_the_work_and_left_out_on_request(
+    tmp_path, dataset, caplog
+):
+    caplog.set_level("INFO")
+    rows = {"hug/0": 0, "kick/2": 0}
+    tables = write_tables(dataset, tmp_path / "t", rows, length=9)
+    encoding = replace(SMALL, leave_out_unusable=True)
+    assert run(dataset, tables, tmp_path / "v", encoding).exit_status == 0
+    lines = [record.message for record in caplog.records]
+    named = (
+        "2 clips without trajectories: 'hug/0' (9 frames; a track needs 16), "
+        "'kick/2' (9 frames; a track needs 16)"
+    )
+    assert lines.index(named) < lines.index(next(line for line in lines if "encoders" in line))
+    protocol = json.loads((tmp_path / "v/protocol.json").read_text())
+    assert protocol["splits"][0] == {
+        "name": "one",
+        "train": ["hug/1", "hug/2", "kick/1"],
+        "test": ["kick/0"],
+    }
+    note = "2 clips left out, since they have no trajectories: 'hug/0', 'kick/2'"
+    assert protocol["notes"] == [note]
+    assert protocol["without_trajectories"] == []
+
+
+@pytest.mark.parametrize("encoding", [SMALL, WORDS, replace(SMALL, leave_out_unusable=True)])
+def test_one_error_where_no_clip_is_usable(tmp_path, dataset, encoding):
+    rows = {clip.name: 0 for clip in dataset.clips}
+    tables = write_tables(dataset, tmp_path / "t", rows, length=9)
+    message = "split 'one'.*training clip.*have no trajectories"
+    if not encoding.leave_out_unusable:
+        message = r"split 'one': none of its 4 training clips has a trajectory.*9 frames; a track"
+    with pytest.raises(ParameterError, match=message):
+        run(dataset, tables, tmp_path / "v", encoding)
+
+
 def test_too_few_rows_say_so(tmp_path, dataset):
     tables = write_tables(dataset, tmp_path / "t", dict.fromkeys(["hug/1", "hug/2"], 0))
-    with pytest.raises(FittingError, match=r"2 encoders could not be made; .*failures\.jsonl"):
+    with pytest.raises(FittingError, match=r"2 encoders could not be computed; .*failures\.jsonl"):
         run(dataset, tables, tmp_path / "v", replace(SMALL, gaussians=121))
     told = (tmp_path / "v/.flowpipe/failures.jsonl").read_text()
     assert "descriptor 'hof': n_samples=120 rows are too few for a mixture of 121" in told
@@ -208,7 +245,7 @@ def test_every_split_has_encoders_of_its_own(tmp_path, dataset, tables):
 def test_long_clips_are_read_in_blocks(tmp_path, dataset, monkeypatch):
     tables = write_tables(dataset, tmp_path / "t", {"hug/0": 500})
     run(dataset, tables, tmp_path / "a", Encoding(descriptors=("hof",), gaussians=3, rows=200))
-    monkeypatch.setattr("flowpipe.pipelines.tables._BLOCK", 128)
+    monkeypatch.setattr("flowpipe.trajectories.clip_tables._BLOCK", 128)
     run(dataset, tables, tmp_path / "b", Encoding(descriptors=("hof",), gaussians=3, rows=200))
     whole, parts = (
         load_vectors(vectors_path(tmp_path / out, "hug/0"), ("1-hof",))[0]["1-hof"]

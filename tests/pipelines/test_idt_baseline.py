@@ -22,6 +22,9 @@ pytestmark = pytest.mark.usefixtures("no_flushing")
 SETTINGS = ("--descriptors", "hof", "mbhy", "--gaussians", "4", "--rows", "800", "--jobs", "0")
 
 
+BOW = (*SETTINGS[:3], "--rows", "800", "--jobs", "0", "--encoding", "bow", "--clusters", "9")
+
+
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     root = tmp_path_factory.mktemp("synthetic")
@@ -102,7 +105,7 @@ def test_a_setting_of_the_classifier_leaves_the_rest(videos, finished, tmp_path,
     assert "12 clips: 0 done, 12 there already" in told
     assert "4 encoders: 0 done" in told
     assert "4 kernels: 0 done" in told
-    assert "6 parts: 6 done" in told
+    assert "6 splits: 6 done" in told
     assert stages(out) == ["classify", "classify", "encode", "trajectories"]
     page = (out / "report.html").read_text()
     assert "another run: c 100.0" in page
@@ -112,11 +115,13 @@ def test_a_setting_of_the_classifier_leaves_the_rest(videos, finished, tmp_path,
 def test_a_setting_of_the_encoding_leaves_the_trajectories(videos, finished, tmp_path, capsys):
     out = shutil.copytree(finished, tmp_path / "out")
     capsys.readouterr()
-    assert run(videos, "--out", out, *SETTINGS, "--encoding", "bow", "--clusters", "9") == 0
+    assert run(videos, "--out", out, *BOW) == 0
     told = capsys.readouterr().err
     assert "12 clips: 0 done, 12 there already" in told
     assert "4 encoders: 4 done" in told
-    assert "another run: encoding fisher, gaussians 4" in (out / "report.html").read_text()
+    assert (
+        "another run: device cpu, encoding fisher, gaussians 4" in (out / "report.html").read_text()
+    )
 
 
 @pytest.mark.slow

@@ -18,11 +18,11 @@ from flowpipe.flow.parameters import Dis, Farneback
 from flowpipe.io.source import NameTakenError
 from flowpipe.io.video import frames
 from flowpipe.pipelines.flow import extract_flow
-from flowpipe.pipelines.tables import survey, without_rows
 from flowpipe.pipelines.trajectories import extract_trajectories
 from flowpipe.runner.pool import Workers
 from flowpipe.runner.provenance import StageMismatchError
 from flowpipe.trajectories.boxes import box_mask, read_boxes
+from flowpipe.trajectories.clip_tables import find_tables
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
 from flowpipe.trajectories.table import Table
@@ -123,27 +123,26 @@ def test_another_video_of_the_same_name_is_refused(clip, tmp_path):
 def test_a_clip_too_short_for_a_track_is_done_with_a_warning_each_time(stage, tmp_path):
     path, first = tmp_path / "short.avi", stage.parameters.start_frame
     media.write(path, media.moving(15 + first, HEIGHT, WIDTH))
-    clip, warning = Clip(path, "short"), "has no trajectories: 15 frames, a track needs 16"
+    clip, warning = Clip(path, "short"), "has no trajectories (15 frames; a track needs 16)"
     done = work(tmp_path / "out", stage)(clip, lambda n: None)
     assert (done.skipped, done.warning) == (False, warning)
     again = work(tmp_path / "out", stage)(clip, lambda n: None)
     assert (again.skipped, again.warning) == (True, warning)
     with Table(tmp_path / "out" / "short.h5") as table:
         assert len(table) == 0
-    tables, _ = survey([clip], tmp_path / "out")
-    assert without_rows(tables) == ["short"]
+    table = find_tables([clip], tmp_path / "out")[0]["short"]
+    assert table.rows == 0
+    assert warning == f"has no trajectories ({table.why_empty})"
 
 
 def test_a_clip_in_which_nothing_moves_is_done_with_a_warning(clip, tmp_path):
     done = work(tmp_path / "moves")(clip, lambda n: None)
     assert done.warning is None
-    assert without_rows(survey([clip], tmp_path / "moves")[0]) == []
+    assert find_tables([clip], tmp_path / "moves")[0][clip.name].rows > 0
     path = tmp_path / "black.avi"
     media.write(path, list(np.zeros((20, HEIGHT, WIDTH, 3), np.uint8)))
     done = work(tmp_path / "out")(Clip(path, "black"), lambda n: None)
-    assert done.warning == (
-        "has no trajectories: 20 frames, and nothing in them moves enough to be tracked"
-    )
+    assert done.warning == "has no trajectories (20 frames; nothing moves enough)"
 
 
 def test_a_frame_smaller_than_the_patch_is_an_error_and_leaves_nothing(tmp_path):

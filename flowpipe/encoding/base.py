@@ -1,9 +1,13 @@
-"""What the estimators of this package have in common: X is clips, each a bag of rows."""
+"""What the encoders have in common: scikit-learn's interface, with clips as samples.
+
+A clip is a table of descriptors, (n, D). Its vector is a function of sums over its rows, so that a
+clip can be encoded in parts.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,31 +15,42 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from flowpipe.encoding.rows import table_of
 from flowpipe.encoding.sampling import balanced_counts
+from flowpipe.encoding.validation import Rows, check_rows
 from flowpipe.errors import ParameterError
 
-Rows = NDArray[np.floating]
+Take = Callable[[str, tuple[int | None, ...]], NDArray[Any]]
+"""Return a stored array by its name, checked for its shape (None where any length is right)."""
 
 
-class BagEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """An estimator that turns clips into vectors by sums over their rows."""
+class ClipEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Turn clips into vectors by sums over their rows."""
+
+    n_features_in_: int
 
     @abstractmethod
-    def totals(self, rows: Rows) -> NDArray[np.float64]:
-        """What a vector is made of; totals of parts of a clip add up to the clip's."""
+    def sufficient_statistics(self, rows: Rows) -> NDArray[np.float64]:
+        """Return the sums that a vector is made of; those of parts of a clip add up."""
 
     @abstractmethod
-    def vector(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The vector of :meth:`totals`."""
+    def finalize(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the vector of :meth:`sufficient_statistics`."""
 
     @property
     @abstractmethod
     def n_outputs(self) -> int:
         """Length of a vector."""
 
+    @abstractmethod
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what has been fitted, by name, to be stored."""
+
+    @abstractmethod
+    def from_arrays(self, take: Take) -> None:
+        """Restore what has been fitted from the arrays of :meth:`to_arrays`."""
+
     def transform(self, X: Any) -> Rows:
-        """Vectors of clips.
+        """Return the vectors of clips.
 
         Parameters
         ----------
@@ -48,18 +63,16 @@ class BagEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             A clip without rows gives zeros.
         """
         check_is_fitted(self)
-        vectors = []
-        kinds = set()
-        for rows in bags(self, X, reset=False):
-            kinds.add(rows.dtype)
-            vectors.append(self.vector(self.totals(rows)).astype(rows.dtype, copy=False))
-        kind = np.float64 if kinds == {np.dtype(np.float64)} else np.float32
-        return np.stack(vectors).astype(kind, copy=False)
+        vectors = [self._vector(rows) for rows in iterate_clips(self, X, reset=False)]
+        wide = all(vector.dtype == np.float64 for vector in vectors)
+        return np.stack(vectors).astype(np.float64 if wide else np.float32, copy=False)
 
     def encode(self, rows: Any) -> Rows:
-        """The vector of one clip, (n, D) to (n_outputs,) of the rows' type."""
-        table = table_of(rows)
-        return self.vector(self.totals(table)).astype(table.dtype, copy=False)
+        """Return the vector of one clip, (n, D) to (n_outputs,) of the rows' type."""
+        return self._vector(check_rows(rows))
+
+    def _vector(self, rows: Rows) -> Rows:
+        return self.finalize(self.sufficient_statistics(rows)).astype(rows.dtype, copy=False)
 
     def _check(self, rows: Rows) -> None:
         check_is_fitted(self)
@@ -78,15 +91,19 @@ class BagEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         return tags
 
 
-def is_bags(X: Any) -> bool:
-    """Whether X is a list or an object array of 2-D arrays, and not one 2-D array itself."""
+def is_clip_list(X: Any) -> bool:
+    """Return whether X is a list or an object array of 2-D arrays, not one 2-D array itself."""
     if isinstance(X, np.ndarray):
         return X.dtype == object and X.ndim == 1 and all(np.ndim(each) == 2 for each in X)
-    return isinstance(X, list | tuple) and len(X) > 0 and all(_is_table(each) for each in X)
+    return (
+        isinstance(X, list | tuple)
+        and len(X) > 0
+        and all(isinstance(each, np.ndarray) and each.ndim == 2 for each in X)
+    )
 
 
-def bags(estimator: Any, X: Any, *, reset: bool) -> Iterator[Rows]:
-    """The clips of X, checked: float32 or float64 rows, finite, of one width.
+def iterate_clips(estimator: Any, X: Any, *, reset: bool) -> Iterator[Rows]:
+    """Yield the clips of X, checked: float32 or float64 rows, finite, of one width.
 
     A list of 2-D arrays is a list of clips. A 2-D array is what it is for every estimator of
     scikit-learn, a row for each sample, so each of its rows is a clip of one row.
@@ -107,12 +124,12 @@ def bags(estimator: Any, X: Any, *, reset: bool) -> Iterator[Rows]:
     ValueError
         scikit-learn's own, for a 2-D array.
     """
-    if not is_bags(X):
+    if not is_clip_list(X):
         table = validate_data(estimator, X, reset=reset, dtype=[np.float32, np.float64])
         yield from table[:, None, :]
         return
     for position, item in enumerate(X):
-        rows = table_of(item, f"clip {position}")
+        rows = check_rows(item, f"clip {position}")
         if reset and position == 0:
             estimator.n_features_in_ = rows.shape[1]
             if hasattr(estimator, "feature_names_in_"):  # of an earlier fit to a data frame
@@ -125,17 +142,13 @@ def bags(estimator: Any, X: Any, *, reset: bool) -> Iterator[Rows]:
         yield rows
 
 
-def sampled(clips: Sequence[Rows], total: int, rng: np.random.Generator) -> Rows:
-    """Rows for fitting, balanced over the clips; see :mod:`flowpipe.encoding.sampling`."""
+def sample_clips(clips: Sequence[Rows], total: int, rng: np.random.Generator) -> Rows:
+    """Return rows to fit to, balanced over the clips; see :mod:`flowpipe.encoding.sampling`."""
     counts = balanced_counts([len(rows) for rows in clips], total)
-    parts = []
+    samples = []
     for rows, count in zip(clips, counts.tolist(), strict=True):
         if count == len(rows):
-            parts.append(rows)
+            samples.append(rows)
         else:
-            parts.append(rows[np.sort(rng.choice(len(rows), count, replace=False))])
-    return np.concatenate(parts)
-
-
-def _is_table(item: Any) -> bool:
-    return isinstance(item, np.ndarray) and item.ndim == 2
+            samples.append(rows[np.sort(rng.choice(len(rows), count, replace=False))])
+    return np.concatenate(samples)

@@ -3,12 +3,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from flowpipe.report.stills import film_strip
+from flowpipe.report.thumbnails import thumbnail_strip
 from tests.helpers.clips import write_video
 
 
 def test_three_frames_side_by_side(tmp_path):
-    strip = film_strip(write_video(tmp_path / "a.avi", 9, size=(64, 48)))
+    strip = thumbnail_strip(write_video(tmp_path / "a.avi", 9, size=(64, 48)))
     image = cv2.imdecode(np.frombuffer(strip, np.uint8), cv2.IMREAD_COLOR)
     assert image.shape == (120, 480, 3)
     # The texture wanders, so no two are alike.
@@ -18,11 +18,11 @@ def test_three_frames_side_by_side(tmp_path):
 
 
 def test_fewer_frames_than_asked_for(tmp_path):
-    strip = film_strip(write_video(tmp_path / "a.avi", 2))
+    strip = thumbnail_strip(write_video(tmp_path / "a.avi", 2))
     assert cv2.imdecode(np.frombuffer(strip, np.uint8), cv2.IMREAD_COLOR).shape[1] == 320
 
 
 def test_videos_that_cannot_be_shown(tmp_path):
-    assert film_strip(tmp_path / "none.avi") is None
+    assert thumbnail_strip(tmp_path / "none.avi") is None
     (tmp_path / "bad.avi").write_bytes(b"no video")
-    assert film_strip(tmp_path / "bad.avi") is None
+    assert thumbnail_strip(tmp_path / "bad.avi") is None

@@ -14,7 +14,7 @@ _WIDTH = 160
 _QUALITY = 80
 
 
-def film_strip(path: Path, count: int = 3) -> bytes | None:
+def thumbnail_strip(path: Path, count: int = 3) -> bytes | None:
     """Frames at equal distances, side by side, as a JPEG.
 
     Parameters

@@ -1,4 +1,4 @@
-"""The sums of a mixture as dense matrix products in torch, for a GPU."""
+"""The E step of a mixture as dense matrix products in torch, for a GPU."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import torch
 from numpy.typing import NDArray
 
 BLOCK = 16384
-"""Rows at a time; their posteriors take 16 MiB at K = 256."""
+"""Rows per block; their posteriors take 16 MiB at K = 256."""
 _LEAST = -80.0
-"""Least log of a posterior relative to the row's largest: above denormal numbers."""
+"""Smallest log of a posterior relative to the row's largest: above denormal numbers."""
 
 
-def torch_totals(
+def weighted_sums(
     rows: NDArray[np.floating], theta: NDArray[np.float64], device: str
 ) -> tuple[NDArray[np.float64], float]:
-    """Posterior-weighted sums of ``(x, x^2, 1)`` and the log-likelihood.
+    """Return the posterior-weighted sums of ``(x, x^2, 1)`` and the log-likelihood.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def torch_totals(
     theta
         (2 D + 1, K); see :class:`flowpipe.encoding.gmm.DiagonalGmm`.
     device
-        A torch device.
+        A torch device, such as ``cuda``.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def torch_totals(
     """
     kind = torch.float64 if rows.dtype == np.float64 else torch.float32
     coefficients = torch.as_tensor(theta, device=device, dtype=kind)
-    totals = torch.zeros(theta.T.shape, device=device, dtype=torch.float64)
+    sums = torch.zeros(theta.T.shape, device=device, dtype=torch.float64)
     likelihood = torch.zeros((), device=device, dtype=torch.float64)
     for first in range(0, len(rows), BLOCK):
         block = np.ascontiguousarray(rows[first : first + BLOCK])
@@ -43,6 +43,6 @@ def torch_totals(
         largest = logits.amax(dim=1, keepdim=True)
         weights = torch.exp(torch.clamp(logits - largest, min=_LEAST))
         total = weights.sum(dim=1, keepdim=True)
-        totals += (weights / total).T @ phi
+        sums += (weights / total).T @ phi
         likelihood += (largest.double() + torch.log(total.double())).sum()
-    return totals.cpu().numpy(), float(likelihood)
+    return sums.cpu().numpy(), float(likelihood)

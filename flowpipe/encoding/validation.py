@@ -1,4 +1,4 @@
-"""Tables of descriptors, checked."""
+"""Check tables of descriptors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from flowpipe.errors import ParameterError
 Rows = NDArray[np.floating]
 
 
-def table_of(item: Any, name: str = "the clip") -> Rows:
-    """A clip's rows as finite float32 or float64.
+def check_rows(item: Any, name: str = "the clip") -> Rows:
+    """Return the rows of a clip as finite float32 or float64.
 
     Raises
     ------

@@ -1,0 +1,138 @@
+"""Find the tables of trajectories of a set's clips, and read rows of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.datasets.base import Clip
+from flowpipe.errors import FlowpipeError, FormatError
+from flowpipe.io.source import source_status
+from flowpipe.trajectories.parameters import TrajectoryParameters
+from flowpipe.trajectories.stage import TABLE_SUFFIX, why_no_trajectories
+from flowpipe.trajectories.table import Table
+
+Rows = NDArray[np.float32]
+
+_BLOCK = 16384
+"""Rows that are read at a time."""
+_POSITIONS = slice(7, 10)
+"""Columns of ``info``: x, y and t as fractions of width, height and duration."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipTable:
+    """A clip and its table.
+
+    Attributes
+    ----------
+    name, path
+        Name of the clip, and path of the table.
+    rows
+        Number of rows.
+    length
+        Number of frames of the video.
+    source
+        SHA-256 of the video that the table was made from.
+    size
+        Width and height of the frames, in pixels.
+    video
+        Path of the video.
+    parameters
+        Parameters of the trajectories.
+    """
+
+    name: str
+    path: Path
+    rows: int
+    length: int
+    source: str
+    size: tuple[int, int]
+    video: Path
+    parameters: TrajectoryParameters
+
+    @property
+    def why_empty(self) -> str:
+        """Return why the table has no rows."""
+        return why_no_trajectories(self.parameters, self.length)
+
+
+def find_tables(
+    clips: Sequence[Clip], folder: Path, root: Path | None = None
+) -> tuple[dict[str, ClipTable], dict[str, str]]:
+    """Find the table of each clip.
+
+    Parameters
+    ----------
+    clips
+        Clips of a labelled set.
+    folder
+        Folder of ``extract-trajectories``. A table is named like its clip, or by the path of its
+        video relative to `root`.
+    root
+        Folder of the videos.
+
+    Returns
+    -------
+    dict, dict
+        By clip name: the tables, and why there is none.
+    """
+    tables, missing = {}, {}
+    for clip in clips:
+        path = folder / f"{clip.name}{TABLE_SUFFIX}"
+        if not path.exists() and root is not None and clip.path.is_relative_to(root):
+            path = folder / clip.path.relative_to(root).with_suffix(TABLE_SUFFIX)
+        try:
+            tables[clip.name] = _read(clip, path, folder)
+        except FileNotFoundError:
+            missing[clip.name] = f"{str(folder)!r} has no trajectories of it"
+        except FlowpipeError as error:
+            missing[clip.name] = str(error)
+    return tables, missing
+
+
+def read_sample(
+    tables: Mapping[str, ClipTable], chosen: Mapping[str, NDArray[np.int64]], field: str
+) -> Rows:
+    """Read one field of chosen rows of clips, one clip after the other."""
+    samples = []
+    for name, rows in chosen.items():
+        if len(rows):
+            with Table(tables[name].path) as table:
+                whole = len(rows) == len(table)
+                samples.append(table.read(slice(None) if whole else rows, (field,))[field])
+    return np.concatenate(samples) if samples else np.empty((0, 1), np.float32)
+
+
+def read_blocks(path: Path, fields: Sequence[str]) -> Iterator[tuple[dict[str, Rows], Rows]]:
+    """Read a table in blocks of rows: fields, and positions as pyramids take them."""
+    with Table(path) as table:
+        for first in range(0, len(table), _BLOCK):
+            rows = table.read(slice(first, first + _BLOCK), ("info", *fields))
+            yield rows, rows["info"][:, _POSITIONS]
+
+
+def _read(clip: Clip, path: Path, folder: Path) -> ClipTable:
+    with Table(path) as table:
+        about = table.attributes
+        try:
+            source = json.loads(about["source"])
+            sha256 = str(source["sha256"])
+            size = int(about["width"]), int(about["height"])
+            length = int(about["length"])
+        except (KeyError, TypeError, ValueError):
+            raise FormatError(
+                f"{str(path)!r} does not say which video it was made from; extract it again"
+            ) from None
+        if source_status(source, clip.path, folder, clip.name) == "changed":
+            raise FormatError(
+                f"{str(clip.path)!r} has changed since its trajectories were made; extract it again"
+            )
+        return ClipTable(
+            clip.name, path, len(table), length, sha256, size, clip.path, table.parameters
+        )
