@@ -125,7 +125,7 @@ class _Verify:
             if isinstance(stored, StoredClip):
                 removed = store.remove(stored)
             else:
-                atomic.take_away(stored.path, stored.root)
+                atomic.remove_atomically(stored.path, stored.root)
             fault += "; removed" if removed else "; left, since it is not known as flowpipe's"
         raise DamagedError(fault)
 

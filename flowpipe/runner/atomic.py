@@ -1,7 +1,7 @@
-"""Atomic writing: what stands at its final path is complete.
+"""Write files and folders atomically: a path exists only once its content is complete.
 
-A file or folder is written under ``.tmp`` of the same output folder, flushed to the disk, and
-renamed. The next run on the same machine removes what a killed process left in ``.tmp``.
+A file or folder is written under ``.tmp`` of the same output folder, flushed to disk, and renamed.
+The next run on the same machine removes what a killed process left in ``.tmp``.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import uuid
 from pathlib import Path
 
 TEMPORARY = ".tmp"
-# What renaming says where a folder is to replace a folder or a file, or a file a folder.
+# Errors of a rename that would replace a folder, or a file by a folder.
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
 
 def temporary_file(root: Path) -> Path:
-    """Make an empty file of its own in ``root/.tmp``."""
+    """Create an empty file with a unique name in ``root/.tmp``."""
     return _make_temporary(root, folder=False)
 
 
 def temporary_folder(root: Path) -> Path:
-    """Make an empty folder of its own in ``root/.tmp``."""
+    """Create an empty folder with a unique name in ``root/.tmp``."""
     return _make_temporary(root, folder=True)
 
 
 def flush(path: Path) -> None:
-    """Have a file, or a folder with all it holds, reach the disk."""
+    """Flush a file, or a folder with all its contents, to disk."""
     for parent, _, names in os.walk(path):
         for name in names:
             _flush(Path(parent, name))
@@ -40,14 +40,14 @@ def flush(path: Path) -> None:
 
 
 def place(temporary: Path, destination: Path) -> None:
-    """Flush a finished file or folder and rename it to its destination, replacing what is there.
+    """Flush a finished file or folder to disk and rename it, replacing what exists.
 
     Parameters
     ----------
     temporary
-        On the same file system.
+        The finished file or folder, on the same file system as `destination`.
     destination
-        Its parents are made as needed.
+        The final path. Missing parent folders are created.
     """
     flush(temporary)
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def place(temporary: Path, destination: Path) -> None:
         except OSError as error:
             if error.errno not in _OCCUPIED:
                 raise
-        # Another run over the same output may be at this point too, and faster.
+        # Another run over the same output may have got here first.
         discard(old)
         with contextlib.suppress(FileNotFoundError):
             destination.rename(old)
@@ -68,15 +68,15 @@ def place(temporary: Path, destination: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file or a folder with all it holds; it may be gone already."""
+    """Remove a file or folder with all its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
-def take_away(path: Path, root: Path) -> None:
-    """Remove a file or a folder in one step: killed at any instant, it is there whole or gone."""
+def remove_atomically(path: Path, root: Path) -> None:
+    """Remove a file or folder in one step: a kill leaves it complete or gone."""
     folder = temporary_folder(root)
     with contextlib.suppress(FileNotFoundError):
         path.rename(folder / "old")
@@ -84,7 +84,7 @@ def take_away(path: Path, root: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes, root: Path) -> None:
-    """Write a small file so that it is there whole or not at all."""
+    """Write a small file atomically."""
     temporary = temporary_file(root)
     try:
         temporary.write_bytes(data)
@@ -94,7 +94,7 @@ def write_atomic(path: Path, data: bytes, root: Path) -> None:
 
 
 def remove_stale(root: Path) -> int:
-    """Remove what dead processes of this machine left in ``root/.tmp``; return how many."""
+    """Remove what dead processes of this machine left in ``root/.tmp``; return the number."""
     folder = root / TEMPORARY
     removed = 0
     with contextlib.suppress(FileNotFoundError):
@@ -110,7 +110,7 @@ def remove_stale(root: Path) -> int:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process of this machine is running."""
+    """Return whether a process of this machine is running."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -118,7 +118,7 @@ def alive(pid: int) -> bool:
     except PermissionError:
         return True
     with contextlib.suppress(OSError):
-        # Where nobody collects orphans, as in many containers, the dead stay in the table.
+        # In many containers nobody reaps orphans, so that dead processes stay in the table.
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
         return state not in (b"Z", b"X")
     return True
@@ -133,7 +133,7 @@ def _flush(path: Path) -> None:
 
 
 def host() -> str:
-    """Name of this machine, as temporary files have it."""
+    """Return the name of this machine as it appears in names of temporary files."""
     return socket.gethostname().replace(".", "_")
 
 
@@ -141,7 +141,7 @@ def _make_temporary(root: Path, *, folder: bool) -> Path:
     path = root / TEMPORARY / f"{host()}.{os.getpid()}.{uuid.uuid4().hex}"
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Another run that ends at this moment may take the emptied .tmp away once more.
+        # Another run that ends at this moment may remove the empty .tmp again.
         with contextlib.suppress(FileNotFoundError):
             if folder:
                 path.mkdir()
@@ -151,7 +151,7 @@ def _make_temporary(root: Path, *, folder: bool) -> Path:
 
 
 def owner(name: str) -> tuple[str, int | None]:
-    """Machine and process that a temporary file is of, by its name."""
+    """Return the machine and the process that a temporary file belongs to, from its name."""
     host, _, rest = name.partition(".")
     pid = rest.partition(".")[0]
     return host, int(pid) if pid.isdigit() else None

@@ -1,4 +1,4 @@
-"""JSON objects on disk: readable, in a fixed order, ASCII only."""
+"""Write and read JSON objects."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ Json = dict[str, Any]
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:
-    """Readable JSON with a fixed order of keys, ASCII only, so that any file name survives."""
+    """Return indented JSON, keys in the order given; ASCII only, so that any file name survives."""
     return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode()
 
 
 def read_json(path: Path, data: bytes | None = None) -> Json:
-    """Parse a JSON object.
+    """Read a JSON object.
+
+    Parameters
+    ----------
+    path
+        The file; named in errors.
+    data
+        Its content, if it has been read already.
 
     Raises
     ------
     FormatError
-        It is not one. The path is named.
+        The content is not a JSON object.
     """
     try:
         value = json.loads(path.read_bytes() if data is None else data)

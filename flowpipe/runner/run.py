@@ -219,7 +219,7 @@ def run_stage(
         for outcome in outcomes:
             progress.finish(outcome.clip.name, outcome.status, outcome.reason)
             if cache:
-                cache.note(outcome)
+                cache.record(outcome)
             if outcome.status == "failed":
                 failed_clips.append(outcome.clip.name)
                 reasons[outcome.kind or ""] += 1
@@ -250,7 +250,7 @@ def _unfinished(clips: Sequence[C], cache: DoneCache[C], progress: Progress) -> 
     """Return the clips that the cache does not know as finished; count the others."""
     unfinished = []
     for clip in clips:
-        outcome = cache.known(clip)
+        outcome = cache.lookup(clip)
         if outcome is None:
             unfinished.append(clip)
         else:

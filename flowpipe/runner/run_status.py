@@ -1,4 +1,4 @@
-"""How far a run is, on disk: what ``flowpipe status`` reads while it goes on and after it ended."""
+"""Record the progress of a run on disk, for ``flowpipe status`` during and after the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flowpipe.runner import atomic, json_files
 State = Literal["running", "finished", "stopped"]
 
 FOLDER = Path(".flowpipe", "progress")
-"""Of an output folder, a file for each shard of its newest run."""
+"""Folder in an output folder with one file per shard of the newest run."""
 
 _TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float)}
 _EVERY = 5.0
@@ -28,27 +28,27 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """How far a run, or a shard of one, is.
+    """Progress of a run, or of one shard of it.
 
     Attributes
     ----------
     state
-        ``running``; ``finished``, with or without failures; ``stopped`` by an error or Ctrl-C. One
-        that was killed still says ``running``, but is not :meth:`alive`.
+        ``running``; ``finished``, with or without failures; ``stopped`` by an error or Ctrl-C. A
+        run that was killed remains ``running``, but is not :meth:`alive`.
     clips, done, skipped, failed
         Numbers of clips.
     units, unit
-        What has been worked on, such as 1200 ``pairs``.
+        Amount of work done, such as 1200 ``pairs``.
     bytes_total, bytes_left
-        Sizes of the sources, of all and of those that are still to do.
+        Size of all source files, and of those still to be processed.
     bytes_worked
-        Sizes of the sources of the clips that were worked on and done.
+        Size of the source files of the clips that this run processed.
     seconds
-        Of work.
+        Duration of the run so far.
     host, pid
-        Of the process.
+        Host name and process id of the run.
     updated
-        When this was written, UTC.
+        Time at which this was written, UTC.
     """
 
     state: State
@@ -68,13 +68,13 @@ class RunState:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the rate so far; None where there is none yet."""
+        """Estimated time left in seconds at the rate so far; None if no clip is done yet."""
         if not self.bytes_worked:
             return None
         return self.seconds * self.bytes_left / self.bytes_worked
 
     def alive(self) -> bool:
-        """Whether its process is still there, as far as can be told from this machine."""
+        """Return whether the run is still active, as far as this machine can tell."""
         if self.state != "running":
             return False
         if self.host != socket.gethostname():
@@ -82,15 +82,15 @@ class RunState:
         return atomic.alive(self.pid)
 
     def age(self) -> float:
-        """Seconds since it was written, by this machine's clock."""
+        """Return the seconds since this was written, by the clock of this machine."""
         then = datetime.strptime(self.updated, _TIME).replace(tzinfo=UTC)
         return (datetime.now(UTC) - then).total_seconds()
 
 
 class Recorder:
-    """Writes the state of a run: at its begin, every few seconds, and at its end.
+    """Write the progress of a run: at its start, every few seconds, and at its end.
 
-    What cannot be written is left: a run does not fail for its record.
+    Errors are ignored: a run does not fail because its progress cannot be recorded.
 
     Parameters
     ----------
@@ -99,9 +99,9 @@ class Recorder:
     root
         The output folder.
     snapshot
-        How far the run is, given what state it is in.
+        Return the progress of the run in the given state.
     clock
-        Seconds from any origin.
+        Return the time in seconds, from any origin.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Recorder:
         self._write("finished" if kind is None else "stopped")
 
     def tick(self) -> None:
-        """Write, if it is time."""
+        """Write the progress if five seconds have passed."""
         if self._clock() - self._last >= _EVERY:
             self._write("running")
 
@@ -141,22 +141,22 @@ class Recorder:
 
 
 def now() -> str:
-    """The time, as states have it."""
+    """Return the current time as it is recorded."""
     return datetime.now(UTC).strftime(_TIME)
 
 
 def here() -> tuple[str, int]:
-    """Host and process."""
+    """Return the host name and the process id."""
     return socket.gethostname(), os.getpid()
 
 
 def read(path: Path) -> RunState:
-    """Read a state.
+    """Read the progress of a run.
 
     Raises
     ------
     FormatError
-        The file does not hold one.
+        The file is damaged.
     """
     values = json_files.read_json(path)
     try:
@@ -167,10 +167,10 @@ def read(path: Path) -> RunState:
             if not isinstance(values[name], expected):
                 raise TypeError(f"{name} is {values[name]!r}")
     except (TypeError, ValueError) as error:
-        raise FormatError(f"{str(path)!r} does not hold the state of a run: {error}") from None
+        raise FormatError(f"{str(path)!r} does not hold the progress of a run: {error}") from None
     return state
 
 
 def states(out: Path) -> dict[str, RunState]:
-    """The states of the newest runs in an output folder, by shard (``1-of-1`` for a whole run)."""
+    """Return the progress of the newest run by shard (``1-of-1`` for a run without shards)."""
     return {path.stem: read(path) for path in sorted((out / FOLDER).glob("*-of-*.json"))}

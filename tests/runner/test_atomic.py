@@ -11,8 +11,8 @@ import pytest
 from flowpipe.runner.atomic import (
     discard,
     place,
+    remove_atomically,
     remove_stale,
-    take_away,
     temporary_file,
     temporary_folder,
     write_atomic,
@@ -107,7 +107,7 @@ def test_write_atomic_leaves_the_old_file_where_it_fails(tmp_path, monkeypatch):
     assert contents(tmp_path) == {"x.json": hashed(b"old")}
 
 
-def test_discard_and_take_away(tmp_path):
+def test_discard_and_remove_atomically(tmp_path):
     target = tmp_path / "kept"
     target.mkdir()
     (target / "a").write_text("1")
@@ -115,8 +115,8 @@ def test_discard_and_take_away(tmp_path):
     discard(tmp_path / "link")
     discard(tmp_path / "none")
     assert contents(tmp_path) == {"kept/a": hashed(b"1")}
-    take_away(tmp_path / "none", tmp_path)
-    take_away(target, tmp_path)
+    remove_atomically(tmp_path / "none", tmp_path)
+    remove_atomically(target, tmp_path)
     assert not target.exists()
     assert contents(tmp_path) == {}
 

@@ -28,7 +28,7 @@ class Video:
 
 @pytest.fixture
 def made(tmp_path):
-    """A video, its two outputs, and the ledger of a run that made them."""
+    """A video, its two outputs, and the cache of a run that made them."""
     video = Video(tmp_path / "a.mp4")
     video.path.write_bytes(b"video")
     (tmp_path / "a.zip").write_bytes(b"flow")
@@ -40,17 +40,17 @@ def made(tmp_path):
     def opened(name="1-of-1"):
         return DoneCache(tmp_path, name, outputs)
 
-    ledger = opened()
-    assert ledger.known(video) is None
-    ledger.note(Outcome(video, "done", reason="it was odd"))
-    ledger.write()
+    cache = opened()
+    assert cache.lookup(video) is None
+    cache.record(Outcome(video, "done", reason="it was odd"))
+    cache.write()
     return video, opened
 
 
 def test_a_clip_that_is_as_it_was(made):
     video, opened = made
     for name in ("1-of-1", "3-of-8"):
-        assert opened(name).known(video) == Outcome(video, "skipped", reason="it was odd")
+        assert opened(name).lookup(video) == Outcome(video, "skipped", reason="it was odd")
 
 
 @pytest.mark.parametrize("changed", ["a.mp4", "a.zip", "a/x"])
@@ -62,7 +62,7 @@ def test_a_change_is_looked_at(made, changed):
     path.write_bytes(path.read_bytes()[::-1] if before else b"")
     if before:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert opened().known(video) is None
+    assert opened().lookup(video) is None
 
 
 @pytest.mark.parametrize("missing", ["a.mp4", "a.zip", "a"])
@@ -73,29 +73,29 @@ def test_what_is_gone_is_looked_at(made, missing):
         path.rmdir()
     else:
         path.unlink()
-    assert opened().known(video) is None
+    assert opened().lookup(video) is None
 
 
 def test_a_video_that_changes_during_the_work_is_looked_at_again(made):
     video, opened = made
     video.path.write_bytes(b"another")
-    ledger = opened()
-    assert ledger.known(video) is None
+    cache = opened()
+    assert cache.lookup(video) is None
     video.path.write_bytes(b"a third")
-    ledger.note(Outcome(video, "done"))
-    ledger.write()
-    assert opened().known(video) is None
+    cache.record(Outcome(video, "done"))
+    cache.write()
+    assert opened().lookup(video) is None
 
 
 def test_failures_are_not_known(made):
     video, opened = made
     other = Video(video.path.with_name("b.mp4"))
     other.path.write_bytes(b"no video")
-    ledger = opened()
-    assert ledger.known(other) is None
-    ledger.note(Outcome(other, "failed", "video", "it is none"))
-    ledger.write()
-    assert opened().known(other) is None
+    cache = opened()
+    assert cache.lookup(other) is None
+    cache.record(Outcome(other, "failed", "video", "it is none"))
+    cache.write()
+    assert opened().lookup(other) is None
 
 
 @pytest.mark.parametrize(
@@ -114,15 +114,15 @@ def test_lines_that_are_none_say_nothing(made, tail):
     path = video.path.parent / FOLDER / "1-of-1.finished"
     whole = path.read_bytes()
     path.write_bytes(tail)
-    assert opened().known(video) is None
+    assert opened().lookup(video) is None
     path.write_bytes(tail + b"\n" + whole)
-    assert opened().known(video) is not None
+    assert opened().lookup(video) is not None
     path.write_bytes(whole[:-9])
-    ledger = opened()
-    assert ledger.known(video) is None
-    ledger.note(Outcome(video, "skipped"))
-    ledger.write()
-    assert opened().known(video) == Outcome(video, "skipped")
+    cache = opened()
+    assert cache.lookup(video) is None
+    cache.record(Outcome(video, "skipped"))
+    cache.write()
+    assert opened().lookup(video) == Outcome(video, "skipped")
 
 
 def test_what_cannot_be_recorded_is_left(made):
@@ -131,10 +131,10 @@ def test_what_cannot_be_recorded_is_left(made):
     (folder / "1-of-1.finished").unlink()
     folder.rmdir()
     folder.write_bytes(b"")
-    ledger = opened()
-    assert ledger.known(video) is None
-    ledger.note(Outcome(video, "done"))
-    ledger.write()
+    cache = opened()
+    assert cache.lookup(video) is None
+    cache.record(Outcome(video, "done"))
+    cache.write()
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_runs_that_go_on_use_it(tmp_path, monkeypatch, capsys, command):
         return capsys.readouterr().err
 
     assert "3 clips: 3 done" in run()
-    (ledger,) = out.rglob("1-of-1.finished")
-    lines = ledger.read_text().splitlines()
+    (cache,) = out.rglob("1-of-1.finished")
+    lines = cache.read_text().splitlines()
     assert sorted(json.loads(line)[0] for line in lines) == ["a", "b", "c"]
     before = contents(out)
     with monkeypatch.context() as patched:

@@ -7,7 +7,7 @@ from flowpipe.flow.store.layouts import Layout, layout
 from flowpipe.flow.store.meta import summed
 from flowpipe.flow.store.ownership import foreign_path
 from flowpipe.flow.store.reader import FlowReader, StoredClip
-from flowpipe.runner.atomic import take_away
+from flowpipe.runner.atomic import remove_atomically
 from flowpipe.runner.provenance import fingerprint, sha256, stage_path
 
 
@@ -61,10 +61,10 @@ def remove(clip: StoredClip) -> bool:
         claim.touch()
         clip.mark.unlink(missing_ok=True)
         for _, folder in kind.folders(clip.root, clip.name):
-            take_away(folder, clip.root)
+            remove_atomically(folder, clip.root)
         claim.unlink()
         return True
-    take_away(clip.path, clip.root)
+    remove_atomically(clip.path, clip.root)
     if kind.name == "npy":
         clip.mark.unlink(missing_ok=True)
     return True

@@ -1,8 +1,8 @@
-"""A function over many clips: on the processors of this machine, or on a Dask or Ray cluster.
+"""Process many clips in parallel: on the cores of this machine, or on a Dask or Ray cluster.
 
-Each worker is one process of one thread that takes one clip at a time, so what a crash costs is
-exactly the clip in flight; it is tried once more and then reported. Results do not depend on the
-number or the kind of the workers, since a clip's output depends on the clip alone.
+Each worker is a process with one thread that processes one clip at a time, so a crash costs
+exactly one clip; it is tried once more and then reported. Results do not depend on the number or
+the kind of workers, because the output for a clip depends on that clip alone.
 """
 
 from flowpipe.runner.pool.dispatch import ATTEMPTS, over_clips

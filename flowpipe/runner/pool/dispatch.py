@@ -1,4 +1,4 @@
-"""Sharing clips out among workers, wherever these are."""
+"""Dispatch clips to workers, wherever these run, and retry those whose worker died."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from flowpipe.runner.pool.results import (
     Outcome,
     Work,
     attempt,
-    checked,
+    unless_fatal,
 )
 from flowpipe.runner.pool.workers import Workers
 
 ATTEMPTS = 2
-"""How often a clip is tried whose worker dies."""
+"""Number of times that a clip is tried if its worker dies."""
 
 
 class Pool(Protocol):
-    """Workers."""
+    """Workers of one kind."""
 
-    def room(self) -> int:
-        """How many clips can be given out now."""
+    def free_slots(self) -> int:
+        """Return how many clips can be submitted now."""
 
-    def give(self, clip: Any) -> None:
-        """Give out a clip."""
+    def submit(self, clip: Any) -> None:
+        """Start processing a clip."""
 
-    def take(self) -> list[tuple[Any, Outcome[Any] | Fatal | Lost]]:
-        """Wait for something to happen; return the clips that ended, and how."""
+    def wait(self) -> list[tuple[Any, Outcome[Any] | Fatal | Lost]]:
+        """Wait for an event; return the clips that ended, with their outcomes."""
 
     def close(self) -> None:
-        """End the workers at once."""
+        """Stop the workers at once."""
 
 
 def over_clips(
@@ -46,56 +46,61 @@ def over_clips(
     workers: Workers,
     advance: Advance = lambda n: None,
 ) -> Iterator[Outcome[C]]:
-    """Do the work to every clip, yielding outcomes as they come.
+    """Process every clip, and yield the outcomes as they arrive.
 
     Parameters
     ----------
     work
-        Must be picklable. What it raises is the clip's failure, and never stops the others.
+        Picklable function for one clip. An exception that it raises is that clip's failure and
+        does not stop the others.
     clips
-        Given out in this order.
+        Clips, submitted in this order.
     workers
-        Who does it.
+        Number and kind of the workers.
     advance
-        Told of the units done, by all workers.
+        Called with the number of units that any worker has processed.
+
+    Yields
+    ------
+    Outcome
 
     Raises
     ------
     RunStoppedError
-        The output cannot be written (full disk, quota, read-only), or a cluster's workers are gone
-        and do not come back. Clips in flight are lost.
+        The output cannot be written (full disk, quota, read-only), or the workers of a cluster are
+        gone for good. Clips in flight are lost.
     ParameterError
-        The executor is not installed, or there is no cluster at the address.
+        The executor is not installed, or no cluster answers at the address.
     """
     if workers.jobs == 0:
         for clip in clips:
-            yield checked(attempt(work, clip, advance))
+            yield unless_fatal(attempt(work, clip, advance))
         return
     waiting = deque(clips)
     if not waiting:
         return
     losses: Counter[str] = Counter()
-    given = 0
+    running = 0
     with contextlib.closing(_pool(work, workers, len(clips), advance)) as pool:
-        while waiting or given:
-            for _ in range(min(len(waiting), pool.room())):
-                pool.give(waiting.popleft())
-                given += 1
-            for clip, result in pool.take():
-                given -= 1
+        while waiting or running:
+            for _ in range(min(len(waiting), pool.free_slots())):
+                pool.submit(waiting.popleft())
+                running += 1
+            for clip, result in pool.wait():
+                running -= 1
                 if not isinstance(result, Lost):
-                    yield checked(result)
+                    yield unless_fatal(result)
                     continue
                 losses[clip.name] += 1
                 if losses[clip.name] < ATTEMPTS:
                     waiting.appendleft(clip)
                 else:
-                    told = f"{result.reason}, {ATTEMPTS} times"
-                    yield Outcome(clip, "failed", "worker-died", told)
+                    reason = f"{result.reason}, {ATTEMPTS} times"
+                    yield Outcome(clip, "failed", "worker-died", reason)
 
 
 def _pool(work: Work[Any], workers: Workers, clips: int, advance: Advance) -> Pool:
-    # Dask and Ray are looked for only where they are asked for.
+    # Dask and Ray are imported only if they are asked for.
     match workers.executor:
         case "dask":
             from flowpipe.runner.pool.on_dask import DaskPool
@@ -106,6 +111,6 @@ def _pool(work: Work[Any], workers: Workers, clips: int, advance: Advance) -> Po
 
             return RayPool(work, workers, advance)
         case _:
-            from flowpipe.runner.pool.local import Crew
+            from flowpipe.runner.pool.local import LocalPool
 
-            return Crew(work, min(workers.local_jobs, clips), workers.timeout, advance)
+            return LocalPool(work, min(workers.local_jobs, clips), workers.timeout, advance)

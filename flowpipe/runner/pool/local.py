@@ -1,4 +1,10 @@
-"""Worker processes on this machine: each of one thread, each with one clip at a time."""
+"""Worker processes on this machine, each with one thread and one clip at a time.
+
+A pool of our own, because the ones at hand lack what a run of days needs. ``concurrent.futures``
+and loky declare the whole pool broken when one worker dies. pebble replaces workers and has time
+limits, but a running task cannot report progress, and workers survive a parent that is killed (seen
+with pebble 5.2).
+"""
 
 from __future__ import annotations
 
@@ -28,8 +34,8 @@ _ONE_THREAD = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
-    """A worker has taken up its clip: from here on the clip's time is counted."""
+class _Started:
+    """Message of a worker that starts its clip: the time limit counts from here."""
 
 
 @dataclass(slots=True)
@@ -40,19 +46,19 @@ class _Worker:
     deadline: float | None = None
 
 
-class Crew:
-    """Worker processes, started as they are needed and replaced when they die.
+class LocalPool:
+    """Start worker processes as they are needed, and replace those that die.
 
     Parameters
     ----------
     work
-        What they do.
+        The function for one clip.
     size
-        At most so many.
+        Largest number of processes.
     timeout
-        Seconds for a clip; None for no limit.
+        Time limit per clip in seconds; None for no limit.
     advance
-        Told of the units done.
+        Called with the number of units processed.
     """
 
     def __init__(self, work: Work[Any], size: int, timeout: float | None, advance: Advance) -> None:
@@ -62,37 +68,37 @@ class Crew:
         self._advance = advance
         self._workers: list[_Worker] = []
 
-    def room(self) -> int:
-        """How many clips can be given out now."""
+    def free_slots(self) -> int:
+        """Return how many clips can be submitted now."""
         return self._size - sum(worker.clip is not None for worker in self._workers)
 
-    def give(self, clip: Any) -> None:
-        """Have a free worker take a clip, or a new one."""
+    def submit(self, clip: Any) -> None:
+        """Send a clip to a free worker, or to a new one."""
         worker = next((worker for worker in self._workers if worker.clip is None), None)
         if worker is None:
             worker = _start(self._work)
             self._workers.append(worker)
         worker.clip = clip
-        # One that died idle is found dead by take().
+        # A worker that died while it was idle is noticed by wait().
         with contextlib.suppress(OSError):
             worker.connection.send(clip)
 
-    def take(self) -> list[tuple[Any, Outcome[Any] | Fatal | Lost]]:
-        """Wait for a message, a death, or the end of a clip's time."""
+    def wait(self) -> list[tuple[Any, Outcome[Any] | Fatal | Lost]]:
+        """Wait for a message, the death of a worker, or a time limit."""
         deadlines = [worker.deadline for worker in self._workers if worker.deadline is not None]
-        patience = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-        ready = wait([worker.connection for worker in self._workers], patience)
+        limit = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        ready = wait([worker.connection for worker in self._workers], limit)
         ended: list[tuple[Any, Outcome[Any] | Fatal | Lost]] = []
-        for worker in [one for one in self._workers if one.connection in ready]:
+        for worker in [each for each in self._workers if each.connection in ready]:
             clip = worker.clip
             try:
                 message = worker.connection.recv()
             except (EOFError, OSError):
-                self._dismiss(worker)
+                self._remove(worker)
                 if clip is not None:
-                    ended.append((clip, Lost(_how_it_died(worker))))
+                    ended.append((clip, Lost(_death(worker))))
                 continue
-            if isinstance(message, _Begun):
+            if isinstance(message, _Started):
                 if self._timeout is not None:
                     worker.deadline = time.monotonic() + self._timeout
             elif isinstance(message, int):
@@ -104,9 +110,9 @@ class Crew:
         for worker in list(self._workers):
             if worker.deadline is not None and worker.deadline <= now:
                 worker.process.kill()
-                self._dismiss(worker)
-                told = f"took longer than the {self._timeout:g} s that --timeout allows a clip"
-                ended.append((worker.clip, Outcome(worker.clip, "failed", "timeout", told)))
+                self._remove(worker)
+                reason = f"took longer than the {self._timeout:g} s of --timeout"
+                ended.append((worker.clip, Outcome(worker.clip, "failed", "timeout", reason)))
         return ended
 
     def close(self) -> None:
@@ -114,21 +120,21 @@ class Crew:
         for worker in self._workers:
             worker.process.kill()
         for worker in list(self._workers):
-            self._dismiss(worker)
+            self._remove(worker)
 
-    def _dismiss(self, worker: _Worker) -> None:
+    def _remove(self, worker: _Worker) -> None:
         worker.process.join()
         worker.connection.close()
         self._workers.remove(worker)
 
 
-def _how_it_died(worker: _Worker) -> str:
+def _death(worker: _Worker) -> str:
     code = worker.process.exitcode or 0
     if code >= 0:
         how = f"exited with status {code}"
     else:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        how = f"was ended by {name}"
+        how = f"was killed by {name}"
         if name == "SIGKILL":
             how += " (out of memory?)"
     return f"the worker process {how}"
@@ -137,9 +143,9 @@ def _how_it_died(worker: _Worker) -> str:
 def _start(work: bytes) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    # The tracker lifts the block on Ctrl-C when it starts, so it starts before.
+    # The resource tracker unblocks Ctrl-C when it starts, so it is started first.
     resource_tracker.ensure_running()
-    # The libraries read these when they are imported, before any code of ours runs there.
+    # Libraries read these variables when they are imported, before any code of ours runs.
     with _interrupts_blocked(), one_thread():
         process = context.Process(target=_serve, args=(theirs, work), daemon=True)
         process.start()
@@ -149,9 +155,9 @@ def _start(work: bytes) -> _Worker:
 
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Keep Ctrl-C, which reaches the whole group, from the children that are started in here.
+    """Block Ctrl-C, which reaches the whole process group, in children started in this context.
 
-    They inherit the block for good; the parent decides, and ends its workers.
+    They inherit the block for good: the parent handles Ctrl-C and stops its workers.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -162,7 +168,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Have the libraries of processes that are started in here use one thread each."""
+    """Let the libraries of processes that are started in this context use one thread each."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     try:
@@ -176,21 +182,21 @@ def one_thread() -> Iterator[None]:
 
 
 def _serve(connection: Connection, pickled: bytes) -> None:
-    """The life of a worker process."""
-    _end_with_parent()
+    """Run a worker process."""
+    _exit_with_parent()
     work: Work[Any] = pickle.loads(pickled)
     advance = _Batched(connection.send)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             clip = connection.recv()
-            connection.send(_Begun())
+            connection.send(_Started())
             result = attempt(work, clip, advance)
             advance.flush()
             connection.send(result)
 
 
 class _Batched:
-    """Passes counts on a few times a second at most."""
+    """Send counts at most five times per second."""
 
     def __init__(self, send: Advance) -> None:
         self._send = send
@@ -209,8 +215,8 @@ class _Batched:
         self._last = time.monotonic()
 
 
-def _end_with_parent() -> None:
-    """Exit at once when the parent is gone, in the middle of a clip too."""
+def _exit_with_parent() -> None:
+    """Exit at once when the parent dies, even in the middle of a clip."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

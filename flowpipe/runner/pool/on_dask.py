@@ -1,7 +1,7 @@
-"""Clips on a Dask cluster.
+"""Process clips on a Dask cluster.
 
-Clips go out one a thread of the cluster, as futures of their own: joblib's Dask backend was seen to
-wait for ever after a worker had been killed, and fails all clips where one fails.
+Each clip is a future, one at a time per thread of the cluster. joblib's Dask backend is not used:
+it hung after a worker had been killed, and one clip that fails makes all of them fail.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from flowpipe.errors import ParameterError
 from flowpipe.runner.pool.local import one_thread
 from flowpipe.runner.pool.results import Advance, Fatal, Lost, Outcome, RunStoppedError, Work
-from flowpipe.runner.pool.worker_host import Host, Result
+from flowpipe.runner.pool.worker_host import Result, WorkerHost
 from flowpipe.runner.pool.workers import Workers
 
 try:
@@ -44,17 +44,17 @@ _PATIENCE = 60.0
 
 
 class DaskPool:
-    """The threads of a Dask cluster.
+    """Use the threads of a Dask cluster.
 
     Parameters
     ----------
     work
-        What is done.
+        The function for one clip.
     workers
-        ``address`` of the scheduler, or None to start a cluster on this machine; ``jobs`` of it, or
-        at most so many of a cluster that is there.
+        ``address`` of the scheduler, or None to start a cluster on this machine; ``jobs``, the
+        size of that cluster, or the largest number of threads used of a running one.
     advance
-        Told of the units done, clip by clip.
+        Called with the number of units processed, clip by clip.
 
     Raises
     ------
@@ -71,34 +71,34 @@ class DaskPool:
         self._close = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             self._client = stack.enter_context(_client(stack, workers))
-            hosts = _Hosts(pickle.dumps(work), workers.timeout)
-            self._client.register_plugin(hosts, name=self._plugin)
+            plugin = _HostPlugin(pickle.dumps(work), workers.timeout)
+            self._client.register_plugin(plugin, name=self._plugin)
             self._close = stack.pop_all()
         self._own = workers.address is None
 
-    def room(self) -> int:
-        """Threads without a clip; waits a minute for a cluster that has lost all workers."""
+    def free_slots(self) -> int:
+        """Return the number of idle threads; wait a minute if the cluster has no worker."""
         threads = len(self._threads())
         if not threads and not self._clips:
             try:
                 self._client.wait_for_workers(1, timeout=_PATIENCE)
             except TimeoutError:
                 raise RunStoppedError(
-                    f"stopped: the Dask cluster has had no worker for {_PATIENCE:.0f} s. What is "
-                    "finished is whole; run the same command again to go on"
+                    f"stopped: the Dask cluster has had no worker for {_PATIENCE:.0f} s. Finished "
+                    "clips are complete; run the same command again to resume"
                 ) from None
             threads = len(self._threads())
         limit = threads if self._limit is None else min(threads, self._limit)
         return max(0, limit - len(self._clips))
 
-    def give(self, clip: Any) -> None:
+    def submit(self, clip: Any) -> None:
         """Submit a clip."""
         key = f"{self._plugin}-{next(self._keys)}"
         address = self._free()
-        # Dask would queue two clips at one thread, and both would be lost with its worker. Where
-        # the worker is gone by now, any other will do.
+        # Dask would queue two clips at one thread, and both would be lost with its worker. If the
+        # worker is gone by now, any other may take the clip.
         future = self._client.submit(
-            _do,
+            _process,
             self._plugin,
             clip,
             key=key,
@@ -108,11 +108,11 @@ class DaskPool:
         )
         self._clips[future] = clip, address
 
-    def take(self) -> list[tuple[Any, Outcome[Any] | Fatal | Lost]]:
-        """Wait for futures."""
+    def wait(self) -> list[tuple[Any, Outcome[Any] | Fatal | Lost]]:
+        """Wait for clips to end, at most 5 seconds."""
         if not self._clips:
             return []
-        # Not for ever, since workers may join meanwhile.
+        # Workers may join meanwhile, so there is a limit.
         with self._client.as_current(), contextlib.suppress(TimeoutError):
             wait(list(self._clips), timeout=5, return_when="FIRST_COMPLETED")
         return [
@@ -122,8 +122,8 @@ class DaskPool:
         ]
 
     def close(self) -> None:
-        """End what was started; leave a cluster that was there as it was."""
-        # A cluster that is gone needs no tidying up.
+        """Stop what was started; leave a cluster that was already running as it was."""
+        # A cluster that is gone needs no cleaning up.
         with contextlib.suppress(Exception):
             self._client.cancel(list(self._clips), force=True)
             if not self._own:
@@ -131,15 +131,15 @@ class DaskPool:
         self._close.close()
 
     def _threads(self) -> list[str]:
-        """The address of each thread's worker, of those that are ready: clips go to no other."""
-        # A lambda, since the scheduler's machine need not have flowpipe.
+        """Return the address of the worker of each thread, for workers that are ready."""
+        # A lambda, because flowpipe may not be installed on the scheduler's machine.
         threads: dict[str, int] = self._client.run_on_scheduler(
             lambda dask_scheduler: {w.address: w.nthreads for w in dask_scheduler.running}
         )
         return [address for address, count in threads.items() for _ in range(count)]
 
     def _free(self) -> str:
-        """A worker with a free thread; empty if all are gone."""
+        """Return the address of a worker with an idle thread; empty if all workers are gone."""
         threads = Counter(self._threads())
         threads.subtract(address for _, address in self._clips.values())
         return max(threads, key=threads.__getitem__, default="")
@@ -151,8 +151,8 @@ class DaskPool:
             return Lost("the Dask worker died")
         except (CancelledError, CommClosedError, OSError) as error:
             raise RunStoppedError(
-                f"stopped: the Dask cluster is gone ({error}). What is finished is whole; run the "
-                "same command again to go on"
+                f"stopped: the Dask cluster is gone ({error}). Finished clips are complete; run "
+                "the same command again to resume"
             ) from None
         self._advance(units)
         return result  # type: ignore[no-any-return]
@@ -166,7 +166,7 @@ def _client(stack: contextlib.ExitStack, workers: Workers) -> Client:
             raise ParameterError(
                 f"address is {workers.address!r}: no Dask scheduler answers there ({error})"
             ) from None
-    # A worker's death is one attempt: the clip is given out again here, not by the scheduler.
+    # The death of a worker counts as one attempt: retries are made here, not by the scheduler.
     stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
     with one_thread():
         cluster = LocalCluster(
@@ -178,33 +178,33 @@ def _client(stack: contextlib.ExitStack, workers: Workers) -> Client:
     return Client(stack.enter_context(cluster), set_as_default=False)
 
 
-class _Hosts(WorkerPlugin):  # type: ignore[misc]
-    """A host for each thread of a Dask worker."""
+class _HostPlugin(WorkerPlugin):  # type: ignore[misc]
+    """Give each thread of a Dask worker a child process."""
 
     def __init__(self, work: bytes, timeout: float | None) -> None:
         self._parameters = work, timeout
 
     def setup(self, worker: Worker) -> None:
-        """Start when a worker joins."""
-        self._all = [Host(*self._parameters) for _ in range(worker.state.nthreads)]
-        self._free: queue.SimpleQueue[Host] = queue.SimpleQueue()
+        """Create the hosts of a worker that joins."""
+        self._all = [WorkerHost(*self._parameters) for _ in range(worker.state.nthreads)]
+        self._free: queue.SimpleQueue[WorkerHost] = queue.SimpleQueue()
         for host in self._all:
             self._free.put(host)
 
     def teardown(self, worker: Worker) -> None:
-        """End with the run, or with the worker."""
+        """Stop the processes at the end of the run or of the worker."""
         for host in self._all:
             host.close()
 
-    def do(self, clip: Any) -> Result:
-        """Have a free host do it."""
+    def process(self, clip: Any) -> Result:
+        """Process a clip in an idle host."""
         host = self._free.get()
         try:
-            return host.do(clip)
+            return host.process(clip)
         finally:
             self._free.put(host)
 
 
-def _do(plugin: str, clip: Any) -> Result:
-    hosts: _Hosts = get_worker().plugins[plugin]
-    return hosts.do(clip)
+def _process(name: str, clip: Any) -> Result:
+    plugin: _HostPlugin = get_worker().plugins[name]
+    return plugin.process(clip)

@@ -1,7 +1,8 @@
-"""Clips on a Ray cluster.
+"""Process clips on a Ray cluster.
 
-Each worker is an actor; one that dies is replaced by another, wherever Ray has room for it.
-joblib's Ray backend cannot hand out results as they come, and fails all clips where one fails.
+Each worker is an actor; one that dies is replaced by another, wherever Ray places it. joblib's Ray
+backend is not used: it cannot return results as they arrive, and one clip that fails makes all of
+them fail.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from flowpipe.errors import ParameterError
 from flowpipe.runner.pool.results import Advance, Fatal, Lost, Outcome, RunStoppedError, Work
-from flowpipe.runner.pool.worker_host import Host
+from flowpipe.runner.pool.worker_host import WorkerHost
 from flowpipe.runner.pool.workers import Workers
 
 try:
@@ -26,17 +27,17 @@ except ImportError as error:
 
 
 class RayPool:
-    """Actors of a Ray cluster, one processor each.
+    """Use actors of a Ray cluster, each on one core.
 
     Parameters
     ----------
     work
-        What is done.
+        The function for one clip.
     workers
-        ``address`` of the cluster, or None to start one on this machine; ``jobs`` actors, by
-        default one a processor of the cluster.
+        ``address`` of the cluster, or None to start one on this machine; ``jobs``, the number of
+        actors, by default one per core of the cluster.
     advance
-        Told of the units done, clip by clip.
+        Called with the number of units processed, clip by clip.
 
     Raises
     ------
@@ -50,22 +51,22 @@ class RayPool:
         if self._own:
             _connect(workers)
         size = workers.jobs or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self._host = ray.remote(num_cpus=1)(Host)
+        self._host = ray.remote(num_cpus=1)(WorkerHost)
         self._parameters = pickle.dumps(work), workers.timeout
         self._free = [self._host.remote(*self._parameters) for _ in range(size)]
         self._clips: dict[Any, tuple[Any, Any]] = {}
 
-    def room(self) -> int:
-        """Actors without a clip."""
+    def free_slots(self) -> int:
+        """Return the number of idle actors."""
         return len(self._free)
 
-    def give(self, clip: Any) -> None:
-        """Have a free actor take a clip."""
+    def submit(self, clip: Any) -> None:
+        """Send a clip to an idle actor."""
         actor = self._free.pop()
-        self._clips[actor.do.remote(clip)] = clip, actor
+        self._clips[actor.process.remote(clip)] = clip, actor
 
-    def take(self) -> list[tuple[Any, Outcome[Any] | Fatal | Lost]]:
-        """Wait for one or more clips to end."""
+    def wait(self) -> list[tuple[Any, Outcome[Any] | Fatal | Lost]]:
+        """Wait for at least one clip to end."""
         ready, _ = ray.wait(list(self._clips), num_returns=1)
         ended = []
         for reference in ready:
@@ -78,7 +79,7 @@ class RayPool:
         return ended
 
     def close(self) -> None:
-        """End the actors, and the cluster if it was started for the run."""
+        """Stop the actors, and the cluster if it was started for this run."""
         for actor in [*self._free, *(actor for _, actor in self._clips.values())]:
             ray.kill(actor)
         if self._own:
@@ -91,8 +92,8 @@ class RayPool:
             return Lost("the Ray worker died")
         except RayError as error:
             raise RunStoppedError(
-                f"stopped: the Ray cluster failed ({error}). What is finished is whole; run the "
-                "same command again to go on"
+                f"stopped: the Ray cluster failed ({error}). Finished clips are complete; run "
+                "the same command again to resume"
             ) from None
         self._advance(units)
         return result  # type: ignore[no-any-return]
@@ -104,7 +105,7 @@ def _connect(workers: Workers) -> None:
         ray.init(num_cpus=workers.local_jobs, include_dashboard=False, **options)
         return
     try:
-        # Ray itself would try for minutes.
+        # Ray itself would keep trying for minutes.
         host, _, port = workers.address.removeprefix("ray://").rpartition(":")
         if host:
             socket.create_connection((host, int(port)), timeout=10).close()

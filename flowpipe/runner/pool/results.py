@@ -1,4 +1,4 @@
-"""What is done to a clip, and how it ends."""
+"""The work for one clip, and its outcome."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 from flowpipe.errors import FlowpipeError
 
 Advance = Callable[[int], None]
-"""Called by the work with the number of units (frame pairs, frames) done since the last call."""
+"""Called by the work with the number of units (pairs, frames) processed since the last call."""
 
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What the work returns for a clip.
+    """Return value of the work for a clip.
 
     Attributes
     ----------
     skipped
-        The output was there already.
+        The output existed and is up to date.
     warning
-        What the user should know of a clip that is done all the same.
+        What the user should know about a clip that succeeded.
     """
 
     skipped: bool = False
@@ -34,15 +34,15 @@ class Done:
 
 
 class Named(Protocol):
-    """A clip, to this package: something with a name of its own, that can be pickled."""
+    """Anything picklable with a unique name; here called a clip."""
 
     @property
     def name(self) -> str:
-        """Tells the clip from all others of the run."""
+        """Name of the clip, unique in the run."""
 
     @property
     def path(self) -> Path:
-        """Where it is read from, for reports."""
+        """File or folder that the clip is read from."""
 
 
 C = TypeVar("C", bound=Named)
@@ -51,16 +51,16 @@ C_contra = TypeVar("C_contra", bound=Named, contravariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[C]):
-    """How a clip ended.
+    """Outcome of a clip.
 
     Attributes
     ----------
     kind
-        For a failure, a stable word: the error's own, ``worker-died``, ``timeout`` or ``internal``.
+        For a failure, a key of :data:`flowpipe.errors.FAILURE_KINDS`.
     reason
-        For a failure the message, for a clip that is done a warning or None.
+        For a failure the message; for a clip that is done, a warning or None.
     detail
-        Traceback of an error that flowpipe does not raise on purpose.
+        Traceback of an exception that is not raised on purpose.
     """
 
     clip: C
@@ -71,19 +71,19 @@ class Outcome(Generic[C]):
 
 
 class Work(Protocol[C_contra]):
-    """What is done to a clip; pickled once and sent to every worker."""
+    """Function for one clip; pickled once and sent to every worker."""
 
     def __call__(self, clip: C_contra, advance: Advance, /) -> Done:
-        """Make the clip's output, or find that it is there."""
+        """Write the output of a clip, unless it is up to date."""
 
 
 class RunStoppedError(FlowpipeError):
-    """The run cannot go on: the disk is full or not writable, or the workers are gone."""
+    """A run cannot continue: the disk is full or read-only, or the workers are gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fatal:
-    """A clip could not be written, and neither could any other."""
+    """Result of a clip that could not be written, where no other clip could be either."""
 
     clip: str
     errno: int
@@ -92,13 +92,13 @@ class Fatal:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The worker of a clip is gone, and the clip with it."""
+    """Result of a clip whose worker died."""
 
     reason: str
 
 
 def attempt(work: Work[C], clip: C, advance: Advance) -> Outcome[C] | Fatal:
-    """Do the work to a clip; whatever it raises becomes an outcome."""
+    """Process a clip; an exception becomes an outcome."""
     try:
         done = work(clip, advance)
     except FlowpipeError as error:
@@ -108,13 +108,13 @@ def attempt(work: Work[C], clip: C, advance: Advance) -> Outcome[C] | Fatal:
             return Fatal(clip.name, error.errno, str(error))
         return Outcome(clip, "failed", "os", f"{type(error).__name__}: {error}")
     except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        return Outcome(clip, "failed", "internal", told, traceback.format_exc())
+        reason = f"{type(error).__name__}: {error}"
+        return Outcome(clip, "failed", "internal", reason, traceback.format_exc())
     return Outcome(clip, "skipped" if done.skipped else "done", reason=done.warning)
 
 
-def checked(result: Outcome[Any] | Fatal) -> Outcome[Any]:
-    """The outcome.
+def unless_fatal(result: Outcome[Any] | Fatal) -> Outcome[Any]:
+    """Return the outcome of a clip.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def checked(result: Outcome[Any] | Fatal) -> Outcome[Any]:
         read_only = result.errno == errno.EROFS
         cause = "the output folder is read-only" if read_only else "the disk is full"
         raise RunStoppedError(
-            f"stopped at {result.clip!r}: {cause} ({result.reason}). What is finished is "
-            "whole; make room and run the same command again to go on"
+            f"stopped at {result.clip!r}: {cause} ({result.reason}). Finished clips are complete; "
+            "free some space and run the same command again to resume"
         )
     return result

@@ -1,4 +1,4 @@
-"""Clips in threads of this process."""
+"""Process clips in threads of this process."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from flowpipe.errors import ParameterError
-from flowpipe.runner.pool.results import Advance, C, Fatal, Outcome, Work, attempt, checked
+from flowpipe.runner.pool.results import Advance, C, Fatal, Outcome, Work, attempt, unless_fatal
 
 
 def over_clips_in_threads(
     work: Work[C], clips: Sequence[C], *, threads: int, advance: Advance = lambda n: None
 ) -> Iterator[Outcome[C]]:
-    """Do the work to every clip in threads of this process, yielding outcomes as they come.
+    """Process every clip in threads of this process, and yield the outcomes as they arrive.
 
-    For work whose heavy part is on another device and gathers what the threads hand in.
+    For work whose heavy part runs in batches on a GPU that the threads share.
 
     Parameters
     ----------
     work, clips, advance
         As for :func:`flowpipe.runner.pool.over_clips`.
     threads
-        Clips that are worked on at once, at least 1.
+        Number of clips processed at once, at least 1.
 
     Raises
     ------
@@ -32,7 +32,9 @@ def over_clips_in_threads(
         As :func:`flowpipe.runner.pool.over_clips` does.
     """
     if threads < 1:
-        raise ParameterError(f"jobs is {threads}; work that gathers clips needs at least 1")
+        raise ParameterError(
+            f"jobs is {threads}; a solver that batches pairs of several clips needs at least 1"
+        )
     messages: queue.SimpleQueue[Outcome[C] | Fatal | int] = queue.SimpleQueue()
     waiting = deque(clips)
 
@@ -42,7 +44,7 @@ def over_clips_in_threads(
                 messages.put(attempt(work, waiting.popleft(), messages.put))
 
     for _ in range(min(threads, len(clips))):
-        # Daemons, so that Ctrl-C and a full disk end the run at once.
+        # Daemon threads, so that Ctrl-C and a full disk end the run at once.
         threading.Thread(target=serve, daemon=True).start()
     left = len(clips)
     try:
@@ -52,6 +54,6 @@ def over_clips_in_threads(
                 advance(message)
                 continue
             left -= 1
-            yield checked(message)
+            yield unless_fatal(message)
     finally:
         waiting.clear()

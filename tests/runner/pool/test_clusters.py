@@ -39,7 +39,7 @@ def test_how_clips_end_on_a_cluster(tmp_path, executor):
     assert (ends["special"].kind, ends["special"].reason) == ("special", "special is special")
     assert 'raise KeyError("left")' in ends["bug"].detail
     assert (ends["sleep"].kind, ends["killed"].kind) == ("timeout", "worker-died")
-    assert f"was ended by SIGKILL (out of memory?), {ATTEMPTS} times" in ends["killed"].reason
+    assert f"was killed by SIGKILL (out of memory?), {ATTEMPTS} times" in ends["killed"].reason
     tries = {name: len(attempts(tmp_path, name)) for name in names}
     assert tries == {name: ATTEMPTS if name in ("killed", "once") else 1 for name in names}
     assert sum(counted) == 3 * 3

@@ -98,8 +98,8 @@ def test_a_worker_that_dies_costs_its_own_clip_only(tmp_path):
     }
     dead = {name: ends[name] for name in ("killed", "segfault", "exit")}
     assert {end.kind for end in dead.values()} == {"worker-died"}
-    assert f"was ended by SIGKILL (out of memory?), {ATTEMPTS} times" in dead["killed"].reason
-    assert "was ended by SIGSEGV" in dead["segfault"].reason
+    assert f"was killed by SIGKILL (out of memory?), {ATTEMPTS} times" in dead["killed"].reason
+    assert "was killed by SIGSEGV" in dead["segfault"].reason
     assert "exited with status 3" in dead["exit"].reason
     for name in (*dead, "once"):
         assert len(attempts(tmp_path, name)) == ATTEMPTS
@@ -159,7 +159,7 @@ def test_a_clip_that_takes_too_long_is_given_up(tmp_path):
     }
     for name in ("sleep", "sleep-2"):
         assert (ends[name].status, ends[name].kind) == ("failed", "timeout")
-        assert ends[name].reason == "took longer than the 1.5 s that --timeout allows a clip"
+        assert ends[name].reason == "took longer than the 1.5 s of --timeout"
         assert len(attempts(tmp_path, name)) == 1
         assert gone(int(attempts(tmp_path, name)[0]))
 
