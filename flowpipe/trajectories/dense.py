@@ -32,8 +32,8 @@ def dense_trajectories(
     Parameters
     ----------
     video_or_frames
-        A video file, or its frames: (T, H, W, 3) uint8 in BGR order, as OpenCV reads them, or
-        (T, H, W) uint8 grey levels.
+        A video file, or its frames: (T, H, W, 3) uint8 RGB, as :func:`flowpipe.read_video` reads
+        them, or (T, H, W) uint8 grey levels.
     kind
         ``idt`` removes the camera's motion from tracks and motion descriptors; ``dt`` does not.
     **parameters
@@ -59,10 +59,10 @@ def dense_trajectories(
     A texture that moves by 1 pixel per frame to the right is tracked as such:
 
     >>> import numpy as np
-    >>> from flowpipe.trajectories.dense import dense_trajectories
+    >>> import flowpipe
     >>> texture = np.kron(np.random.default_rng(0).integers(0, 255, (12, 16)), np.ones((8, 8)))
     >>> frames = np.stack([np.roll(texture, t, axis=1) for t in range(18)]).astype(np.uint8)
-    >>> rows = dense_trajectories(frames, kind="dt", scale_num=1)
+    >>> rows = flowpipe.dense_trajectories(frames, kind="dt", scale_num=1)
     >>> rows.hog.shape[1], rows.hof.shape[1], rows.mbhx.shape[1]
     (96, 108, 96)
     >>> steps = rows.trajectory.reshape(len(rows), 15, 2)  # over the length of the track
@@ -97,7 +97,7 @@ def dense_trajectories(
 def _frames(
     video_or_frames: str | os.PathLike[str] | NDArray[np.uint8],
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield (H, W, 3) uint8 frames."""
+    """Yield (H, W, 3) uint8 BGR frames."""
     if isinstance(video_or_frames, str | os.PathLike):
         video.require_whole(video_or_frames)
         for frame in video.frames(video_or_frames):
@@ -111,7 +111,8 @@ def _frames(
         )
     for image in array:
         # The weights of grey levels add up to 1 exactly, so that these come back unchanged.
-        yield np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8) if grey else image
+        order = cv2.COLOR_GRAY2BGR if grey else cv2.COLOR_RGB2BGR
+        yield np.asarray(cv2.cvtColor(image, order), np.uint8)
 
 
 def _empty(parameters: TrajectoryParameters) -> Trajectories:

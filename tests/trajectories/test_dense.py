@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowpipe.errors import ParameterError
-from flowpipe.io.video import NotAVideoError, frames
+from flowpipe.io.video import NotAVideoError, frames, read_video
 from flowpipe.pipelines.trajectories import extract_trajectories
 from flowpipe.runner.pool import Workers
 from flowpipe.trajectories.dense import dense_trajectories
@@ -19,7 +19,7 @@ FIELDS = ("info", "trajectory", "hog", "hof", "mbhx", "mbhy")
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "moving.avi"
-    media.write(path, media.moving(20, 64, 80))
+    media.write(path, map(media.coloured, media.moving(20, 64, 80)))
     return path
 
 
@@ -27,7 +27,7 @@ def test_a_file_its_frames_and_the_stage_give_the_same_rows(path, tmp_path):
     rows = dense_trajectories(str(path), "dt", scale_num=1)
     assert len(rows) > 0
     assert rows.points.shape == (len(rows), 16, 2)
-    images = np.stack([frame.image for frame in frames(path)])
+    images = read_video(path)
     again = dense_trajectories(images, "dt", scale_num=1)
     summary = extract_trajectories(
         path, tmp_path / "out", kind="dt", scale_num=1, storage="float32", workers=Workers(0)

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -146,7 +147,7 @@ def _start(work: bytes) -> _Worker:
     # The resource tracker unblocks Ctrl-C when it starts, so it is started first.
     resource_tracker.ensure_running()
     # Libraries read these variables when they are imported, before any code of ours runs.
-    with _interrupts_blocked(), one_thread():
+    with _interrupts_blocked(), one_thread(), _main_hidden(unless_in=work):
         process = context.Process(target=_serve, args=(theirs, work), daemon=True)
         process.start()
     theirs.close()
@@ -164,6 +165,25 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _main_hidden(unless_in: bytes) -> Iterator[None]:
+    """Keep processes that are started in this context from importing the user's script.
+
+    It would run again in each of them unless its code is under ``if __name__ == "__main__"``. They
+    need it only where the pickled work is defined in it.
+    """
+    main = sys.modules["__main__"]
+    names = () if b"__main__" in unless_in else ("__spec__", "__file__")
+    before = {name: vars(main)[name] for name in names if name in vars(main)}
+    for name in before:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(main, name, value)
 
 
 @contextlib.contextmanager

@@ -200,3 +200,22 @@ def test_workers_may_be_a_number():
     assert as_workers(Workers(2, timeout=5)) == Workers(2, timeout=5)
     with pytest.raises(ParameterError, match="jobs is -1"):
         as_workers(-1)
+
+
+def test_a_script_needs_no_guard_around_its_calls(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from tests.helpers.work import ByName, Named\n"
+        "from flowpipe.runner.pool import Workers, over_clips\n"
+        "print('the script runs')\n"
+        f"work, clips = ByName(Path({str(tmp_path)!r})), [Named('a'), Named('b')]\n"
+        "found = over_clips(work, clips, workers=Workers(2))\n"
+        "print([each.status for each in found])\n"
+        "print(Path(__file__).name)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, script], env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert run.stderr == ""
+    assert run.stdout.splitlines() == ["the script runs", "['done', 'done']", "script.py"]
