@@ -1,10 +1,11 @@
-"""The command line: from arguments to a command, and from how it ends to an exit status."""
+"""Parse the command line, run a command, and turn errors into messages and exit statuses."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
+import re
 import select
 import sys
 from collections.abc import Callable, Sequence
@@ -16,21 +17,21 @@ from rich.text import Text
 from flowpipe import __version__
 from flowpipe.commands.baseline import Classify, Encode, IdtBaseline
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
+from flowpipe.commands.maintenance import Clean, Demo, Doctor, Status, Verify
 from flowpipe.commands.options import Command
 from flowpipe.commands.stacks import ExportStacks, WarpFlow
 from flowpipe.commands.trajectories import ExtractTrajectories
 from flowpipe.commands.twostream import Fuse, TestStream, TrainStream, TwoStream
-from flowpipe.commands.upkeep import Clean, Demo, Doctor, Status, Verify
 from flowpipe.errors import FlowpipeError
 
-# Recipes and pictures import much more: they are imported by the commands that need them.
+# Pipelines and reports import much more: each command imports what it needs.
 
 _UNWRITABLE = (
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EROFS,
     errno.EACCES,
-    errno.EEXIST,  # a file where a folder is to be
+    errno.EEXIST,  # a file is in the place of a folder
     errno.ENOTDIR,
 )
 
@@ -57,7 +58,7 @@ COMMANDS: dict[str, Callable[..., Command]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command line and exit: 0, 1 where clips failed, 2 where nothing could be done."""
+    """Run a command line and exit: 0, 1 if clips failed, 2 if nothing could be done."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     console = Console(stderr=True, highlight=False)
     _print_log()
@@ -76,26 +77,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
         status = command.run()
+    except SystemExit:
+        if names := [each for each in arguments if _is_name_with_dash(each)]:
+            console.print(
+                Text(
+                    f"flowpipe: {names[0]!r} is read as an option; put -- before videos whose "
+                    "names begin with '-', and write other values as --out=-name"
+                ),
+                soft_wrap=True,
+            )
+        raise
     except FlowpipeError as error:
         console.print(Text(f"flowpipe: {error}"), soft_wrap=True)
         status = 2
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
-        status = 141  # as of a program that the signal for it ended
+        status = 141  # as if ended by SIGPIPE
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
-        told = f"cannot write: {error}"
+        message = f"cannot write: {error}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            told = (
-                f"stopped: the disk is full ({error}). What is finished is whole; make room and "
-                "run the same command again to go on"
+            message = (
+                f"stopped: the disk is full ({error}). Finished clips are complete; free some "
+                "space and run the same command again to resume"
             )
-        console.print(Text(f"flowpipe: {told}"), soft_wrap=True)
+        console.print(Text(f"flowpipe: {message}"), soft_wrap=True)
         status = 2
     except KeyboardInterrupt:
-        console.print("flowpipe: interrupted; what is finished is whole, run again to go on")
+        console.print("flowpipe: interrupted; finished clips are complete, run again to resume")
         status = 130
     sys.exit(status)
 
@@ -116,8 +127,13 @@ def _print_log() -> None:
     root.handlers = [_StderrHandler()]
 
 
+def _is_name_with_dash(argument: str) -> bool:
+    """Return whether an argument may be a file name: one dash, and no number or -h after it."""
+    return re.fullmatch(r"-(?!-|h$|[\d.]+$).+", argument) is not None
+
+
 def _reader_is_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads; then it leads nowhere from now on."""
+    """Return whether nobody reads standard output any more; if so, redirect it to nowhere."""
     try:
         out = sys.stdout.fileno()
     except (OSError, ValueError):

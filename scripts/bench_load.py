@@ -39,7 +39,7 @@ from flowpipe.datasets.base import Clip
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.parameters import Farneback
 from flowpipe.pipelines.flow import extract_flow
-from flowpipe.pipelines.upkeep import verify
+from flowpipe.pipelines.verify import verify
 from flowpipe.runner import json_files
 from flowpipe.runner.inspect import status
 from flowpipe.runner.pool import Advance, Done, Workers

@@ -27,7 +27,7 @@ TRUNCATED = "truncated: the video ends before its container says it does"
 
 
 class NameTakenError(FlowpipeError):
-    """The clip's place is taken by the output of another video."""
+    """The output of the same name was made from another video."""
 
     kind: ClassVar[str] = "name-taken"
 
@@ -146,19 +146,41 @@ def source_status(
     Raises
     ------
     NameTakenError
-        The output is that of another video, which is still there.
+        The output was made from another video; see :func:`check_replaceable`.
     """
     if not path.exists():
         return "gone"
     if all(recorded.get(key) == value for key, value in provenance.fingerprint(path).items()):
         return "same"
-    before, now = str(recorded.get("path")), _relative(path, root)
-    if before != now and (root / before).exists():
-        raise NameTakenError(
-            f"{clip!r} in {str(root)!r} was made from {before!r}, not from {now!r}; "
-            "use another --out, or give the folder that holds both"
-        )
+    check_replaceable(recorded, _relative(path, root), root, clip)
     return "changed"
+
+
+def check_replaceable(recorded: Mapping[str, Any], path: str, root: Path, clip: str) -> None:
+    """Refuse to replace an output that was made from another file than the one given now.
+
+    Parameters
+    ----------
+    recorded
+        The record of the source, from :meth:`VideoSource.source`.
+    path
+        The source now, relative to `root`.
+    root
+        The output folder.
+    clip
+        Name of the clip.
+
+    Raises
+    ------
+    NameTakenError
+        The output was made from another file, whether that still exists or not.
+    """
+    before = str(recorded.get("path"))
+    if before != path and (root / before).resolve() != (root / path).resolve():
+        raise NameTakenError(
+            f"{clip!r} in {str(root)!r} was made from {before!r}, not from {path!r}; use another "
+            "--out, give the folder that holds both, or replace the output with --overwrite"
+        )
 
 
 def check_size(size: Size) -> None:

@@ -18,7 +18,7 @@ from flowpipe.pipelines.flow import extract_flow, view
 from flowpipe.pipelines.idt_baseline import idt_baseline
 from flowpipe.pipelines.streams import LabelledFlow, Machine
 from flowpipe.pipelines.twostream import compare_streams
-from flowpipe.pipelines.upkeep import verify
+from flowpipe.pipelines.verify import verify
 from flowpipe.pipelines.warp import warp_flow
 from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.training.distributed import torch_threads

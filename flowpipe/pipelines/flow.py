@@ -187,7 +187,7 @@ def view(
     chosen = [clip for clip in clips if not names or clip.name in names]
     if not chosen:
         raise ParameterError(f"{str(source)!r} holds no flow")
-    out.mkdir(parents=True, exist_ok=True)
+    provenance.open_stage(out, {"stage": "view"})
     logger.info(f"{len(chosen)} clips, drawn into {out}")
     return run_stage(
         _Draw(out, video), chosen, out=out, record=False, workers=workers, unit="clips"

@@ -1,4 +1,4 @@
-"""The state of output folders, for people and for scripts."""
+"""Format the status of output folders, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from rich.text import Text
 
 from flowpipe.runner.inspect import StageStatus, free
 from flowpipe.runner.progress import clock_time
+from flowpipe.runner.provenance import STAGES
 from flowpipe.runner.run_status import RunState
 
 
 def as_text(stage: StageStatus) -> Text:
-    """A few lines."""
-    lines = [f"{stage.out}: {stage.stage}, {stage.files} files"]
+    """Return the status of an output folder in a few lines."""
+    contents = STAGES.get(stage.stage, stage.stage)
+    lines = [f"{stage.out}: {contents} ({stage.stage}), {stage.files} files"]
     lines += [f"  {_run(run)}" for run in stage.runs]
     if stage.failures:
         kinds = ", ".join(f"{count} {kind}" for kind, count in stage.failures.items())
@@ -29,7 +31,7 @@ def as_text(stage: StageStatus) -> Text:
 
 
 def as_json(stages: Sequence[StageStatus]) -> str:
-    """The same as JSON."""
+    """Return the status of output folders as JSON."""
     return json.dumps(
         [
             {

@@ -1,4 +1,4 @@
-"""What output folders hold: ``flowpipe status`` and ``flowpipe clean``."""
+"""Inspect output folders, for ``flowpipe status`` and ``flowpipe clean``."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from flowpipe.runner.provenance import RECORDS, read_stage
 from flowpipe.runner.run_status import RunState
 
 _USED = Path(RECORDS, "used.json")
-_STAGES = "trajectories|encode|classify|flow|train-[a-z-]+|test-[a-z-]+|fuse"
-_KEYED = re.compile(f"({_STAGES})-[0-9a-f]{{8}}")
+_HASHED = re.compile(r".+-[0-9a-f]{8}")
+_DEPTH = 2
 
 
 @dataclass(frozen=True)
 class StageStatus:
-    """What one stage's output folder holds, and how far its newest run is.
+    """Contents of the output folder of a stage, and progress of its newest run.
 
     Attributes
     ----------
     out
         The folder.
     stage
-        ``flow``, ``trajectories``, ... as its ``stage.json`` says.
+        Name of the stage, a key of :data:`flowpipe.runner.provenance.STAGES`.
     files, used
-        Files in it and their bytes, without the records.
+        Number of files and their total size in bytes, without the records.
     runs
-        State of each shard of the newest run.
+        Progress of each shard of the newest run.
     failures
-        Number of clips that failed, by kind; they are tried again by the next run.
+        Number of failed clips by kind; the next run tries them again.
     """
 
     out: Path
@@ -49,10 +49,7 @@ class StageStatus:
 
     @property
     def needed(self) -> int | None:
-        """Bytes that what is left will take, going by what there is; None where that says nothing.
-
-        Of the shards that are known here.
-        """
+        """Estimated bytes that the clips left will take; None if no clip is done yet."""
         total = sum(run.bytes_total for run in self.runs)
         left = sum(run.bytes_left for run in self.runs)
         if not left:
@@ -61,7 +58,7 @@ class StageStatus:
 
 
 def stage_name(out: Path) -> str | None:
-    """The stage that an output folder is of, None where it is of none."""
+    """Return the name of the stage of an output folder, or None if it is no output folder."""
     with contextlib.suppress(OSError):
         name = (read_stage(out) or {}).get("stage")
         return name if isinstance(name, str) else None
@@ -69,7 +66,7 @@ def stage_name(out: Path) -> str | None:
 
 
 def stage_folders(out: Path) -> list[Path]:
-    """The folder itself if it is a stage's, else the folders of stages in it.
+    """Return the folder itself if it is an output folder of a stage, else those in it.
 
     Raises
     ------
@@ -80,17 +77,27 @@ def stage_folders(out: Path) -> list[Path]:
         return [out]
     below = stages_below(out)
     if not below:
-        raise ParameterError(f"{str(out)!r} is no output folder of flowpipe's: no stage.json in it")
+        raise ParameterError(f"{str(out)!r} is no output folder of flowpipe: no stage.json in it")
     return below
 
 
 def stages_below(out: Path) -> list[Path]:
-    """The folders in a folder that are stages'."""
-    return [path for path in sorted(out.glob("*")) if path.is_dir() and stage_name(path)]
+    """Return the output folders of stages in the folder of a recipe, or of several recipes."""
+    return list(_stages_below(out, _DEPTH))
+
+
+def _stages_below(out: Path, depth: int) -> Iterator[Path]:
+    for path in sorted(out.glob("*")):
+        if not path.is_dir():
+            continue
+        if stage_name(path) is not None:
+            yield path
+        elif depth > 1:
+            yield from _stages_below(path, depth - 1)
 
 
 def status(out: Path) -> StageStatus:
-    """What a stage's output folder holds."""
+    """Return the contents and the progress of an output folder."""
     files = used = 0
     for size in _sizes(out):
         files += 1
@@ -106,35 +113,34 @@ def status(out: Path) -> StageStatus:
 
 
 def free(out: Path) -> int:
-    """Bytes free on the disk of a folder."""
+    """Return the free bytes on the disk of a folder."""
     return shutil.disk_usage(out).free
 
 
 def leftovers(out: Path) -> list[Path]:
-    """Temporary files and folders in a stage's output folder that no run here is working on.
+    """Return the temporary files in an output folder that no run on this machine uses.
 
-    Those of a process that is alive on this machine are not among them; processes of other machines
-    cannot be asked.
+    Temporary files of other machines are included, since their processes cannot be checked.
     """
     return [path for path in sorted((out / atomic.TEMPORARY).glob("*")) if _dead(path.name)]
 
 
 def note_used(out: Path, folders: Sequence[Path]) -> None:
-    """Record in a recipe's folder which folders of stages its last run used."""
-    told = {"folders": sorted(folder.name for folder in folders)}
-    atomic.write_atomic(out / _USED, json_files.to_json(told), out)
+    """Record in the folder of a recipe which stage folders its last run used."""
+    record = {"folders": sorted(folder.name for folder in folders)}
+    atomic.write_atomic(out / _USED, json_files.to_json(record), out)
     atomic.remove_stale(out)
 
 
 def stale(out: Path) -> list[Path]:
-    """Folders of stages in a recipe's folder that its last finished run did not use.
+    """Return the stage folders of a recipe that its last finished run did not use.
 
-    They hold what other settings gave. There are none where no recipe has finished.
+    They hold outputs of other settings. If no run has finished, there are none.
 
     Raises
     ------
     FormatError
-        The record of what was used is damaged.
+        The record of the folders that were used is damaged.
     """
     path = out / _USED
     if not path.exists():
@@ -145,15 +151,15 @@ def stale(out: Path) -> list[Path]:
     return [
         folder
         for folder in sorted(out.iterdir())
-        if _KEYED.fullmatch(folder.name)
-        and folder.is_dir()
+        if _HASHED.fullmatch(folder.name)
         and not folder.is_symlink()
+        and stage_name(folder) is not None
         and folder.name not in used
     ]
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of a folder with all it holds."""
+    """Return the size in bytes of a file, or of a folder with all its contents."""
     if path.is_dir():
         return sum(_all_sizes(path))
     with contextlib.suppress(OSError):
@@ -162,7 +168,7 @@ def size_of(path: Path) -> int:
 
 
 def remove(paths: Sequence[Path]) -> None:
-    """Remove files and folders, and the folders of records and temporaries that become empty."""
+    """Remove files and folders, and the parent folders that become empty."""
     for path in paths:
         atomic.discard(path)
         with contextlib.suppress(OSError):
@@ -189,7 +195,7 @@ def _sizes(out: Path) -> Iterator[int]:
 def _all_sizes(folder: Path) -> Iterator[int]:
     for parent, _, names in os.walk(folder):
         for name in names:
-            # Finished and renamed at this moment, perhaps.
+            # A run may have just renamed it.
             with contextlib.suppress(FileNotFoundError):
                 yield Path(parent, name).lstat().st_size
 

@@ -1,7 +1,8 @@
 """Provenance: what identifies a source file, a setting, and the contents of an output folder.
 
-``OUT/.flowpipe/stage.json`` holds everything that determines the outputs of a folder, with the
-record of the stage before it, so that outputs of two settings are never mixed in one folder.
+``OUT/.flowpipe/stage.json`` holds everything that determines the outputs in a folder, including the
+record of the stage before, so that a folder never mixes outputs of different settings. A record
+never holds a path, so that folders can be moved.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +19,33 @@ from flowpipe.runner.atomic import write_atomic
 from flowpipe.runner.json_files import Json, read_json, to_json
 
 RECORDS = ".flowpipe"
-"""Folder of an output folder that holds its records, whatever the layout."""
+"""Subfolder of every output folder, whatever its layout, that holds its records."""
+
+STAGES = {
+    "flow": "optical flow",
+    "warped-flow": "optical flow without camera motion",
+    "export": "optical flow in another layout",
+    "stacks": "stacks of flow fields",
+    "view": "pictures of optical flow",
+    "trajectories": "dense trajectories",
+    "encode": "encoders, vectors and kernels",
+    "classify": "scores of SVMs",
+    "train-stream": "trained networks",
+    "test-stream": "scores of networks",
+}
+"""Every stage by the name in its record, with a description of its outputs."""
 _BLOCK = 1 << 16
 
 
 class StageMismatchError(FlowpipeError):
-    """An output folder holds the outputs of other parameters."""
+    """An output folder holds outputs of other settings."""
 
 
 def fingerprint(path: Path) -> Json:
-    """What identifies a source file at a glance: its length and a hash of three of its blocks.
+    """Return the size of a file and a hash of three of its blocks.
 
-    Reads at most 192 KiB, so that a resumed run over many large files starts at once;
-    :func:`sha256` is the thorough check.
+    At most 192 KiB are read, so that a resumed run over many large files starts at once;
+    :func:`sha256` reads all of a file.
 
     Returns
     -------
@@ -46,29 +62,34 @@ def fingerprint(path: Path) -> Json:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of the content of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(value: Any) -> str:
-    """32 hexadecimal digits that tell JSON values apart; the order of keys does not matter."""
+    """Return a hash of a JSON value, 32 hexadecimal digits; the order of keys does not matter."""
     text = json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def short_hash(description: Json) -> str:
-    """8 digits of :func:`digest`, for the names of folders that recipes give to their stages."""
+    """Return 8 digits of :func:`digest`, used in the names of the stage folders of a recipe."""
     return digest(description)[:8]
 
 
 def stage_path(out: Path) -> Path:
-    """Return the path of the record that says what an output folder holds."""
+    """Return the path of the record of an output folder."""
     return out / RECORDS / "stage.json"
 
 
+def is_output(folder: Path) -> bool:
+    """Return whether flowpipe wrote into a folder, so that nothing in it is input."""
+    return (folder / RECORDS).is_dir()
+
+
 def read_stage(out: Path) -> Json | None:
-    """Return the record of an output folder, None where it has none.
+    """Return the record of an output folder, or None if it has none.
 
     Raises
     ------
@@ -87,35 +108,55 @@ def open_stage(out: Path, description: Json) -> None:
     out
         The output folder.
     description
-        Everything that determines the stage's outputs, the description of the stage before
-        included.
+        Everything that determines the outputs of the stage, with the record of the stage before.
 
     Raises
     ------
     StageMismatchError
-        The folder was begun with other values; the message lists each that differs.
+        The folder holds outputs of other settings; the message lists each that differs.
     """
     recorded = read_stage(out)
     if recorded is None:
         out.mkdir(parents=True, exist_ok=True)
         write_atomic(stage_path(out), to_json(description), out)
-        return
-    differ = list(differences(recorded, description))
-    if differ:
+    elif differ := differences(recorded, description):
+        settings = "; ".join(map(str, differ))
         raise StageMismatchError(
-            f"{str(out)!r} holds outputs of other settings ({'; '.join(differ)}); "
+            f"{str(out)!r} holds outputs of other settings ({settings}); "
             "use another --out, or remove that folder"
         )
 
 
-def differences(old: Any, new: Any) -> Iterator[str]:
-    """What differs between JSON that was read and a value that may hold tuples, in words."""
-    return _differences(old, json.loads(json.dumps(new)))
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A setting of a record that differs from the one that is asked for.
+
+    Attributes
+    ----------
+    name
+        Name of the setting; names of nested settings are joined by dots.
+    recorded, requested
+        Its JSON values, None where it is missing.
+    """
+
+    name: str
+    recorded: Any
+    requested: Any
+
+    def __str__(self) -> str:
+        recorded, requested = json.dumps(self.recorded), json.dumps(self.requested)
+        return f"{self.name}: {recorded} recorded, {requested} requested"
 
 
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
-            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
-    elif old != new:
-        yield f"{name}: {json.dumps(old)} there, {json.dumps(new)} asked for"
+def differences(recorded: Any, requested: Any) -> list[Difference]:
+    """Compare a record, or a part of one, with what is asked for; tuples count as lists."""
+    return list(_differences(recorded, json.loads(json.dumps(requested))))
+
+
+def _differences(recorded: Any, requested: Any, name: str = "") -> Iterator[Difference]:
+    if isinstance(recorded, dict) and isinstance(requested, dict):
+        for key in [*recorded, *(key for key in requested if key not in recorded)]:
+            inner = f"{name}.{key}" if name else key
+            yield from _differences(recorded.get(key), requested.get(key), inner)
+    elif recorded != requested:
+        yield Difference(name, recorded, requested)

@@ -356,9 +356,9 @@ def begin_worker(number: int) -> None:
 
 
 def _check_same(theirs: Any, ours: Json, path: Path) -> None:
-    differ = list(provenance.differences(theirs, ours))
+    differ = provenance.differences(theirs, ours)
     if differ:
         raise FormatError(
-            f"{str(path)!r} is of another training ({'; '.join(differ[:4])}); "
+            f"{str(path)!r} is of another training ({'; '.join(map(str, differ[:4]))}); "
             "take another folder, or remove it"
         )

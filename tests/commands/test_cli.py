@@ -176,7 +176,7 @@ def test_wrong_values_are_named_and_nothing_is_done(run, videos, tmp_path, optio
     ("arguments", "told"),
     [
         (("extract-flow", "{tmp}/empty", "--jobs", "0"), "no videos in '{tmp}/empty'"),
-        (("verify", "{tmp}/empty"), "holds nothing of flowpipe's to verify"),
+        (("verify", "{tmp}/empty"), "holds no output of flowpipe to verify"),
         (("verify", "{tmp}/none"), "'{tmp}/none' does not exist"),
         (("view", "{tmp}/empty"), "holds no flow"),
         (("export-flow", "{tmp}/empty", "{tmp}/x", "--layout", "npy"), "holds no flow"),
@@ -207,12 +207,12 @@ def test_an_output_that_is_a_file(run, videos, tmp_path, layout):
 @pytest.mark.parametrize(
     ("options", "differences"),
     [
-        (("--bound", "10"), "bound: 20.0 there, 10.0 asked for"),
-        (("--farneback.levels", "3"), "parameters.levels: 5 there, 3 asked for"),
-        (("--step", "2"), "step: 1 there, 2 asked for"),
+        (("--bound", "10"), "bound: 20.0 recorded, 10.0 requested"),
+        (("--farneback.levels", "3"), "parameters.levels: 5 recorded, 3 requested"),
+        (("--step", "2"), "step: 1 recorded, 2 requested"),
         (
             ("--frames", "--quality", "90"),
-            "quality: 95 there, 90 asked for; frames: false there, true asked for",
+            "quality: 95 recorded, 90 requested; frames: false recorded, true requested",
         ),
     ],
 )
@@ -290,7 +290,7 @@ def test_quick_verify_reads_what_has_changed(run, videos, tmp_path, layout):
     out = tmp_path / "out"
     extract(run, videos, out, "--layout", layout)
     quick = ("verify", out, "--jobs", 0, "--quick")
-    unread = "{} of 3 clips are as they were finished, and are not read\n"
+    unread = "{} of 3 clips are unchanged since they were finished\n"
     assert run(*quick) == (0, unread.format(3))
     (videos / "c/one.avi").unlink()
     assert run(*quick) == (0, unread.format(3))
@@ -338,7 +338,7 @@ def test_export(run, videos, tmp_path):
     assert "3 there already" in said
     status, said = run(*command, "frames", "--bound", "10")
     assert status == 2
-    assert "bound: null there, 10.0 asked for" in said
+    assert "bound: null recorded, 10.0 requested" in said
     (to / "b/two/meta.json").write_text("{")
     status, said = run(*command, "frames")
     assert (status, said.splitlines()[-1]) == (0, "3 clips: 1 done, 2 there already")
@@ -356,7 +356,7 @@ def test_view(run, videos, tmp_path):
     out = tmp_path / "out"
     extract(run, videos, out)
     assert run("view", out, "--clip", "b/one", "--sheet-only", "--jobs", 0)[0] == 0
-    assert set(contents(tmp_path / "out-view")) == {"b/one.png"}
+    assert set(contents(tmp_path / "out-view")) == {"b/one.png", ".flowpipe/stage.json"}
     status, said = run("view", out, "--clip", "b/none", "--jobs", 0)
     assert (status, "holds no clip 'b/none'" in said) == (2, True)
 
@@ -376,3 +376,44 @@ def test_in_a_process_of_its_own(videos, tmp_path):
     assert b"4 clips: 3 done, 1 failed (1 not-a-video)" in end.stderr
     assert b"Traceback" not in end.stderr
     assert flowpipe("verify", tmp_path / "out \udcfe", "--jobs", "0").returncode == 0
+
+
+def test_names_that_begin_with_a_dash(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "-x.avi", 3)
+    status, said = run("extract-flow", "-x.avi", "--out", "flow", *QUICK)
+    assert (status, (tmp_path / "flow").exists()) == (2, False)
+    assert "'-x.avi' is read as an option; put -- before videos" in said
+    assert run("extract-flow", "--out=-flow", *QUICK, "--", "-x.avi")[0] == 0
+    assert (tmp_path / "-flow/-x.zip").exists()
+    # A negative number is no name.
+    assert "put --" not in run("extract-flow", "--bound", "-1", "--no-such-option")[1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("extract-flow", "--native", "--method", "farneback"),
+        ("extract-trajectories", "--kind", "dt"),
+    ],
+)
+def test_a_clip_is_not_replaced_by_one_of_the_same_name(run, tmp_path, command):
+    """Even if its own video has been moved away."""
+    for name, seed in (("a", 1), ("b", 2)):
+        write_video(tmp_path / f"{name}/1.avi", 17, seed=seed)
+    out = tmp_path / "out"
+    options = ("--out", out, "--jobs", 0)
+    assert run(command[0], tmp_path / "a", *command[1:], *options)[0] == 0
+    (tmp_path / "a").rename(tmp_path / "moved")
+    before = contents(out)
+    status, said = run(command[0], tmp_path / "b", *command[1:], *options)
+    assert status == 1
+    assert "was made from '../a/1.avi', not from '../b/1.avi'" in said
+    assert "1 failed (1 name-taken)" in said
+    after = contents(out)
+    assert {name: after[name] for name in before if ".flowpipe" not in name} == {
+        name: before[name] for name in before if ".flowpipe" not in name
+    }
+    # Its own video, wherever it is now, is known.
+    assert run(command[0], tmp_path / "moved", *command[1:], *options)[0] == 0
+    assert run(command[0], tmp_path / "b", *command[1:], *options, "--overwrite")[0] == 0

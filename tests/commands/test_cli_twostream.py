@@ -99,9 +99,9 @@ def test_train_test_and_fuse(run, videos, flow, tmp_path):
 @pytest.mark.parametrize(
     ("options", "differ"),
     [
-        (("--lr", "0.5"), "training.lr: 0.01 there, 0.5 asked for"),
-        (("--dropout", "0.1"), "network.dropout: 0.5 there, 0.1 asked for"),
-        (("--stream", "rgb"), 'snippets.modality: "flow" there, "rgb" asked for'),
+        (("--lr", "0.5"), "training.lr: 0.01 recorded, 0.5 requested"),
+        (("--dropout", "0.1"), "network.dropout: 0.5 recorded, 0.1 requested"),
+        (("--stream", "rgb"), 'snippets.modality: "flow" recorded, "rgb" requested'),
     ],
 )
 def test_other_parameters_are_not_mixed_in(run, videos, flow, tmp_path, options, differ):

@@ -125,7 +125,7 @@ def test_a_second_run_and_another_source(tmp_path):
     warp_flow(flow, out, WarpStage(), workers=Workers(0), overwrite=True)
     assert contents(out) == before
     stage_path(flow).write_text(json.dumps({"stage": "flow", "method": "dis"}))
-    with pytest.raises(StageMismatchError, match=r'flow\.method: "tvl1" there, "dis" asked for'):
+    with pytest.raises(StageMismatchError, match=r'flow\.method: "tvl1" recorded, "dis" requested'):
         warp_flow(flow, out, WarpStage(), workers=Workers(0))
 
 

@@ -69,17 +69,23 @@ def test_standing_of_a_moved_a_changed_and_a_vanished_video(path, tmp_path):
     source = footage.source(tmp_path)
     moved = path.rename(path.with_name("b.avi"))
     assert source_status(source, moved, tmp_path, "a") == "same"
-    media.write(moved, media.moving(7, 48, 64))
-    assert source_status(source, moved, tmp_path, "a") == "changed"
+    media.write(path, media.moving(7, 48, 64))
+    assert source_status(source, path, tmp_path, "a") == "changed"
+    other_way = tmp_path / "link"
+    other_way.symlink_to(path.parent)
+    assert source_status(source, other_way / path.name, tmp_path, "a") == "changed"
     moved.unlink()
     assert source_status(source, moved, tmp_path, "a") == "gone"
 
 
-def test_another_video_does_not_take_the_place_of_one_that_is_there(path, tmp_path):
+@pytest.mark.parametrize("moved_away", [False, True])
+def test_another_video_does_not_take_the_place_of_one_that_is_recorded(path, tmp_path, moved_away):
     footage = VideoSource(path)
     list(footage)
     source = footage.source(tmp_path)
     other = media.write(tmp_path / "a.avi", media.moving(7, 48, 64))
+    if moved_away:
+        path.rename(path.with_name("elsewhere.avi"))
     with pytest.raises(NameTakenError, match=r"from 'videos/a\.avi', not from 'a\.avi'"):
         source_status(source, other, tmp_path, "a")
 

@@ -78,7 +78,7 @@ def test_a_second_run_trains_nothing_and_gives_the_same(tmp_path, caplog):
     run(vectors, tmp_path / "s")
     assert "3 splits: 0 done, 3 there already" in caplog.text
     assert contents(tmp_path / "s") == before
-    with pytest.raises(StageMismatchError, match=r"c: 100.0 there, 1.0 asked for"):
+    with pytest.raises(StageMismatchError, match=r"c: 100.0 recorded, 1.0 requested"):
         run(vectors, tmp_path / "s", Svm(c=1.0))
 
 

@@ -123,7 +123,7 @@ def test_what_trains_changes_everything(tmp_path, dataset, tables):
 
 def test_a_folder_of_other_settings_is_refused(tmp_path, dataset, tables):
     run(dataset, tables, tmp_path / "v")
-    with pytest.raises(provenance.StageMismatchError, match="gaussians: 3 there, 4 asked for"):
+    with pytest.raises(provenance.StageMismatchError, match="gaussians: 3 recorded, 4 requested"):
         run(dataset, tables, tmp_path / "v", replace(SMALL, gaussians=4))
 
 

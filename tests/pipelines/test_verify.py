@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import flowpipe
 from flowpipe.cli import main
 from flowpipe.errors import FormatError
 from flowpipe.io.npz import read_through, save_arrays
-from flowpipe.runner.provenance import open_stage
+from flowpipe.runner.provenance import STAGES, open_stage
 from tests.trajectories.test_verify import write as write_table
 
 
@@ -83,4 +87,34 @@ def test_every_bit_of_an_npz_counts(tmp_path):
 
 def test_nothing_to_verify(tmp_path, capsys):
     assert verify(tmp_path) == 2
-    assert "nothing of flowpipe's" in capsys.readouterr().err
+    assert "no output of flowpipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["npy", "tar", "safetensors"])
+def test_files_of_other_formats_are_read_as_well(tmp_path, suffix, capsys):
+    out = tmp_path / "out"
+    open_stage(out, {"stage": "train"})
+    values = np.arange(3000, dtype=np.float32)
+    np.save(out / "a.npy", values)
+    path = out / f"a.{suffix}"
+    if suffix == "tar":
+        with tarfile.open(path, "w") as archive:
+            archive.add(out / "a.npy", "a.npy")
+        (out / "a.npy").unlink()
+    elif suffix == "safetensors":
+        pytest.importorskip("safetensors.numpy").save_file({"a": values}, path)
+    assert verify(out) == 0
+    path.write_bytes(path.read_bytes()[:9000])
+    assert verify(out) == 1
+    assert f"a.{suffix}' is damaged" in capsys.readouterr().err
+
+
+def test_every_stage_is_listed():
+    """And a record has the name of a stage of the list."""
+    folder = Path(flowpipe.__file__).parent
+    recorded = {
+        name
+        for path in folder.rglob("*.py")
+        for name in re.findall(r'"stage": "([a-z-]+)"', path.read_text())
+    }
+    assert recorded == set(STAGES)

@@ -240,7 +240,7 @@ def test_ctrl_c(videos, out, moment):
     os.killpg(process.pid, signal.SIGINT)
     told = process.communicate(timeout=30)[1]
     assert process.returncode == 130
-    assert told == "flowpipe: interrupted; what is finished is whole, run again to go on\n"
+    assert told == "flowpipe: interrupted; finished clips are complete, run again to resume\n"
     assert no_temporaries(out)
     for clip in stored_clips(out):
         assert verify(clip) is None
@@ -330,7 +330,7 @@ def test_a_full_disk_and_room_again(videos, reference, small_disk, out, capsys, 
     assert extract(videos, out, "--jobs", jobs, *options) == 2
     told = capsys.readouterr().err
     assert "the disk is full" in told
-    assert "make room and run the same command again" in told
+    assert "run the same command again to resume" in told
     assert "Traceback" not in told
     assert no_temporaries(out)
     whole_clips(out, expected)

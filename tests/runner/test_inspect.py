@@ -13,6 +13,7 @@ from flowpipe.cli import main
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.runner import atomic, run_status
 from flowpipe.runner.inspect import leftovers, note_used, stage_folders, stage_name, stale, status
+from flowpipe.runner.provenance import open_stage
 from flowpipe.runner.run_status import RunState, states
 from tests.helpers.clips import contents, write_video
 
@@ -65,7 +66,7 @@ def flow(tmp_path, capsys):
 def test_status_of_a_run_that_ended(flow, capsys):
     assert run("status", flow) == 1
     told = capsys.readouterr().out
-    assert f"{flow}: flow, 2 files" in told
+    assert f"{flow}: optical flow (flow), 2 files" in told
     assert "finished: 3/3 clips, 2 done, 1 failed" in told
     assert "failed, to be tried again: 1 " in told
     found = status(flow)
@@ -129,7 +130,14 @@ def test_what_is_no_output_folder(tmp_path, capsys):
     with pytest.raises(ParameterError, match=r"no stage\.json in it"):
         stage_folders(tmp_path)
     assert run("status", tmp_path) == 2
-    assert "no output folder of flowpipe's" in capsys.readouterr().err
+    assert "no output folder of flowpipe" in capsys.readouterr().err
+
+
+def test_status_sees_the_stages_of_recipes_in_a_folder(flow, capsys):
+    open_stage(flow.parent / "two-stream/fuse-01234567", {"stage": "fuse"})
+    assert stage_folders(flow.parent) == [flow, flow.parent / "two-stream/fuse-01234567"]
+    run("status", flow.parent)
+    assert "fuse-01234567: fuse (fuse), 0 files" in capsys.readouterr().out
 
 
 def test_clean_removes_what_the_dead_left_and_nothing_else(flow, monkeypatch, capsys):

@@ -12,8 +12,10 @@ from flowpipe.errors import FormatError
 from flowpipe.runner.json_files import read_json, to_json
 from flowpipe.runner.provenance import (
     StageMismatchError,
+    differences,
     digest,
     fingerprint,
+    is_output,
     open_stage,
     sha256,
     short_hash,
@@ -107,9 +109,9 @@ def test_a_stage_of_other_values_is_refused_listing_exactly_those(tmp_path):
     assert str(tmp_path) in told
     inside = told[told.index("(") + 1 : told.rindex(")")]
     assert inside.split("; ") == [
-        "parameters.warps: 5 there, 3 asked for",
-        "size: [340, 256] there, null asked for",
-        "bound: null there, 20.0 asked for",
+        "parameters.warps: 5 recorded, 3 requested",
+        "size: [340, 256] recorded, null requested",
+        "bound: null recorded, 20.0 requested",
     ]
     assert contents(tmp_path) == before
 
@@ -127,3 +129,15 @@ def test_digests_tell_descriptions_apart_whatever_the_order_of_keys():
     assert digest({"a": "1"}) != digest({"a": 1})
     # Folders that earlier versions made are found again.
     assert short_hash({"stage": "flow", "size": [340, 256]}) == "70910b9e"
+
+
+def test_an_output_folder_is_known_by_its_records(tmp_path):
+    assert not is_output(tmp_path)
+    open_stage(tmp_path, DESCRIPTION)
+    assert is_output(tmp_path)
+
+
+def test_a_difference_has_a_name_and_both_values():
+    (found,) = differences({"a": {"b": [1, 2]}, "c": 1}, {"a": {"b": (1, 3)}, "c": 1})
+    assert (found.name, found.recorded, found.requested) == ("a.b", [1, 2], [1, 3])
+    assert differences({"a": [1]}, {"a": (1,)}) == []

@@ -193,9 +193,9 @@ def interrupted(out: Path) -> Path:
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     interrupted(tmp_path)
     other = Training(**{**vars_of(PARAMETERS), "lr": 0.1})
-    with pytest.raises(FormatError, match=r"training\.lr: 0\.05 there, 0\.1 asked for"):
+    with pytest.raises(FormatError, match=r"training\.lr: 0\.05 recorded, 0\.1 requested"):
         train(small_network(), NoiseClips(), other, tmp_path, {"set": "a"})
-    with pytest.raises(FormatError, match='set: "a" there, "b" asked for'):
+    with pytest.raises(FormatError, match='set: "a" recorded, "b" requested'):
         train(small_network(), NoiseClips(), PARAMETERS, tmp_path, {"set": "b"})
 
 

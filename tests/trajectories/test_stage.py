@@ -185,12 +185,14 @@ def test_other_flow_in_the_same_folder_is_refused(clip, tmp_path, monkeypatch):
     assert track(Path("../" + tmp_path.name + "/fl")).skipped == 1
     before = (out / "moving.h5").read_bytes()
     make_flow(FlowStage(Farneback(), bound=2.0, size=None))
-    differing = r'flow\.method: "dis" there, "farneback" asked for.*flow\.bound: 20\.0 there, 2\.0'
+    differing = (
+        r'flow\.method: "dis" recorded, "farneback" requested.*flow\.bound: 20\.0 recorded, 2\.0'
+    )
     with pytest.raises(StageMismatchError, match=differing):
         track(flow)
     assert (out / "moving.h5").read_bytes() == before
     # Nor does the programs' own flow continue what was begun with a folder of flow.
-    with pytest.raises(StageMismatchError, match='"farneback" asked for'):
+    with pytest.raises(StageMismatchError, match='"farneback" requested'):
         extract_trajectories(folder, out, STAGE, workers=Workers(0))
 
 
@@ -224,7 +226,7 @@ def test_the_command_writes_stage_json_and_refuses_other_parameters(clip, tmp_pa
     assert extract_trajectories(folder, out, STAGE, workers=Workers(0)).done == 1
     described = json.loads((out / ".flowpipe/stage.json").read_text())
     assert described["parameters"]["kind"] == "dt"
-    with pytest.raises(Exception, match=r"parameters\.track_length: 15 there, 10 asked for"):
+    with pytest.raises(Exception, match=r"parameters\.track_length: 15 recorded, 10 requested"):
         extract_trajectories(
             folder,
             out,

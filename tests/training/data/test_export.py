@@ -220,7 +220,7 @@ def test_clips_without_class_folders_have_no_labels(tmp_path):
 
 def test_one_folder_holds_one_kind_of_stacks(flow, tmp_path):
     export_stacks(flow, tmp_path / "out", StackExport(length=5), workers=Workers(0))
-    with pytest.raises(StageMismatchError, match="length: 5 there, 10 asked for"):
+    with pytest.raises(StageMismatchError, match="length: 5 recorded, 10 requested"):
         export_stacks(flow, tmp_path / "out", StackExport(), workers=Workers(0))
 
 

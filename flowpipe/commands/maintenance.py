@@ -89,7 +89,7 @@ class Verify:
 
     def run(self) -> int:
         """Verify, and print a summary."""
-        from flowpipe.pipelines.upkeep import verify
+        from flowpipe.pipelines.verify import verify
 
         workers = self.workers
         return verify(self.out, repair=self.repair, quick=self.quick, workers=workers).exit_status

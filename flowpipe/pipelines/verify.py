@@ -1,13 +1,18 @@
-"""Checking what is there."""
+"""Verify stored outputs of every stage."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
-from collections.abc import Sequence
+import tarfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowpipe.errors import FlowpipeError, ParameterError
+import numpy as np
+
+from flowpipe.errors import FlowpipeError, FormatError, ParameterError
 from flowpipe.flow import store
 from flowpipe.flow.store import StoredClip
 from flowpipe.io import npz
@@ -22,23 +27,65 @@ logger = logging.getLogger(__name__)
 
 
 class DamagedError(FlowpipeError):
-    """What is stored is not whole, or not of its video."""
+    """An output is damaged, or was made from another video."""
 
     kind = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """An npz or JSON file in an output folder."""
+    """A file in an output folder that is neither flow nor trajectories."""
 
     root: Path
     name: str
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """Path of the file."""
         return self.root / self.name
 
+
+def _read_npy(path: Path) -> None:
+    with path.open("rb") as file:
+        try:
+            np.lib.format.read_array(file, allow_pickle=False)
+        except npz.NPY_FAULTS as error:
+            raise FormatError(f"{str(path)!r} is damaged: {error}") from None
+        if file.read(1):
+            raise FormatError(f"{str(path)!r} is damaged: there are data after the array")
+
+
+def _read_tar(path: Path) -> None:
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                if member.isfile():
+                    with contextlib.closing(archive.extractfile(member) or io.BytesIO()) as file:
+                        while file.read(1 << 20):
+                            pass
+    except tarfile.TarError as error:
+        raise FormatError(f"{str(path)!r} is damaged: {error}") from None
+
+
+def _read_safetensors(path: Path) -> None:
+    import safetensors  # an extra
+
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            for name in file.keys():  # noqa: SIM118
+                file.get_tensor(name)
+    except safetensors.SafetensorError as error:
+        raise FormatError(f"{str(path)!r} is damaged: {error}") from None
+
+
+_READERS: dict[str, Callable[[Path], object]] = {
+    ".json": json_files.read_json,
+    ".npz": npz.read_through,
+    ".npy": _read_npy,
+    ".tar": _read_tar,
+    ".safetensors": _read_safetensors,
+}
+"""Reads every byte of a file, by its suffix."""
 
 Stored = StoredClip | StoredTable | StoredFile
 
@@ -46,21 +93,21 @@ Stored = StoredClip | StoredTable | StoredFile
 def verify(
     source: Path, *, repair: bool, quick: bool = False, workers: Workers | int | None = None
 ) -> Summary:
-    """Check everything in an output folder of a stage, or in each of a recipe's.
+    """Verify all outputs in the folder of a stage, or in all stage folders of a recipe.
 
-    Flow and trajectories are checked thoroughly, and against their videos; see
-    :func:`flowpipe.flow.store.verify` and :func:`flowpipe.trajectories.verify.verify`. Of vectors,
-    scores, networks and the like every byte is read, whose check sums npz files carry.
+    Flow and trajectories are decoded and compared with their videos; see
+    :func:`flowpipe.flow.store.verify` and :func:`flowpipe.trajectories.verify.verify`. Every byte
+    of the other files is read and compared with the checksums that their formats have.
 
     Parameters
     ----------
     source
         The folder, or the file of one clip.
     repair
-        Remove what is not whole or not up to date.
+        Remove damaged and outdated outputs, so that the next run computes them again.
     quick
-        Do not read flow and trajectories whose files and videos have the lengths and times that
-        they had when the clip was finished.
+        Skip clips whose files and videos have the sizes and timestamps that they had when the clip
+        was finished.
     workers
         Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
         core.
@@ -68,7 +115,7 @@ def verify(
     Raises
     ------
     ParameterError
-        There is nothing to check.
+        There is nothing to verify.
     """
     stored = [
         each
@@ -78,19 +125,19 @@ def verify(
     stored = stored or list(_stored(source))
     out = source if source.is_dir() else source.parent
     if not stored:
-        raise ParameterError(f"{str(source)!r} holds nothing of flowpipe's to verify")
+        raise ParameterError(f"{str(source)!r} holds no output of flowpipe to verify")
     if quick:
         count = len(stored)
-        stored = _touched(stored)
+        stored = _changed(stored)
         logger.info(
-            f"{count - len(stored)} of {count} clips are as they were finished, and are not read"
+            f"{count - len(stored)} of {count} clips are unchanged since they were finished"
         )
         if not stored:
             return Summary(done=0, skipped=count, failed=0, out=out)
     return run_stage(_Verify(repair), stored, out=out, record=False, workers=workers, unit="clips")
 
 
-def _touched(stored: Sequence[Stored]) -> list[Stored]:
+def _changed(stored: Sequence[Stored]) -> list[Stored]:
     known = {root: done_cache.unchanged(root) for root in {each.root for each in stored}}
     return [each for each in stored if _from_root(each) not in known[each.root]]
 
@@ -106,7 +153,7 @@ def _stored(source: Path) -> Sequence[Stored]:
         case None | "flow" | "warped-flow" | "export":
             return list(store.stored_clips(source))
         case _:
-            paths = sorted(path for path in source.rglob("*") if path.suffix in (".npz", ".json"))
+            paths = sorted(path for path in source.rglob("*") if path.suffix in _READERS)
             names = [path.relative_to(source).as_posix() for path in paths]
             return [StoredFile(source, name) for name in names if not name.startswith(".")]
 
@@ -126,7 +173,7 @@ class _Verify:
                 removed = store.remove(stored)
             else:
                 atomic.remove_atomically(stored.path, stored.root)
-            fault += "; removed" if removed else "; left, since it is not known as flowpipe's"
+            fault += "; removed" if removed else "; kept, since flowpipe may not have written it"
         raise DamagedError(fault)
 
 
@@ -136,10 +183,7 @@ def _fault(stored: Stored) -> str | None:
     if isinstance(stored, StoredTable):
         return tables.verify(stored)
     try:
-        if stored.path.suffix == ".json":
-            json_files.read_json(stored.path)
-        else:
-            npz.read_through(stored.path)
+        _READERS[stored.path.suffix](stored.path)
     except FlowpipeError as error:
         return str(error)
     except OSError as error:
