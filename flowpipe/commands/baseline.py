@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from flowpipe.classify.parameters import Svm
 from flowpipe.commands.options import WorkerOptions, frame_size, reporting_workers
+from flowpipe.commands.trajectories import ShortSideOption, SizeOption
 from flowpipe.datasets.load import Kind
 from flowpipe.encoding.parameters import Encoding
+from flowpipe.trajectories.parameters import TrajectoryStage
 
 DatasetPath = Positional[Annotated[Path, arg(metavar="DATASET")]]
-Lists = Annotated[tuple[Path, ...], arg(metavar="FILE", help_behavior_hint="(default: its own)")]
+Lists = Annotated[
+    tuple[Path, ...], arg(metavar="FILE", help_behavior_hint="(default: those of the data set)")
+]
 ProtocolName = Annotated[
     str | None,
     arg(
@@ -26,49 +30,44 @@ ProtocolName = Annotated[
 
 @dataclass(frozen=True)
 class IdtBaseline:
-    """Classify a labelled set of videos by (improved) dense trajectories, and report how well.
+    """Classify a labelled data set by its (improved) dense trajectories, and report the accuracy.
 
-    Computes trajectories, Fisher vectors or bags of words, and SVMs. An interrupted run resumes.
-    A changed setting recomputes only what depends on it. The exit status is 1 if clips failed.
+    Extracts trajectories, encodes them as Fisher vectors or bags of words, and trains SVMs. An
+    interrupted run resumes. A changed setting recomputes only what depends on it. The exit status
+    is 1 if clips failed.
     """
 
     videos: DatasetPath
-    """The set: its folder, or its list."""
+    """Data set: its folder, or its list."""
     dataset: Kind = "auto"
-    """What the set is; auto tells from its folder."""
+    """Kind of the data set; auto recognizes it by its folder."""
     lists: Lists = ()
-    """Its list files, where they are not in their usual place."""
+    """List files of the data set, if they are not in their usual place."""
     protocol: ProtocolName = None
-    """Which clips train and which are tested: the set's official splits, leave one group out, K
-    folds of whole groups (such as 5-fold), or a JSON file of splits (docs/encoding.md)."""
+    """Training and test clips: the official splits, leave one group out, K folds of whole groups
+    (such as 5-fold), or a JSON file of splits (docs/encoding.md)."""
     out: Path = Path("idt-baseline")
-    """Folder for everything: metrics.json, scores.npz, report.html, and a folder a stage."""
-    kind: Literal["idt", "dt"] = "idt"
-    """Improved dense trajectories, or plain ones."""
-    size: Annotated[str | None, arg(metavar="WxH")] = None
-    """Width and height of the frames, in pixels; without a size each video's own."""
-    short_side: Annotated[int | None, arg(metavar="N")] = None
-    """Scale to this short side in pixels, keeping the aspect ratio, instead of --size."""
+    """Output folder: metrics.json, scores.npz, report.html, and a folder per stage."""
+    size: SizeOption = None
+    """Width and height that frames are resized to, in pixels."""
+    short_side: ShortSideOption = None
+    """Length in pixels that the short side of frames is resized to, instead of --size."""
+    stage: Annotated[TrajectoryStage, arg(name="")] = field(default_factory=TrajectoryStage)
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
     svm: Annotated[Svm, arg(name="")] = field(default_factory=Svm)
     workers: WorkerOptions = field(default_factory=reporting_workers)
-    shard: Annotated[str | None, arg(metavar="I/N")] = None
-    """Extract the trajectories of the I-th of N parts of the clips only, and stop. It divides this
-    work among machines; a run without --shard then does the rest."""
+    shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="(default: all)")] = None
+    """Only extract the trajectories of the I-th of N parts of the clips, to divide this work among
+    machines; a run without --shard then does the rest."""
 
     def run(self) -> int:
-        """Run the recipe."""
+        """Run the pipeline."""
         from flowpipe.datasets.load import load
         from flowpipe.pipelines.idt_baseline import idt_baseline
-        from flowpipe.trajectories.parameters import TrajectoryParameters
-        from flowpipe.trajectories.stage import TrajectoryStage
 
-        dataset = load(self.dataset, self.videos, self.lists)
-        stage = TrajectoryStage(
-            TrajectoryParameters(kind=self.kind), size=frame_size(self.size, self.short_side)
-        )
+        stage = replace(self.stage, size=frame_size(self.size, self.short_side))
         result = idt_baseline(
-            dataset,
+            load(self.dataset, self.videos, self.lists),
             self.out,
             self.protocol,
             stage,
@@ -82,28 +81,28 @@ class IdtBaseline:
 
 @dataclass(frozen=True)
 class Encode:
-    """Turn the trajectories of a labelled set into vectors, fitted to the training clips alone.
+    """Encode the trajectories of a labelled data set, with encoders fitted to training clips only.
 
     Writes the encoders, a vector per clip and descriptor, and the kernels of every split.
     """
 
     videos: DatasetPath
-    """The set: its folder, or its list."""
+    """Data set: its folder, or its list."""
     trajectories: Positional[Annotated[Path, arg(metavar="TRAJECTORIES")]]
     """Folder of extract-trajectories."""
     dataset: Kind = "auto"
-    """What the set is; auto tells from its folder."""
+    """Kind of the data set; auto recognizes it by its folder."""
     lists: Lists = ()
-    """Its list files, where they are not in their usual place."""
+    """List files of the data set, if they are not in their usual place."""
     protocol: ProtocolName = None
-    """Which clips train and which are tested; see idt-baseline."""
+    """Training and test clips, as for idt-baseline."""
     out: Path = Path("vectors")
-    """Output folder. Its stage.json says how the vectors in it were made."""
+    """Output folder."""
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
     workers: WorkerOptions = field(default_factory=reporting_workers)
 
     def run(self) -> int:
-        """Encode, and print a summary."""
+        """Encode clips."""
         from flowpipe.classify.protocols import choose
         from flowpipe.datasets.load import load
         from flowpipe.pipelines.encode import encode
@@ -127,12 +126,12 @@ class Classify:
     vectors: Positional[Annotated[Path, arg(metavar="VECTORS")]]
     """Folder of encode."""
     out: Path = Path("scores")
-    """Folder for metrics.json, scores.npz and report.html."""
+    """Output folder, with metrics.json, scores.npz and report.html."""
     svm: Annotated[Svm, arg(name="")] = field(default_factory=Svm)
     workers: WorkerOptions = field(default_factory=reporting_workers)
 
     def run(self) -> int:
-        """Classify, and print the accuracies."""
+        """Train and evaluate."""
         from flowpipe.pipelines.classify import classify
 
         classify(

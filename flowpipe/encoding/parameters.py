@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from tyro.conf import arg
+
 from flowpipe._options import NameIn
 from flowpipe.encoding.pyramid import n_cells
 from flowpipe.encoding.table import ENCODERS, Encoder
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from flowpipe.encoding.base import ClipEncoder
 
 Descriptor = Literal["trajectory", "hog", "hof", "mbhx", "mbhy"]
+
+_DEFAULT_ROWS = f"(default: {', '.join(f'{e.rows} for {n}' for n, e in ENCODERS.items())})"
 
 DESCRIPTORS: tuple[Descriptor, ...] = ("trajectory", "hog", "hof", "mbhx", "mbhy")
 
@@ -40,9 +44,8 @@ class Encoding:
     """Device that computes Fisher vectors: cpu, or a torch device such as cuda."""
     clusters: int = 4000
     """Number of clusters of k-means for bags of words, the bins of a histogram."""
-    rows: int | None = None
-    """Number of training descriptors to fit to, balanced over the clips. By default that of the
-    papers: 256 000 for fisher, 100 000 for bow."""
+    rows: Annotated[int | None, arg(metavar="N", help_behavior_hint=_DEFAULT_ROWS)] = None
+    """Number of descriptors of the training clips to fit to, balanced over the clips."""
     pyramid: tuple[str, ...] = ("1",)
     """Spatio-temporal grids, with a vector for each cell: 1 (whole clip), h3, t2, h3t2, ..."""
     seed: int = 0

@@ -26,7 +26,7 @@ from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.runner.provenance import short_hash
 from flowpipe.runner.run import Shard, Summary, as_shard
 from flowpipe.runner.timing import timed, times_of
-from flowpipe.trajectories.stage import TrajectoryStage
+from flowpipe.trajectories.parameters import TrajectoryStage
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from flowpipe.errors import ParameterError
 from flowpipe.runner import provenance
 from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.runner.run import Shard, Summary, as_shard, run_stage
-from flowpipe.trajectories.parameters import TrajectoryParameters
-from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
+from flowpipe.trajectories.parameters import TrajectoryParameters, TrajectoryStage
+from flowpipe.trajectories.work import ExtractClip
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def track(
     workers, shard = as_workers(workers), as_shard(shard)
     provenance.open_stage(out, stage.description())
     logger.info(f"{len(clips)} clips, {stage.parameters.kind} trajectories, into {out}")
-    work = ExtractTrajectories(stage, out, text=text, visualize=visualize, overwrite=overwrite)
+    work = ExtractClip(stage, out, text=text, visualize=visualize, overwrite=overwrite)
     return run_stage(
         work,
         clips,

@@ -14,8 +14,8 @@ from flowpipe.datasets.base import Clip
 from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.io.source import source_status
 from flowpipe.trajectories.parameters import TrajectoryParameters
-from flowpipe.trajectories.stage import TABLE_SUFFIX, why_no_trajectories
 from flowpipe.trajectories.table import Table
+from flowpipe.trajectories.work import TABLE_SUFFIX, why_no_trajectories
 
 Rows = NDArray[np.float32]
 

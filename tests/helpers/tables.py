@@ -14,8 +14,7 @@ from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.encoding.parameters import Encoding
 from flowpipe.runner import provenance
 from flowpipe.trajectories.extract import Trajectories
-from flowpipe.trajectories.parameters import TrajectoryParameters
-from flowpipe.trajectories.stage import TrajectoryStage
+from flowpipe.trajectories.parameters import TrajectoryParameters, TrajectoryStage
 from flowpipe.trajectories.table import TableWriter
 from tests.helpers import clips
 

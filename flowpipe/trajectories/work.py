@@ -1,6 +1,6 @@
-"""``extract-trajectories``: a video's frames, its trajectories, their table.
+"""The work of ``extract-trajectories`` on one clip: from a video to a table of trajectories.
 
-One clip is one pass; what is held is a block of rows, the live tracks and two frames.
+A clip is read in one pass; a block of rows, the live tracks and two frames are in memory.
 """
 
 from __future__ import annotations
@@ -8,120 +8,42 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.datasets.base import Clip
-from flowpipe.errors import FormatError, ParameterError
+from flowpipe.errors import FormatError
 from flowpipe.flow import solvers
-from flowpipe.flow.parameters import Tvl1
-from flowpipe.flow.solvers import Backend, Solver
+from flowpipe.flow.solvers import Solver
 from flowpipe.flow.store import FlowReader, StoredClip, stored_clips
 from flowpipe.io import video
 from flowpipe.io.hdf5 import DeferredErrorFile
-from flowpipe.io.source import TRUNCATED, Size, VideoSource, check_size, source_status
+from flowpipe.io.source import TRUNCATED, VideoSource, source_status
 from flowpipe.io.video_writer import VideoWriter
-from flowpipe.runner import atomic, json_files, provenance
+from flowpipe.runner import atomic
 from flowpipe.runner.pool import Advance, Done
-from flowpipe.trajectories.boxes import boxes_digest, read_boxes
+from flowpipe.trajectories.boxes import read_boxes
 from flowpipe.trajectories.draw import draw_tracks
 from flowpipe.trajectories.extract import FlowSource, Watch, extract
-from flowpipe.trajectories.parameters import Storage, TrajectoryParameters
+from flowpipe.trajectories.parameters import TrajectoryParameters, TrajectoryStage
 from flowpipe.trajectories.table import Table, TableWriter
 from flowpipe.trajectories.text import TextWriter
 
 TABLE_SUFFIX = ".h5"
 
 
-@dataclass(frozen=True, slots=True)
-class TrajectoryStage:
-    """Everything that determines the trajectories of a folder.
-
-    Attributes
-    ----------
-    parameters
-        Of the trajectories.
-    flow
-        Where the flow comes from: ``farneback``, the released programs' own; ``tvl1``, computed at
-        full size and resized to the scales; or a folder of flow that was extracted before.
-    tvl1, backend
-        Of TV-L1 flow; ``auto`` is the fastest solver of this machine.
-    size
-        Of the frames.
-    boxes
-        A box file, or a folder with one a clip, ``<clip>.txt``. iDT only.
-    storage
-        Number type of the table.
-    keep_truncated
-        Take what can be decoded of a truncated video for the whole.
-    """
-
-    parameters: TrajectoryParameters = field(default_factory=TrajectoryParameters)
-    flow: Literal["farneback", "tvl1"] | Path = "farneback"
-    tvl1: Tvl1 = field(default_factory=Tvl1)
-    backend: Backend | Literal["auto"] = "auto"
-    size: Size = None
-    boxes: Path | None = None
-    storage: Storage = "int16"
-    keep_truncated: bool = False
-
-    def __post_init__(self) -> None:
-        check_size(self.size)
-        if self.boxes is not None and self.parameters.kind != "idt":
-            raise ParameterError("boxes are given, and kind is 'dt'; they are for 'idt' only")
-        for path in (self.boxes, self.flow):
-            if isinstance(path, Path) and not path.exists():
-                raise ParameterError(f"{str(path)!r} does not exist")
-        if self.flow == "tvl1":
-            # Chosen here and not where a worker runs: all of a folder is computed by one solver.
-            object.__setattr__(self, "backend", self.solver)
-
-    @property
-    def solver(self) -> Backend:
-        """The backend that computes TV-L1 flow on this machine."""
-        return solvers.choose(self.backend, "tvl1")
-
-    def description(self) -> json_files.Json:
-        """Return what ``stage.json`` says.
-
-        Flow from a folder is described by that folder's own record, and boxes by their digest:
-        where they are does not matter. A folder of flow without a record is described as null.
-
-        Raises
-        ------
-        FormatError
-            The record of the folder of flow is damaged.
-        """
-        flow = provenance.read_stage(self.flow) if isinstance(self.flow, Path) else self.flow
-        own_flow = self.flow == "tvl1"
-        return {
-            "stage": "trajectories",
-            "parameters": asdict(self.parameters),
-            "flow": flow,
-            "tvl1": asdict(self.tvl1) if own_flow else None,
-            "solver": self.solver if own_flow else None,
-            "solver_version": solvers.version(self.solver) if own_flow else None,
-            "opencv_version": cv2.__version__,  # it makes grey levels, resizes and smooths
-            "size": list(self.size) if isinstance(self.size, tuple) else self.size,
-            "boxes": None if self.boxes is None else boxes_digest(self.boxes),
-            "storage": self.storage,
-            "keep_truncated": self.keep_truncated,
-        }
-
-
 @dataclass
-class ExtractTrajectories:
-    """The work of ``extract-trajectories`` on one clip.
+class ExtractClip:
+    """Extract the trajectories of a clip and write them.
 
     Attributes
     ----------
     stage
-        What is computed.
+        Parameters.
     out
         The output folder.
     text
@@ -129,7 +51,7 @@ class ExtractTrajectories:
     visualize
         Also write a video of the tracks, ``<clip>.mp4``.
     overwrite
-        Compute again what is there already.
+        Recompute clips that are done.
     """
 
     stage: TrajectoryStage
@@ -141,12 +63,12 @@ class ExtractTrajectories:
     _stored_flow: dict[str, StoredClip] = field(default_factory=dict, repr=False)
 
     def __call__(self, clip: Clip, advance: Advance) -> Done:
-        """Extract the trajectories of a clip, unless they are there and its video unchanged.
+        """Extract the trajectories of a clip, unless they are there and its video is unchanged.
 
         Raises
         ------
         VideoError, NameTakenError, ChangedVideoError, ParameterError, FormatError, OSError
-            Nothing is stored then; what was there stays.
+            Nothing is stored then; what was there is kept.
         """
         stored = None if self.overwrite else self._stored(clip)
         if stored is not None:
@@ -154,16 +76,16 @@ class ExtractTrajectories:
             if state == "same":
                 return Done(skipped=True, warning=self._warning(clip, bool(stored["truncated"])))
             if state == "gone":
-                return Done(skipped=True, warning="its video is gone; the trajectories stay")
+                return Done(skipped=True, warning="its video is gone; its trajectories are kept")
         return self._extract(clip, advance)
 
     def outputs(self, clip: Clip) -> list[Path]:
-        """The files of a clip."""
+        """Return the files of a clip."""
         wanted = [".txt"] * self.text + [".mp4"] * self.visualize
         return [self._path(clip, suffix) for suffix in [TABLE_SUFFIX, *wanted]]
 
     def _stored(self, clip: Clip) -> dict[str, Any] | None:
-        """Attributes of the clip's table, if all that is asked for is there and can be read."""
+        """Return the attributes of the clip's table if all of its files exist and can be read."""
         if not all(path.exists() for path in self.outputs(clip)):
             return None
         try:
@@ -177,13 +99,13 @@ class ExtractTrajectories:
 
     def _extract(self, clip: Clip, advance: Advance) -> Done:
         stage = self.stage
-        footage = VideoSource(clip.path, stage.size, keep_truncated=stage.keep_truncated)
+        source = VideoSource(clip.path, stage.size, keep_truncated=stage.keep_truncated)
         temporary = atomic.temporary_folder(self.out)
         shape = (0, 0)
 
         def frames() -> Iterator[NDArray[np.uint8]]:
             nonlocal shape
-            for image in footage:
+            for image in source:
                 shape = image.shape[:2]
                 yield image
                 advance(1)
@@ -199,7 +121,7 @@ class ExtractTrajectories:
                 watch = None
                 if self.visualize:
                     fps = video.probe(clip.path).fps
-                    watch = _painter(stack.enter_context(VideoWriter(temporary / "film", fps)))
+                    watch = _painter(stack.enter_context(VideoWriter(temporary / "video", fps)))
                 for rows in extract(
                     frames(),
                     stage.parameters,
@@ -212,24 +134,24 @@ class ExtractTrajectories:
                     if text:
                         text.append(rows)
                 table.finish(
-                    len(footage.times),
+                    len(source.times),
                     shape[1],
                     shape[0],
                     clip=clip.name,
-                    source=json.dumps(footage.source(self.out)),
-                    truncated=footage.truncated,
+                    source=json.dumps(source.source(self.out)),
+                    truncated=source.truncated,
                 )
                 if text:
-                    text.finish(len(footage.times))
+                    text.finish(len(source.times))
             stored.check()
             if self.text:
                 atomic.place(temporary / "text", self._path(clip, ".txt"))
             if self.visualize:
-                atomic.place(temporary / "film", self._path(clip, ".mp4"))
+                atomic.place(temporary / "video", self._path(clip, ".mp4"))
             atomic.place(temporary / "table", self._path(clip, TABLE_SUFFIX))
         finally:
             atomic.discard(temporary)
-        return Done(warning=self._warning(clip, footage.truncated))
+        return Done(warning=self._warning(clip, source.truncated))
 
     def _warning(self, clip: Clip, truncated: bool) -> str | None:
         """Return what the user should know of a clip whose table is written."""
@@ -249,25 +171,23 @@ class ExtractTrajectories:
 
     @contextlib.contextmanager
     def _flows(self, clip: Clip) -> Iterator[FlowSource | None]:
-        """Flow from elsewhere than the trajectories' own."""
-        flow = self.stage.flow
-        if flow == "farneback":
-            yield None
-        elif isinstance(flow, Path):
-            # Once a process: the whole folder is walked.
-            self._stored_flow = self._stored_flow or {one.name: one for one in stored_clips(flow)}
-            found = self._stored_flow.get(clip.name)
-            if found is None:
-                raise FormatError(f"{str(flow)!r} holds no flow of the clip {clip.name!r}")
-            with FlowReader(found) as reader:
-                if reader.meta.step != 1:
-                    raise FormatError(
-                        f"flow of {clip.name!r} has step {reader.meta.step}; tracks need step 1"
-                    )
-                first = self.stage.parameters.start_frame
-                yield (reader.flow(index) for index in range(first, len(reader)))
-        else:
-            yield self._tvl1
+        """Give the flow of a clip where it is not Farneback's."""
+        folder = self.stage.flow_folder
+        if folder is None:
+            yield self._tvl1 if self.stage.flow == "tvl1" else None
+            return
+        # Once per process, since the whole folder is searched.
+        self._stored_flow = self._stored_flow or {c.name: c for c in stored_clips(folder)}
+        stored = self._stored_flow.get(clip.name)
+        if stored is None:
+            raise FormatError(f"{str(folder)!r} has no flow of the clip {clip.name!r}")
+        with FlowReader(stored) as reader:
+            if reader.meta.step != 1:
+                raise FormatError(
+                    f"flow of {clip.name!r} has step {reader.meta.step}; tracks need step 1"
+                )
+            first = self.stage.parameters.start_frame
+            yield (reader.flow(index) for index in range(first, len(reader)))
 
     def _tvl1(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         size = (first.shape[0], first.shape[1])
@@ -288,12 +208,12 @@ def why_no_trajectories(parameters: TrajectoryParameters, length: int) -> str:
     return f"{frames}; nothing moves {mover}"
 
 
-def _painter(film: VideoWriter) -> Watch:
+def _painter(writer: VideoWriter) -> Watch:
     def paint(
         frame: NDArray[np.uint8],
         tracks: Sequence[NDArray[np.float32]],
         camera_only: NDArray[np.bool_],
     ) -> None:
-        film.add(draw_tracks(frame, tracks, camera_only))
+        writer.add(draw_tracks(frame, tracks, camera_only))
 
     return paint

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flowpipe.cli import main
 from flowpipe.datasets.base import Clip
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.extract import ExtractFlow, FlowStage
@@ -23,9 +24,9 @@ from flowpipe.runner.pool import Workers
 from flowpipe.runner.provenance import StageMismatchError
 from flowpipe.trajectories.boxes import box_mask, read_boxes
 from flowpipe.trajectories.clip_tables import find_tables
-from flowpipe.trajectories.parameters import TrajectoryParameters
-from flowpipe.trajectories.stage import ExtractTrajectories, TrajectoryStage
+from flowpipe.trajectories.parameters import TrajectoryParameters, TrajectoryStage
 from flowpipe.trajectories.table import Table
+from flowpipe.trajectories.work import ExtractClip
 from tests.helpers import media
 from tests.helpers.clips import hashed
 
@@ -44,8 +45,8 @@ def clip(tmp_path: Path) -> Clip:
     return Clip(path, "moving")
 
 
-def work(out: Path, stage: TrajectoryStage = STAGE, **more) -> ExtractTrajectories:
-    return ExtractTrajectories(stage, out, **more)
+def work(out: Path, stage: TrajectoryStage = STAGE, **more) -> ExtractClip:
+    return ExtractClip(stage, out, **more)
 
 
 def test_a_table_a_clip_with_its_source_and_size(clip, tmp_path):
@@ -271,3 +272,23 @@ def test_malformed_boxes_name_file_and_line(tmp_path, line):
 def test_boxes_are_for_idt_only(tmp_path):
     with pytest.raises(ParameterError, match="idt"):
         TrajectoryStage(DT, boxes=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--tvl1.tau", "0.2"), "options of tvl1 are given, but flow is 'farneback'"),
+        (("--backend", "cpu"), "options of tvl1 are given, but flow is 'farneback'"),
+        (("--flow", "tvl1", "--poly-n", "5"), "poly_n is 5, but flow is 'tvl1'"),
+        (("--flow", "nowhere"), "'nowhere' does not exist"),
+        (("--kind", "dt", "--min-camera-free", "2"), "min_camera_free is 2.0, but kind is 'dt'"),
+        (("--size", "64x48", "--short-side", "48"), "--size and --short-side exclude each other"),
+    ],
+)
+@pytest.mark.parametrize("command", ["extract-trajectories", "idt-baseline"])
+def test_options_that_do_not_apply_are_refused(clip, tmp_path, capsys, command, options, message):
+    with pytest.raises(SystemExit) as end:
+        main([command, str(clip.path.parent), "--out", str(tmp_path / "out"), *options])
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
