@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flowpipe.classify.metrics import Metrics
     from flowpipe.classify.protocols import choose as protocol
     from flowpipe.datasets.load import load as load_dataset
+    from flowpipe.datasets.synthetic import write_synthetic
     from flowpipe.encoding.bag_of_words import BagOfWords
     from flowpipe.encoding.fisher import FisherVector
     from flowpipe.errors import FlowpipeError
@@ -50,6 +51,7 @@ __all__ = [
     "read_video",
     "test_transform",
     "train_transform",
+    "write_synthetic",
 ]
 
 # name -> module, and the name there where it differs
@@ -73,6 +75,7 @@ _HOMES = {
     "read_video": "io.video",
     "test_transform": "training.data.transforms",
     "train_transform": "training.data.transforms",
+    "write_synthetic": "datasets.synthetic",
 }
 
 

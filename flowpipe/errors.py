@@ -37,6 +37,15 @@ class FlowpipeError(Exception):
 
     The message names the file or the parameter, its value, and what would be right. ``kind`` is a
     key of :data:`FAILURE_KINDS`.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> try:
+    ...     flowpipe.read_flow("no-such-folder")
+    ... except flowpipe.FlowpipeError as error:
+    ...     print(error)
+    'no-such-folder' does not exist; a folder or file of flow is expected
     """
 
     kind: ClassVar[str] = "other"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import doctest
+import shutil
 import subprocess
 import sys
-from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,11 +31,35 @@ def test_an_unknown_name_is_an_attribute_error():
         flowpipe.no_such_name  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["flow.estimate", "trajectories.dense"])
-def test_examples_run(module):
-    results = doctest.testmod(import_module(f"flowpipe.{module}"))
-    assert results.attempted > 0
-    assert results.failed == 0
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return what the docstrings assume: videos in ``videos``, their flow, and ``clip.avi``."""
+    folder = tmp_path_factory.mktemp("docstrings")
+    flowpipe.write_synthetic(folder / "videos", n_groups=2, clips_per_group=1, n_frames=20)
+    flowpipe.extract_flow(folder / "videos", folder / "flow", size=None, workers=2)
+    shutil.copy(next((folder / "videos").rglob("*.avi")), folder / "clip.avi")
+    return folder
+
+
+_TO_COME = {"extract_trajectories", "idt_baseline", "load_dataset", "protocol"}
+
+
+@pytest.mark.parametrize("name", sorted(set(flowpipe.__all__) - _TO_COME))
+def test_the_example_of_every_name_runs(name, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    found = doctest.DocTestFinder(recurse=False).find(getattr(flowpipe, name), name, globs={})
+    examples = [example for test in found for example in test.examples]
+    assert examples
+    assert not any(example.options.get(doctest.SKIP) for example in examples)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    for test in found:
+        assert runner.run(test).failed == 0
+
+
+def test_the_documentation_lists_every_name():
+    page = Path(flowpipe.__file__).parents[1] / "docs" / "api.rst"
+    listed = [line.strip() for line in page.read_text().splitlines()]
+    assert [name for name in flowpipe.__all__ if listed.count(name) != 1] == []
 
 
 def test_importing_it_loads_nothing_heavy():

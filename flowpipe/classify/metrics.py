@@ -79,6 +79,21 @@ class Metrics:
         (classes,) mean over the splits that test the class; NaN for a class without test clips.
     failed
         Number of clips that could not be used, where a pipeline counts them.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> import numpy as np
+    >>> from flowpipe.classify.metrics import evaluate
+    >>> from flowpipe.classify.scores import Scores, SplitScores
+    >>> scores = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]], np.float32)
+    >>> split = SplitScores("split1", ("a", "b", "c", "d"), np.array([0, 0, 1, 1]), scores)
+    >>> metrics = evaluate(Scores(("run", "walk"), (split,)))
+    >>> metrics.accuracy.value
+    0.75
+    >>> metrics.confusion
+    array([[2, 0],
+           [1, 1]])
     """
 
     classes: tuple[str, ...]

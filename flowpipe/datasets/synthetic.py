@@ -16,7 +16,8 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from os import PathLike
 from pathlib import Path
 
 import av
@@ -92,36 +93,55 @@ def camera_moves(clip_name: str) -> bool:
 
 
 def write_synthetic(
-    root: Path,
+    root: str | PathLike[str],
     parameters: Synthetic | None = None,
     progress: Callable[[int, int], None] | None = None,
+    **options: int,
 ) -> Dataset:
-    """Make the synthetic set in a folder, or what is still lacking of it.
+    """Write a small labelled set of videos, in which only motion tells the classes apart.
 
     Writes ``<class>/g<group>_c<clip>_still.avi`` and ``..._moving.avi``, ``dataset.csv`` with the
     columns ``path,label,group,camera,split1,split2,...``, and ``synthetic.json`` with the
-    parameters. Every file appears whole or not at all, and a file that is there is not made again.
+    parameters. Every file is written atomically, and files that exist are kept.
 
     Parameters
     ----------
     root
-        The folder; made where it does not exist.
+        The folder; created if it does not exist.
     parameters
-        What to make, by default ``Synthetic()``.
+        Size and number of the clips; by default ``Synthetic()``, six groups of 24 clips.
     progress
-        Called after each clip with the number of clips that are there and that there will be.
+        Called after each clip with the number of clips that exist, and of all clips.
+    **options
+        Fields of :class:`~flowpipe.datasets.synthetic.Synthetic`, in place of `parameters`:
+        ``n_groups``, ``clips_per_group``, ``width``, ``height``, ``n_frames``, ``fps``, ``seed``.
 
     Returns
     -------
     Dataset
-        As :func:`read_synthetic` reads it.
+        As :func:`~flowpipe.datasets.synthetic.read_synthetic` reads it.
 
     Raises
     ------
     ParameterError
-        The folder holds something else, or a set of other parameters.
+        A parameter is out of range, or the folder holds something else or a set of other
+        parameters.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> dataset = flowpipe.write_synthetic("synthetic", n_groups=2, clips_per_group=1, n_frames=10)
+    >>> len(dataset.clips), dataset.classes[:3]
+    (12, ('horizontal', 'orbit', 'spin'))
     """
-    parameters = parameters or Synthetic()
+    if parameters is not None and options:
+        raise ParameterError(f"parameters and {', '.join(options)} exclude each other")
+    try:
+        parameters = parameters or Synthetic(**options)
+    except TypeError as error:
+        known = ", ".join(each.name for each in fields(Synthetic))
+        raise ParameterError(f"{error}; known are {known}") from None
+    root = Path(root)
     _claim(root, parameters)
     takes = sorted(_takes(parameters), key=lambda take: (take.group, take.number))
     scene: Scene | None = None

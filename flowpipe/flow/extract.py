@@ -74,6 +74,13 @@ class FlowStage:
         Look at the first so many frames of each video only.
     keep_truncated
         Keep the flow of what could be decoded of a truncated video.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> stage = flowpipe.FlowStage(size=256, layout="frames", frames=True)
+    >>> stage.parameters.method, stage.bound
+    ('tvl1', 20.0)
     """
 
     parameters: FlowParameters = field(default_factory=Tvl1)

@@ -74,9 +74,11 @@ def extract_flow(
     Examples
     --------
     >>> import flowpipe
-    >>> summary = flowpipe.extract_flow("videos/", "flow/", size=(340, 256))  # doctest: +SKIP
-    >>> summary.failed  # doctest: +SKIP
-    0
+    >>> summary = flowpipe.extract_flow("clip.avi", "flow-of-clip", size=(160, 120))
+    >>> summary.done, summary.failed
+    (1, 0)
+    >>> flowpipe.read_flow("flow-of-clip/clip.zip").shape
+    (19, 2, 120, 160)
     """
     if stage is not None and options:
         raise ParameterError(f"stage and {', '.join(options)} exclude each other")

@@ -153,9 +153,9 @@ def read_flow(path: str | os.PathLike[str], bound: float | None = None) -> NDArr
     Examples
     --------
     >>> import flowpipe
-    >>> flow = flowpipe.read_flow("flow/run/clip-1.zip")  # doctest: +SKIP
-    >>> flow.shape  # doctest: +SKIP
-    (119, 2, 256, 340)
+    >>> flow = flowpipe.read_flow("flow/zoom/g01_c01_still.zip")
+    >>> flow.shape
+    (19, 2, 120, 160)
     """
     clips = list(stored_clips(Path(path)))
     if len(clips) != 1:

@@ -27,6 +27,14 @@ class Workers:
     ------
     ParameterError
         A value is out of range, or contradicts another.
+
+    Examples
+    --------
+    Two worker processes, and at most ten minutes per clip:
+
+    >>> import flowpipe
+    >>> flowpipe.Workers(jobs=2, timeout=600).local_jobs
+    2
     """
 
     jobs: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: one per core)")] = (

@@ -171,6 +171,15 @@ class FlowClips(_Clips):
         Clips are missing, shorter than a snippet, or damaged; all are listed.
     ParameterError
         A parameter is out of its range.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> clips = [("zoom/g01_c01_still", 0), ("spin/g01_c01_still", 1)]
+    >>> stacks = flowpipe.FlowClips("flow", clips, segments=3, length=5)
+    >>> snippets, label = stacks[0]
+    >>> snippets.shape, snippets.dtype, label
+    (torch.Size([3, 10, 120, 160]), torch.uint8, 0)
     """
 
     def __init__(
@@ -240,6 +249,13 @@ class FrameClips(_Clips):
         that the flow was made from; all are listed.
     ParameterError
         A parameter is out of its range.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> frames = flowpipe.FrameClips("flow", [("zoom/g01_c01_still", 0)], segments=3)
+    >>> frames[0][0].shape
+    torch.Size([3, 3, 120, 160])
     """
 
     def __init__(

@@ -218,6 +218,15 @@ def train_transform(modality: Modality, size: int, *, jitter: float = 0.0) -> Co
     ------
     ParameterError
         A parameter is out of its range.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> stacks = flowpipe.FlowClips(
+    ...     "flow", [("zoom/g01_c01_still", 0)], transform=flowpipe.train_transform("flow", 112)
+    ... )
+    >>> stacks[0][0].shape
+    torch.Size([3, 10, 112, 112])
     """
     _check(modality, size)
     if not 0 <= jitter <= 1 or (jitter and modality != "rgb"):
@@ -256,6 +265,19 @@ def test_transform(
     ------
     ParameterError
         A parameter is out of its range.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> stacks = flowpipe.FlowClips(
+    ...     "flow",
+    ...     [("zoom/g01_c01_still", 0)],
+    ...     segments=2,
+    ...     sampling="test",
+    ...     transform=flowpipe.test_transform("flow", 112),
+    ... )
+    >>> stacks[0][0].shape  # 2 snippets of 10 crops
+    torch.Size([20, 10, 112, 112])
     """
     _check(modality, size)
     if crops not in (1, 10):
