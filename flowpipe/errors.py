@@ -15,6 +15,7 @@ FAILURE_KINDS = {
     "damaged": "Data in the file are damaged: get another copy, or repair it.",
     "changed": "The file was written to while it was read: run again.",
     "too-short": "The clip has too few frames for one result: leave it out, or ask for less.",
+    "name-too-long": "The file system cannot store the name of an output: rename the source.",
     "name-taken": "The output belongs to another source: use another `--out`, or `--overwrite`.",
     "frames-gone": "The frames are needed, and the video is missing: put it back, or use "
     "`--frames` when flow is extracted.",

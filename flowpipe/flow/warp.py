@@ -30,7 +30,7 @@ from flowpipe.flow.store import (
     FlowWriter,
     LayoutName,
     StoredClip,
-    finished,
+    is_up_to_date,
     layout,
 )
 from flowpipe.io import video
@@ -90,7 +90,8 @@ class WarpFlow:
             The flow or its frames cannot be used. Nothing is written then.
         """
         with FlowReader(clip) as reader:
-            if not self.overwrite and self._is_there(reader):
+            kind = layout(self.stage.layout)
+            if not self.overwrite and is_up_to_date(self.out, kind, reader):
                 return Done(skipped=True)
             if reader.meta.step != 1:
                 raise FormatError(
@@ -99,10 +100,6 @@ class WarpFlow:
                 )
             self._write(reader, advance)
         return Done()
-
-    def _is_there(self, reader: FlowReader) -> bool:
-        made = finished(self.out, reader.clip.name, layout(self.stage.layout))
-        return made is not None and made.source.get("sha256") == reader.meta.source.get("sha256")
 
     def _write(self, reader: FlowReader, advance: Advance) -> None:
         meta = reader.meta

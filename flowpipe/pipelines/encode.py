@@ -135,7 +135,15 @@ def encode(
     summary = timed(
         out,
         "vectors",
-        lambda: run_stage(work, vectors, out=out, workers=workers, unit="rows"),
+        lambda: run_stage(
+            work,
+            vectors,
+            out=out,
+            workers=workers,
+            unit="rows",
+            outputs=lambda clip: [clip.out],
+            overwrite=True,
+        ),
     )
     if summary.failed:
         left = left.among({v.name for v in vectors if key_of(v.out, VECTORS_FORMAT) == v.key})

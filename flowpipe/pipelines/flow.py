@@ -124,7 +124,8 @@ def compute_flow(
             workers=workers,
             shard=shard,
             unit="pairs",
-            outputs=None if overwrite else outputs,
+            outputs=outputs,
+            overwrite=overwrite,
         )
     if workers.timeout is not None:
         raise ParameterError(
@@ -142,7 +143,8 @@ def compute_flow(
             shard=shard,
             unit="pairs",
             in_threads=True,
-            outputs=None if overwrite else outputs,
+            outputs=outputs,
+            overwrite=overwrite,
         )
 
 
@@ -166,11 +168,19 @@ def export_flow(
         "bound": bound,
         "dtype": dtype,
         "quality": quality,
+        "flow": provenance.read_stage(source),
     }
     provenance.open_stage(out, description)
     logger.info(f"{len(clips)} clips, as {layout}, into {out}")
-    work = _Convert(out, layout, bound, dtype, quality, overwrite)
-    return run_stage(work, clips, out=out, workers=workers, unit="fields")
+    return run_stage(
+        _Convert(out, layout, bound, dtype, quality, overwrite),
+        clips,
+        out=out,
+        workers=workers,
+        unit="fields",
+        outputs=lambda clip: store.layout(layout).outputs(out, clip.name, frames=False),
+        overwrite=overwrite,
+    )
 
 
 def view(
@@ -192,7 +202,14 @@ def view(
     provenance.open_stage(out, {"stage": "view"})
     logger.info(f"{len(chosen)} clips, drawn into {out}")
     return run_stage(
-        _Draw(out, video), chosen, out=out, record=False, workers=workers, unit="clips"
+        _Draw(out, video),
+        chosen,
+        out=out,
+        record=False,
+        workers=workers,
+        unit="clips",
+        outputs=lambda clip: [out / f"{clip.name}.png"],
+        overwrite=True,
     )
 
 
@@ -206,8 +223,10 @@ class _Convert:
     overwrite: bool
 
     def __call__(self, clip: StoredClip, advance: Advance) -> Done:
-        if not self.overwrite and self._is_there(clip):
-            return Done(skipped=True)
+        with store.FlowReader(clip) as reader:
+            kind = store.layout(self.layout)
+            if not self.overwrite and store.is_up_to_date(self.out, kind, reader):
+                return Done(skipped=True)
         meta = store.convert(
             clip,
             self.out,
@@ -218,13 +237,6 @@ class _Convert:
         )
         advance(meta.n_flows)
         return Done()
-
-    def _is_there(self, clip: StoredClip) -> bool:
-        made = store.finished(self.out, clip.name, store.layout(self.layout))
-        if made is None:
-            return False
-        with store.FlowReader(clip) as reader:
-            return made.source.get("sha256") == reader.meta.source.get("sha256")
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,11 +60,20 @@ def export_stacks(
     """
     workers = as_workers(workers)
     clips = store.flow_to_read(source, out)
-    provenance.open_stage(out, export.description())
+    description = {**export.description(), "flow": provenance.read_stage(source)}
+    provenance.open_stage(out, description)
     parts = parts_of(export, clips, out)
     logger.info(f"{len(clips)} clips, stacks of {export.length}, as {export.format}, into {out}")
     work = ExportStacks(export, out, overwrite)
-    summary = run_stage(work, parts, out=out, workers=workers, unit="stacks")
+    summary = run_stage(
+        work,
+        parts,
+        out=out,
+        workers=workers,
+        unit="stacks",
+        outputs=lambda part: paths_of(export, out, part),
+        overwrite=True,
+    )
     if export.format == "tar":
         _remove_shards_of_before(out, parts)
     labels = class_indices(clips)

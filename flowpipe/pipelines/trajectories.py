@@ -121,5 +121,6 @@ def track(
         workers=workers,
         shard=shard,
         unit="frames",
-        outputs=None if overwrite else work.outputs,
+        outputs=work.outputs,
+        overwrite=overwrite,
     )

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from flowpipe.flow import store
+from flowpipe.flow.store import layout
 from flowpipe.flow.warp import WarpFlow, WarpStage
 from flowpipe.runner import provenance
 from flowpipe.runner.pool import Workers, as_workers
@@ -50,4 +51,12 @@ def warp_flow(
     provenance.open_stage(out, stage.description(provenance.read_stage(source)))
     logger.info(f"{len(clips)} clips, without the camera's motion, into {out}")
     work = WarpFlow(stage, out, overwrite)
-    return run_stage(work, clips, out=out, workers=workers, unit="fields")
+    return run_stage(
+        work,
+        clips,
+        out=out,
+        workers=workers,
+        unit="fields",
+        outputs=lambda clip: layout(stage.layout).outputs(out, clip.name, frames=False),
+        overwrite=overwrite,
+    )

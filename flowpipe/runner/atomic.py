@@ -12,11 +12,21 @@ import os
 import shutil
 import socket
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
+
+from flowpipe.errors import FlowpipeError
 
 TEMPORARY = ".tmp"
 # Errors of a rename that would replace a folder, or a file by a folder.
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
+
+
+class NameTooLongError(FlowpipeError):
+    """The file system cannot store the name of an output."""
+
+    kind: ClassVar[str] = "name-too-long"
 
 
 def temporary_file(root: Path) -> Path:
@@ -91,6 +101,30 @@ def write_atomic(path: Path, data: bytes, root: Path) -> None:
         place(temporary, path)
     finally:
         discard(temporary)
+
+
+def check_names(paths: Iterable[Path], root: Path) -> None:
+    """Check that the file system of a folder can store some names.
+
+    Parameters
+    ----------
+    paths
+        Files and folders below `root`, which exists.
+
+    Raises
+    ------
+    NameTooLongError
+        A file or folder name has too many bytes.
+    """
+    limit = os.pathconf(root, "PC_NAME_MAX")
+    for path in paths:
+        for name in path.relative_to(root).parts:
+            length = len(os.fsencode(name))
+            if length > limit:
+                raise NameTooLongError(
+                    f"the name {name!r} of the output has {length} bytes; the file system allows "
+                    f"{limit}; rename the source, or use another layout"
+                )
 
 
 def remove_stale(root: Path) -> int:

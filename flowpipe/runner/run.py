@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import itertools
 import json
 import logging
 import os
@@ -142,6 +143,7 @@ def run_stage(
     shard: Shard | str | None = None,
     record: bool = True,
     outputs: Callable[[C], Sequence[Path]] | None = None,
+    overwrite: bool = False,
     in_threads: bool = False,
     noun: str = "clip",
 ) -> Summary:
@@ -169,9 +171,11 @@ def run_stage(
         Record the failures in ``failures.jsonl`` (``failures-2-of-8.jsonl`` for a shard) and the
         progress of the run, for ``flowpipe status``, in ``OUT/.flowpipe``.
     outputs
-        Return the output files and folders of a clip. A clip whose source and outputs are
-        unchanged since it was finished is skipped without calling `work`; see
-        :mod:`flowpipe.runner.done_cache`.
+        Return the output files and folders of a clip. A clip whose outputs have names that are
+        too long for the file system fails without calling `work`. A clip whose source and outputs
+        are unchanged since it was finished is skipped; see :mod:`flowpipe.runner.done_cache`.
+    overwrite
+        Process also the clips whose source and outputs are unchanged.
     in_threads
         Process the clips in threads of this process instead of worker processes.
     noun
@@ -203,12 +207,12 @@ def run_stage(
             path = out / run_status.FOLDER / f"{shard.index}-of-{shard.count}.json"
             recorder = stack.enter_context(Recorder(path, out, progress.snapshot))
         stack.enter_context(progress)
+        remaining, refused = _with_valid_names(chosen, out, outputs)
         cache = None
-        remaining: Sequence[C] = chosen
-        if outputs:
+        if outputs and not overwrite:
             cache = DoneCache(out, f"{shard.index}-of-{shard.count}", outputs)
             stack.callback(cache.write)
-            remaining = _unfinished(chosen, cache, progress)
+            remaining = _unfinished(remaining, cache, progress)
         outcomes = (
             over_clips_in_threads(
                 work, remaining, threads=workers.local_jobs, advance=progress.advance
@@ -216,7 +220,7 @@ def run_stage(
             if in_threads
             else over_clips(work, remaining, workers=workers, advance=progress.advance)
         )
-        for outcome in outcomes:
+        for outcome in itertools.chain(refused, outcomes):
             progress.finish(outcome.clip.name, outcome.status, outcome.reason)
             if cache:
                 cache.record(outcome)
@@ -244,6 +248,22 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def _with_valid_names(
+    clips: Sequence[C], out: Path, outputs: Callable[[C], Sequence[Path]] | None
+) -> tuple[list[C], list[Outcome[C]]]:
+    """Separate the clips whose outputs have names that the file system cannot store."""
+    valid: list[C] = []
+    refused: list[Outcome[C]] = []
+    for clip in clips:
+        try:
+            if outputs:
+                atomic.check_names(outputs(clip), out)
+            valid.append(clip)
+        except atomic.NameTooLongError as error:
+            refused.append(Outcome(clip, "failed", error.kind, str(error)))
+    return valid, refused
 
 
 def _unfinished(clips: Sequence[C], cache: DoneCache[C], progress: Progress) -> list[C]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 
 from flowpipe import __version__
 from flowpipe.cli import COMMANDS, main
-from flowpipe.flow.store import FlowReader, stored_clips
+from flowpipe.flow.store import LAYOUTS, FlowReader, stored_clips
 from tests.helpers.clips import contents, environment, flowpipe, write_video
 
 
@@ -417,3 +418,51 @@ def test_a_clip_is_not_replaced_by_one_of_the_same_name(run, tmp_path, command):
     # Its own video, wherever it is now, is known.
     assert run(command[0], tmp_path / "moved", *command[1:], *options)[0] == 0
     assert run(command[0], tmp_path / "b", *command[1:], *options, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_name_of_255_bytes_is_stored_or_refused_with_the_reason(run, tmp_path, layout):
+    name = "é" * 125 + "x"
+    write_video(tmp_path / f"videos/{name}.avi", 3)
+    write_video(tmp_path / "videos/b.avi", 3)
+    out = tmp_path / "out"
+    status, said = extract(run, tmp_path / "videos", out, "--layout", layout)
+    if layout in ("npy", "tsfusion"):
+        assert status == 1
+        assert "1 done, 1 failed (1 name-too-long)" in said
+        assert re.search(r"of the output has 2\d\d bytes; the file system allows 255", said)
+        assert [clip.name for clip in stored_clips(out)] == ["b"]
+    else:
+        assert status == 0
+        assert run("verify", out, "--jobs", 0)[0] == 0
+        assert {clip.name for clip in stored_clips(out)} == {"b", name}
+        assert "2 there already" in extract(run, tmp_path / "videos", out, "--layout", layout)[1]
+        assert run("view", out, "--jobs", 0, "--sheet-only")[0] == 0
+        status, said = run("export-flow", out, tmp_path / "npy", "--layout", "npy", "--jobs", 0)
+        assert (status, "(1 name-too-long)" in said) == (1, True)
+
+
+@pytest.mark.parametrize("command", [("export-flow", "--layout", "zip"), ("warp-flow",)])
+def test_flow_made_from_flow_is_not_replaced_by_that_of_another_video(run, tmp_path, command):
+    for name, seed in (("a", 1), ("b", 2)):
+        write_video(tmp_path / f"{name}/1.avi", 4, (96, 80), seed)
+        assert extract(run, tmp_path / name, tmp_path / f"{name}-flow", "--frames")[0] == 0
+    out, options = tmp_path / "out", (*command[1:], "--jobs", 0)
+    assert run(command[0], tmp_path / "a-flow", out, *options)[0] == 0
+    before = (out / "1.zip").read_bytes()
+    status, said = run(command[0], tmp_path / "b-flow", out, *options)
+    assert (status, "1 failed (1 name-taken)" in said) == (1, True)
+    assert (out / "1.zip").read_bytes() == before
+    assert run(command[0], tmp_path / "b-flow", out, *options, "--overwrite")[0] == 0
+    assert (out / "1.zip").read_bytes() != before
+
+
+def test_exported_flow_is_of_the_flow_that_is_recorded(run, videos, tmp_path):
+    out, to = tmp_path / "out", tmp_path / "to"
+    extract(run, videos, out)
+    command = ("export-flow", out, to, "--layout", "npy", "--jobs", 0)
+    assert run(*command)[0] == 0
+    shutil.rmtree(out)
+    extract(run, videos, out, "--bound", "5")
+    status, said = run(*command)
+    assert (status, "flow.bound: 20.0 recorded, 5.0 requested" in said) == (2, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from flowpipe.errors import FormatError
 from flowpipe.flow.store.layouts import META, Layout
 from flowpipe.flow.store.meta import FlowMeta
 from flowpipe.flow.store.reader import FlowReader, StoredClip
+from flowpipe.io.source import check_replaceable
 
 
 def foreign_path(out: Path, clip: str, kind: Layout) -> Path | None:
@@ -51,6 +53,25 @@ def finished(out: Path, clip: str, kind: Layout) -> FlowMeta | None:
     if name == "tsfusion":
         kind.claim(out, clip).unlink(missing_ok=True)
     return meta
+
+
+def is_up_to_date(out: Path, kind: Layout, reader: FlowReader) -> bool:
+    """Return whether an output that is made from stored flow is finished, and of the same video.
+
+    Raises
+    ------
+    NameTakenError
+        The output was made from flow of another video.
+    """
+    clip, source = reader.clip.name, reader.meta.source
+    meta = finished(out, clip, kind)
+    if meta is None:
+        return False
+    if meta.source.get("sha256") == source.get("sha256"):
+        return True
+    path = reader.video or reader.clip.path
+    check_replaceable(meta.source, Path(os.path.relpath(path, out)).as_posix(), out, clip)
+    return False
 
 
 def _lacks_meta(path: Path, kind: Layout) -> bool:
