@@ -1,20 +1,23 @@
-"""``doctor``: what this machine can compute flow with, and how to get what it cannot."""
+"""Report what runs on this machine, and what the tables of flowpipe offer."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import get_args
 
 import av
+import cv2
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
 from flowpipe import __version__
-from flowpipe.encoding.table import ENCODERS
 from flowpipe.errors import BackendUnavailableError
 from flowpipe.flow import solvers
 from flowpipe.flow.extract import Method
@@ -22,10 +25,15 @@ from flowpipe.runner.pool import default_jobs
 
 _PACKAGES = ("opencv-contrib-python", "av", "numba", "numpy", "torch", "torchvision")
 
+TABLES = {
+    "encoder": ("flowpipe.encoding", "ENCODERS"),
+}
+"""Modules and names of the tables that are listed, by the title of their list."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One solver on this machine; ``reason`` is None where it runs."""
+    """State of a solver on this machine; ``reason`` is None if it runs."""
 
     backend: str
     method: str
@@ -33,7 +41,7 @@ class Finding:
 
 
 def findings() -> Iterator[Finding]:
-    """Every solver, and why it cannot run here if it cannot."""
+    """Yield every solver, with the reason if it cannot run here."""
     for backend in solvers.BACKENDS:
         for method in get_args(Method):
             if method in solvers.methods(backend):
@@ -41,7 +49,7 @@ def findings() -> Iterator[Finding]:
 
 
 def versions() -> Iterator[tuple[str, str]]:
-    """Name and version of what flowpipe stands on."""
+    """Yield names and versions of the packages that flowpipe uses."""
     yield "flowpipe", __version__
     yield "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     for package in _PACKAGES:
@@ -50,16 +58,34 @@ def versions() -> Iterator[tuple[str, str]]:
         except importlib.metadata.PackageNotFoundError:
             yield package, "not installed"
     yield "FFmpeg (libavcodec)", ".".join(map(str, av.library_versions["libavcodec"]))
-    yield "processors", str(default_jobs())
+
+
+def devices() -> Iterator[tuple[str, str]]:
+    """Yield the devices that networks and solvers can use."""
+    yield "cpu", f"{default_jobs()} cores"
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        for index in range(torch.cuda.device_count()):
+            memory = torch.cuda.get_device_properties(index).total_memory
+            yield f"cuda:{index}", f"{torch.cuda.get_device_name(index)}, {decimal(memory)}"
+        if torch.backends.mps.is_available():
+            yield "mps", "Apple GPU"
+    if cv2.ocl.haveOpenCL():
+        yield "OpenCL", cv2.ocl.Device.getDefault().name()
+
+
+def listing(module: str, table: str) -> Iterator[tuple[str, str, str]]:
+    """Yield name, title and publication of each entry of a table."""
+    entries = getattr(import_module(module), table)
+    for name, entry in entries.items():
+        yield name, entry.title, entry.published
 
 
 def report(console: Console) -> None:
-    """Print versions, and a table of solvers."""
-    table = Table("", "version", box=None, pad_edge=False)
-    for name, version in versions():
-        table.add_row(name, version)
-    console.print(table)
-    console.print()
+    """Print versions, devices, solvers and tables."""
+    for title, rows in (("version", versions()), ("device", devices())):
+        _print(console, ("", title), rows)
     table = Table("backend", "method", "here", box=None, pad_edge=False)
     table.columns[2].overflow = "fold"
     for finding in findings():
@@ -69,12 +95,18 @@ def report(console: Console) -> None:
     console.print()
     for method in get_args(Method):
         try:
-            chosen = f"--backend auto takes {solvers.choose('auto', method)}"
+            chosen = f"--backend auto chooses {solvers.choose('auto', method)}"
         except BackendUnavailableError:
-            chosen = "nothing here computes it"
+            chosen = "no solver runs here"
         console.print(f"{method}: {chosen}", highlight=False)
     console.print()
-    table = Table("encoding", "", "published in", box=None, pad_edge=False)
-    for name, encoder in ENCODERS.items():
-        table.add_row(name, encoder.title, encoder.paper)
+    for title, (module, table_name) in TABLES.items():
+        _print(console, (title, "", "published in"), listing(module, table_name))
+
+
+def _print(console: Console, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
     console.print(table)
+    console.print()

@@ -30,7 +30,7 @@ class Encoder:
         How vectors are compared by the SVM: by their products, or by chi-squared distances.
     rows
         Rows of the training clips to fit to, unless the user gives a number.
-    paper
+    published
         Where it is published.
     options
         For each argument of the class, the field of
@@ -42,7 +42,7 @@ class Encoder:
     home: str
     kernel: Literal["linear", "chi2"]
     rows: int
-    paper: str
+    published: str
     options: Mapping[str, str] = field(default_factory=dict)
 
     def load(self) -> type[ClipEncoder]:
@@ -58,7 +58,7 @@ ENCODERS: dict[str, Encoder] = {
         "flowpipe.encoding.fisher:FisherVector",
         kernel="linear",
         rows=256_000,
-        paper="Perronnin, Sánchez and Mensink, ECCV 2010",
+        published="Perronnin, Sánchez and Mensink, ECCV 2010",
         options={
             "n_components": "gaussians",
             "pca": "pca",
@@ -71,7 +71,7 @@ ENCODERS: dict[str, Encoder] = {
         "flowpipe.encoding.bag_of_words:BagOfWords",
         kernel="chi2",
         rows=100_000,
-        paper="Wang, Kläser, Schmid and Liu, CVPR 2011",
+        published="Wang, Kläser, Schmid and Liu, CVPR 2011",
         options={"n_clusters": "clusters"},
     ),
 }

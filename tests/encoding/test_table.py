@@ -69,7 +69,7 @@ def toy(monkeypatch):
         f"{__name__}:Vlad",
         kernel="linear",
         rows=500,
-        paper="none",
+        published="none",
         options={"n_clusters": "clusters"},
     )
     monkeypatch.setitem(ENCODERS, "toy", entry)
