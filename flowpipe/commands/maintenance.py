@@ -1,4 +1,4 @@
-"""``status``, ``verify``, ``clean``, ``doctor`` and ``demo``."""
+"""The commands ``status``, ``verify``, ``clean``, ``doctor`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -17,78 +17,86 @@ from flowpipe.commands.options import WorkerOptions, reporting_workers
 
 @dataclass(frozen=True)
 class Status:
-    """Say what an output folder holds and how far its run is: done, failed, rate, time, disk."""
+    """Show the contents of an output folder and the progress of its run.
+
+    Shown are clips done and failed, rate, time left and disk space. The exit status is 1 if clips
+    failed.
+    """
 
     out: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """Output folder of a stage, or of a recipe with a folder for each stage."""
+    """Output folder of a stage, or a folder of such folders."""
     json: bool = False
-    """Print JSON, for scripts."""
+    """Print the status as JSON."""
 
     def run(self) -> int:
-        """Print the report; the exit status is 1 where clips failed."""
+        """Print the status, and return the exit status."""
         from flowpipe.report import status_text
         from flowpipe.runner.inspect import stage_folders, status
 
-        found = [status(folder) for folder in stage_folders(self.out)]
+        stages = [status(folder) for folder in stage_folders(self.out)]
         if self.json:
-            print(status_text.as_json(found))
+            print(status_text.as_json(stages))
         else:
-            for stage in found:
+            for stage in stages:
                 Console(highlight=False).print(status_text.as_text(stage), soft_wrap=True)
-        return 1 if any(stage.failures for stage in found) else 0
+        return 1 if any(stage.failures for stage in stages) else 0
 
 
 @dataclass(frozen=True)
 class Clean:
-    """Remove what interrupted runs left in an output folder, and what other settings made."""
+    """Remove temporary files of interrupted runs, and on request outputs of other settings."""
 
     out: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """Output folder of a stage, or of a recipe with a folder for each stage."""
+    """Output folder of a stage, or a folder of such folders."""
     stale: bool = False
-    """Remove also the folders of stages that the recipe's last run did not use."""
+    """Also remove the folders of stages that the last run of idt-baseline or two-stream in this
+    folder did not use."""
     yes: bool = False
-    """Do not ask."""
+    """Remove without asking."""
 
     def run(self) -> int:
-        """List, ask, remove."""
+        """List the files, ask, and remove them."""
         from flowpipe.runner import inspect
 
-        found = [
+        paths = [
             path for folder in inspect.stage_folders(self.out) for path in inspect.leftovers(folder)
         ]
         others = inspect.stale(self.out)
         if self.stale:
-            found = [path for path in found if not any(map(path.is_relative_to, others))] + others
+            paths = [path for path in paths if not any(map(path.is_relative_to, others))] + others
         console = Console(highlight=False)
         if others and not self.stale:
             size = decimal(sum(map(inspect.size_of, others)))
             console.print(f"folders of other settings: {len(others)}, {size}; --stale removes them")
-        if not found:
+        if not paths:
             console.print("nothing to remove")
             return 0
-        for path in found:
+        for path in paths:
             size = decimal(inspect.size_of(path))
             console.print(Text(f"{size:>10}  {path}"), soft_wrap=True)
         if not self.yes and not Confirm.ask("Remove these?", default=False, console=console):
             return 1
-        inspect.remove(found)
+        inspect.remove(paths)
         return 0
 
 
 @dataclass(frozen=True)
 class Verify:
-    """Check that what is stored is whole and belongs to its videos; the exit status is 1 if not."""
+    """Check that stored outputs are undamaged and belong to their videos.
+
+    The exit status is 1 if some are not.
+    """
 
     out: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """Output folder of a stage, or of a recipe with a folder for each stage."""
+    """Output folder of a stage, a folder of such folders, or the stored flow of one clip."""
     repair: bool = False
-    """Remove what is not whole or not up to date, so that the next run makes it anew."""
+    """Remove damaged and outdated outputs, so that the next run computes them again."""
     quick: bool = False
-    """Go by lengths and times of files: read what has others than when it was finished."""
+    """Skip clips whose files have the same sizes and timestamps as when they were finished."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
 
     def run(self) -> int:
-        """Verify, and print a summary."""
+        """Verify the outputs, and return the exit status."""
         from flowpipe.pipelines.verify import verify
 
         workers = self.workers
@@ -97,10 +105,10 @@ class Verify:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say which solvers run on this machine and, for each that does not, why and what brings it."""
+    """Show which solvers run on this machine, how to get the others, and what flowpipe offers."""
 
     def run(self) -> int:
-        """Print the report."""
+        """Print the report, and return the exit status."""
         from flowpipe.commands import doctor
 
         doctor.report(Console())
@@ -109,14 +117,14 @@ class Doctor:
 
 @dataclass(frozen=True)
 class Demo:
-    """Make a small labelled set of videos, run every stage on it, and say what lies where."""
+    """Draw a small labelled set of videos and run every stage on it."""
 
     out: Path = Path("flowpipe-demo")
-    """Folder for everything that it makes."""
+    """Output folder."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
 
     def run(self) -> int:
-        """Run the recipe."""
+        """Run the demo, and return the exit status."""
         from flowpipe.pipelines.demo import demo
 
         return demo(self.out, workers=self.workers)

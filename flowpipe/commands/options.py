@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def reporting_workers() -> Workers:
 
 
 class Command(Protocol):
-    """A parsed command line."""
+    """A command with its options."""
 
     def run(self) -> int:
-        """Do it, and return the exit status."""
+        """Run the command, and return the exit status."""
 
 
 def frame_size(size: str | None, short_side: int | None, default: str | None = None) -> Size:
-    """What ``--size`` and ``--short-side`` ask for.
+    """Return the frame size that ``--size`` and ``--short-side`` ask for.
 
     Raises
     ------

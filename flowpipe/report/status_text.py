@@ -57,11 +57,11 @@ def _run(run: RunState) -> str:
     finished = run.done + run.skipped + run.failed
     how = "running" if run.alive() else {"running": "killed"}.get(run.state, run.state)
     parts = [f"{how}: {finished}/{run.clips} clips", f"{run.done} done"]
-    parts += [f"{run.skipped} there already"] * (run.skipped > 0)
+    parts += [f"{run.skipped} skipped"] * (run.skipped > 0)
     parts += [f"{run.failed} failed"] * (run.failed > 0)
     if run.units and run.seconds:
         parts.append(f"{run.units / run.seconds:.1f} {run.unit}/s")
-    parts.append(f"{clock_time(run.seconds)} of work")
+    parts.append(f"{clock_time(run.seconds)} elapsed")
     if run.alive() and run.seconds_left is not None:
         parts.append(f"{clock_time(run.seconds_left)} left")
     return f"{', '.join(parts)} ({run.host}, process {run.pid}, {run.updated})"

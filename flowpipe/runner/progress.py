@@ -1,4 +1,8 @@
-"""Progress of a run: a live line on a terminal, plain lines elsewhere, or nothing."""
+"""Print the progress of a run: a live line on a terminal, a line every 30 s elsewhere.
+
+Parts of ``rich`` are used directly: ``rich.progress`` prints a single line, at the end of the run,
+if the output is no terminal.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +25,9 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Count clips and units; show the rate and the time left; log notes and failures of clips.
+    """Count clips and units, show rate and time left, and log warnings and failures of clips.
 
-    The time left is estimated from the sizes of the videos: the bytes left, at the rate of the
-    videos that were processed.
+    The time left is estimated from the sizes of the videos: bytes left at the rate so far.
 
     Parameters
     ----------
@@ -33,7 +36,7 @@ class Progress:
     unit
         What the work counts, in the plural: ``pairs``, ``frames``.
     console
-        Where the progress is printed; None prints nothing.
+        Console to print to; None prints nothing.
     clock
         Return the time in seconds, from any origin.
     noun

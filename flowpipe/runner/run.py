@@ -125,7 +125,7 @@ class Summary:
         total = self.done + self.skipped + self.failed
         parts = [f"{self.done} done"]
         if self.skipped:
-            parts.append(f"{self.skipped} there already")
+            parts.append(f"{self.skipped} skipped")
         if self.failed:
             kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(self.reasons.items()))
             where = f", reasons in {self.failures}" if self.failures else ""

@@ -116,7 +116,7 @@ def test_extraction_and_going_on(run, videos, tmp_path):
     assert set(contents(out)) == {"b/one.zip", "b/two.zip", "c/one.zip", ".flowpipe/stage.json"}
     before = contents(out)
     status, told = extract(run, videos, out)
-    assert (status, told.splitlines()[-1]) == (0, "3 clips: 0 done, 3 there already")
+    assert (status, told.splitlines()[-1]) == (0, "3 clips: 0 done, 3 skipped")
     assert contents(out) == before
     status, told = extract(run, videos, out, "--overwrite")
     assert told.splitlines()[-1] == "3 clips: 3 done"
@@ -336,13 +336,13 @@ def test_export(run, videos, tmp_path):
     assert len(list(to.glob("b/two/img_*"))) == 4
     assert run("verify", to, "--jobs", 0)[0] == 0
     status, said = run(*command, "frames")
-    assert "3 there already" in said
+    assert "3 skipped" in said
     status, said = run(*command, "frames", "--bound", "10")
     assert status == 2
     assert "bound: null recorded, 10.0 requested" in said
     (to / "b/two/meta.json").write_text("{")
     status, said = run(*command, "frames")
-    assert (status, said.splitlines()[-1]) == (0, "3 clips: 1 done, 2 there already")
+    assert (status, said.splitlines()[-1]) == (0, "3 clips: 1 done, 2 skipped")
     assert contents(to) == first
     status, said = run("export-flow", out, out, "--layout", "zip", "--jobs", 0)
     assert status == 2
@@ -350,7 +350,7 @@ def test_export(run, videos, tmp_path):
     write_video(videos / "b/two.avi", 4, seed=7)
     assert extract(run, videos, out, "--frames")[0] == 0
     status, said = run(*command, "frames")
-    assert said.splitlines()[-1] == "3 clips: 1 done, 2 there already"
+    assert said.splitlines()[-1] == "3 clips: 1 done, 2 skipped"
 
 
 def test_view(run, videos, tmp_path):
@@ -436,7 +436,7 @@ def test_a_name_of_255_bytes_is_stored_or_refused_with_the_reason(run, tmp_path,
         assert status == 0
         assert run("verify", out, "--jobs", 0)[0] == 0
         assert {clip.name for clip in stored_clips(out)} == {"b", name}
-        assert "2 there already" in extract(run, tmp_path / "videos", out, "--layout", layout)[1]
+        assert "2 skipped" in extract(run, tmp_path / "videos", out, "--layout", layout)[1]
         assert run("view", out, "--jobs", 0, "--sheet-only")[0] == 0
         status, said = run("export-flow", out, tmp_path / "npy", "--layout", "npy", "--jobs", 0)
         assert (status, "(1 name-too-long)" in said) == (1, True)

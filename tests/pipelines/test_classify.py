@@ -76,7 +76,7 @@ def test_a_second_run_trains_nothing_and_gives_the_same(tmp_path, caplog):
     before = contents(tmp_path / "s")
     caplog.clear()
     run(vectors, tmp_path / "s")
-    assert "3 splits: 0 done, 3 there already" in caplog.text
+    assert "3 splits: 0 done, 3 skipped" in caplog.text
     assert contents(tmp_path / "s") == before
     with pytest.raises(StageMismatchError, match=r"c: 100.0 recorded, 1.0 requested"):
         run(vectors, tmp_path / "s", Svm(c=1.0))

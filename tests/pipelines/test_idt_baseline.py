@@ -102,7 +102,7 @@ def test_a_setting_of_the_classifier_leaves_the_rest(videos, finished, tmp_path,
     capsys.readouterr()
     assert run(videos, "--out", out, *SETTINGS, "--c", "1") == 0
     told = capsys.readouterr().err
-    assert "12 clips: 0 done, 12 there already" in told
+    assert "12 clips: 0 done, 12 skipped" in told
     assert "4 encoders: 0 done" in told
     assert "4 kernels: 0 done" in told
     assert "6 splits: 6 done" in told
@@ -117,7 +117,7 @@ def test_a_setting_of_the_encoding_leaves_the_trajectories(videos, finished, tmp
     capsys.readouterr()
     assert run(videos, "--out", out, *BOW) == 0
     told = capsys.readouterr().err
-    assert "12 clips: 0 done, 12 there already" in told
+    assert "12 clips: 0 done, 12 skipped" in told
     assert "4 encoders: 4 done" in told
     assert (
         "another run: device cpu, encoding fisher, gaussians 4" in (out / "report.html").read_text()
@@ -133,7 +133,7 @@ def test_a_changed_and_a_broken_video(videos, tmp_path, capsys):
     capsys.readouterr()
     assert run(copy, "--out", out, *SETTINGS) == 1
     told = capsys.readouterr().err
-    assert "12 clips: 1 done, 10 there already, 1 failed" in told
+    assert "12 clips: 1 done, 10 skipped, 1 failed" in told
     metrics = json.loads((out / "metrics.json").read_text())
     assert "1 clip left out, since it failed: 'orbit/g02_c01_moving'" in metrics["notes"]
     page = (out / "report.html").read_text()

@@ -165,12 +165,12 @@ def test_runs_that_go_on_use_it(tmp_path, monkeypatch, capsys, command):
     before = contents(out)
     with monkeypatch.context() as patched:
         patched.delattr("flowpipe.runner.provenance.fingerprint")
-        assert "3 clips: 0 done, 3 there already" in run()
+        assert "3 clips: 0 done, 3 skipped" in run()
         with pytest.raises(SystemExit):
             main(["verify", str(out), "--quick"])
         assert "3 of 3 clips are as they were finished" in capsys.readouterr().err
     assert contents(out) == before
     for path in list(out.rglob("a")) + list(out.rglob("a.*")):
         atomic.discard(path)
-    assert "3 clips: 1 done, 2 there already" in run()
+    assert "3 clips: 1 done, 2 skipped" in run()
     assert contents(out) == before

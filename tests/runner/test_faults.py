@@ -158,7 +158,7 @@ def test_good_and_bad_clips(videos, reference, tmp_path):
     shutil.copy(mixed / "a/v0.avi", mixed / "bad/text.mp4")
     end = flowpipe(*arguments, preexec_fn=unprivileged)
     assert end.returncode == 1
-    assert "18 clips: 1 done, 8 there already, 9 failed" in end.stderr
+    assert "18 clips: 1 done, 8 skipped, 9 failed" in end.stderr
     del kinds["bad/text"]
     assert {name: line["kind"] for name, line in failures_of(out).items()} == kinds
 
@@ -262,7 +262,7 @@ def test_clocks_that_jump(videos, reference, out, monkeypatch, capsys):
         os.utime(path, (0, 0) if number % 2 else (4e9, 4e9))
     capsys.readouterr()
     assert extract(videos, out, "--jobs", 0) == 0
-    assert "8 clips: 0 done, 8 there already" in capsys.readouterr().err
+    assert "8 clips: 0 done, 8 skipped" in capsys.readouterr().err
     assert contents(out) == reference()
 
 
@@ -389,5 +389,5 @@ def test_an_output_folder_that_may_not_be_written_to(videos, tmp_path):
     assert flowpipe(*arguments).returncode == 0
     out.chmod(0o555)
     end = flowpipe(*arguments, preexec_fn=unprivileged)
-    assert (end.returncode, "1 there already" in end.stderr) == (0, True)
+    assert (end.returncode, "1 skipped" in end.stderr) == (0, True)
     out.chmod(0o755)

@@ -90,7 +90,7 @@ def test_time_and_disk_that_are_left(flow, capsys):
     run("status", flow)
     told = capsys.readouterr().out
     assert "running: 4/10 clips" in told
-    assert "5.0 pairs/s, 0:00:20 of work, 0:00:30 left" in told
+    assert "5.0 pairs/s, 0:00:20 elapsed, 0:00:30 left" in told
     assert "more needed" in told
 
 

@@ -36,7 +36,7 @@ def test_a_run_is_counted_and_its_failures_listed(tmp_path, capsys, caplog):
     assert summary.failed_clips == ("bug", "special", "special-2")
     path = tmp_path / "out/.flowpipe/failures.jsonl"
     assert str(summary) == (
-        f"5 clips: 1 done, 1 there already, 3 failed (1 internal, 2 special), reasons in {path}"
+        f"5 clips: 1 done, 1 skipped, 3 failed (1 internal, 2 special), reasons in {path}"
     )
     lines = logged(path)
     assert lines["special"] == {
@@ -69,7 +69,7 @@ def test_a_run_without_failures(tmp_path):
     summary = run(tmp_path, "done", "skip")
     assert (summary.exit_status, summary.failures, summary.reasons) == (0, None, {})
     assert summary.failed_clips == ()
-    assert str(summary) == "2 clips: 1 done, 1 there already"
+    assert str(summary) == "2 clips: 1 done, 1 skipped"
     assert str(Summary(1, 0, 0, tmp_path)) == "1 clip: 1 done"
     assert contents(tmp_path / "out") == {}
     assert run(tmp_path, "special", record=False).failures is None

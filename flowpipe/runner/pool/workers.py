@@ -1,4 +1,4 @@
-"""Options that say who processes the clips of a run."""
+"""Options for the workers that process the clips of a run."""
 
 from __future__ import annotations
 
