@@ -168,7 +168,7 @@ def test_runs_that_go_on_use_it(tmp_path, monkeypatch, capsys, command):
         assert "3 clips: 0 done, 3 skipped" in run()
         with pytest.raises(SystemExit):
             main(["verify", str(out), "--quick"])
-        assert "3 of 3 clips are as they were finished" in capsys.readouterr().err
+        assert "3 of 3 clips are unchanged" in capsys.readouterr().err
     assert contents(out) == before
     for path in list(out.rglob("a")) + list(out.rglob("a.*")):
         atomic.discard(path)
