@@ -1,8 +1,8 @@
-"""Vectors of eight floats for loops that Numba compiles, put together from LLVM's operations.
+"""Vectors of eight floats in loops that Numba compiles, built from LLVM's operations.
 
-Where a compiler does not find the vectors in a loop over pixels, an intrinsic states them: it is
-Python that runs when the loop around it is compiled, and emits one operation a call. LLVM has
-vectors of eight everywhere, in whatever the processor offers for them.
+Where the compiler does not vectorise a loop over pixels, an intrinsic does so explicitly: Python
+code that runs when the loop is compiled and emits one operation per call. LLVM supports vectors of
+eight on every processor.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from numba.core import cgutils
 from flowpipe._numba import DistinctArrays
 
 LANES = 8
-"""Floats of a vector, of AVX2; rows are rounded up to whole vectors."""
+"""Floats per vector, as of AVX2; rows are padded to whole vectors."""
 WORD, LANE = ir.IntType(64), ir.IntType(32)
 FLOATS, INTEGERS = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(LANE, LANES)
 ZERO = ir.Constant(FLOATS, [0.0] * LANES)
 
-# Of fastmath only that the sign of a zero does not matter: that changes no sum. With reassociation
-# or contraction allowed, code that Numba has just compiled rounds differently from the same code
-# out of its cache: the first run on a machine gave other bytes than the next. Numpy's errors, as a
-# check for division by zero keeps LLVM from vectorising.
+# The only fastmath flag is that the sign of zero does not matter, which changes no sum. If
+# reassociation or contraction were allowed, freshly compiled code would round differently from the
+# same code out of Numba's cache. NumPy's error model, since a check for division by zero would
+# prevent vectorisation.
 kernel = numba.njit(
     cache=True,
     nogil=True,
@@ -38,7 +38,7 @@ def padded(size: int) -> int:
 
 
 class Memory:
-    """A flat array in the code of an intrinsic: loads and stores at an index of an element."""
+    """A flat array in an intrinsic, with loads and stores by element index."""
 
     def __init__(self, context, builder, kind, value):
         self._builder = builder
@@ -48,30 +48,30 @@ class Memory:
         return self._builder.bitcast(self._builder.gep(self._data, [at]), kind.as_pointer())
 
     def load(self, at, kind=FLOATS):
-        """Load what stands at `at` as a number or vector of that kind."""
+        """Load the number or vector of a type at an index."""
         value = self._builder.load(self._address(at, kind))
         value.align = 4
         return value
 
     def store(self, at, value):
-        """Store a number or vector."""
+        """Store a number or vector at an index."""
         self._builder.store(value, self._address(at, value.type)).align = 4
 
 
 def memories(context, builder, signature, arguments, *which):
-    """Make the array arguments at some places usable."""
+    """Wrap the array arguments at the given positions."""
     return [Memory(context, builder, signature.args[i], arguments[i]) for i in which]
 
 
 def spread(builder, value, lanes=LANES):
-    """Fill a vector with a number."""
+    """Return a vector filled with a number."""
     nothing = ir.Constant(ir.VectorType(value.type, 1), ir.Undefined)
     vector = builder.insert_element(nothing, value, LANE(0))
     return builder.shuffle_vector(vector, vector, indices([0] * lanes))
 
 
 def indices(lanes):
-    """Order of a shuffle."""
+    """Return the mask of a shuffle."""
     return ir.Constant(ir.VectorType(LANE, len(lanes)), lanes)
 
 
@@ -79,7 +79,7 @@ def transposed(builder, rows):
     """Transpose eight vectors of eight."""
 
     def merge(stride, first, second):
-        """Pairs of vectors `stride` apart, shuffled in two ways."""
+        """Shuffle pairs of vectors `stride` apart in two ways."""
         out = [None] * LANES
         for low in range(LANES):
             if not low & stride:
@@ -94,7 +94,7 @@ def transposed(builder, rows):
 
 
 def total_of(builder, vector):
-    """Sum of the eight numbers of a vector, in pairs."""
+    """Return the sum of the eight numbers of a vector, added in pairs."""
     for lanes in ([4, 5, 6, 7], [2, 3], [1]):
         order = indices((lanes * LANES)[:LANES])
         vector = builder.fadd(vector, builder.shuffle_vector(vector, vector, order))
@@ -102,7 +102,7 @@ def total_of(builder, vector):
 
 
 def root_of(builder, vector):
-    """Square roots."""
+    """Return the square roots of a vector."""
     root = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(FLOATS, [FLOATS]), f"llvm.sqrt.v{LANES}f32"
     )

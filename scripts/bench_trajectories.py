@@ -43,7 +43,7 @@ STAGES: list[tuple[str, Any, str]] = [
     ("median", farneback, "filter_flow"),
     ("sampling", extract, "measure_corners"),
     ("sampling", sampling.Sampler, "sample"),
-    ("descriptors", descriptors.Describer, "add"),
+    ("descriptors", descriptors.DescriptorAccumulator, "add"),
     ("camera", motion.CameraMotion, "estimate"),
     ("camera", extract, "warp_back"),
     ("rows", extract.Extractor, "_collect"),

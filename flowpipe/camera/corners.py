@@ -1,4 +1,4 @@
-"""How well each pixel can be tracked, and the corners where it can best.
+"""Measure corner strength, and find the strongest corners.
 
 J. Shi and C. Tomasi, "Good features to track", CVPR 1994: the smaller eigenvalue of the gradient's
 autocorrelation over 3x3 pixels, from 3x3 Sobel derivatives. The numbers are those of
@@ -19,23 +19,23 @@ from flowpipe._typing import Grey, Plane
 from flowpipe._vectors import kernel
 
 _SCALE = np.float32((1 / (4 * 3 * 255)) ** 2)
-"""OpenCV's unit: Sobel's weights and the block's pixels are means, grey levels in 0..1."""
+"""OpenCV's unit: means over Sobel's weights and the block's pixels, grey levels in 0..1."""
 _DISTANCE = 3
-"""Corners are at least so many pixels apart."""
+"""Smallest distance of two corners in pixels."""
 
 
 class CornerStrength:
-    """Least eigenvalues of frames of one size; holds their map.
+    """Measure the smaller eigenvalues of frames of one size, with reused buffers.
 
     Parameters
     ----------
     height, width
-        Of the frames, at least 2.
+        Size of the frames, at least 2.
 
     Attributes
     ----------
     strength
-        (height, width) float32 of the frame measured last.
+        (height, width) float32, the eigenvalues of the last frame.
     largest
         The largest of them.
     """
@@ -50,21 +50,21 @@ class CornerStrength:
         self._cells = np.empty((0, 0, 4), np.int32)
 
     def measure(self, grey: Grey) -> None:
-        """Fill the map from a (height, width) uint8 frame."""
+        """Measure a (height, width) uint8 frame."""
         least_eigenvalues(grey, self._lines, self._ring, self._peaks, self.strength)
         self.largest = float(self._peaks.max())
 
     def strongest(self, mask: NDArray[np.uint8] | None, most: int, quality: float) -> Plane:
-        """Corners of the frame measured last, strongest first.
+        """Return the corners of the last frame, strongest first.
 
         Parameters
         ----------
         mask
-            (height, width) uint8, 0 where none is wanted, or None.
+            (height, width) uint8, 0 where corners are ignored, or None.
         most
-            How many at most.
+            Largest number of corners.
         quality
-            Least strength as a part of the largest (within the mask).
+            Smallest strength, as a fraction of the largest within the mask.
 
         Returns
         -------
@@ -83,7 +83,7 @@ class CornerStrength:
         count = find_peaks(self.strength, mask, np.float32(quality * largest), self._keys)
         keys = np.sort(self._keys[:count])
         corners = np.empty((min(most, count), 2), np.float32)
-        return corners[: spread_corners(keys, width, self._cells, corners)]
+        return corners[: suppress_neighbors(keys, width, self._cells, corners)]
 
 
 def measure_corners(pyramid: list[Grey], out: list[CornerStrength]) -> None:
@@ -94,7 +94,7 @@ def measure_corners(pyramid: list[Grey], out: list[CornerStrength]) -> None:
 
 @kernel
 def sums_of_column(above, here, below, smooth, change):  # type: ignore[no-untyped-def]
-    """Across three rows: weights 1 2 1 and -1 0 1."""
+    """Sum over three rows with weights 1 2 1 and -1 0 1."""
     for x in range(here.size):
         a, b = np.int32(above[x]), np.int32(below[x])
         smooth[x] = a + np.int32(2) * np.int32(here[x]) + b
@@ -103,7 +103,7 @@ def sums_of_column(above, here, below, smooth, change):  # type: ignore[no-untyp
 
 @kernel
 def products(smooth, change, xx, xy, yy):  # type: ignore[no-untyped-def]
-    """Products of the derivatives; `smooth` and `change` have a pixel more on each side."""
+    """Multiply the derivatives; `smooth` and `change` have one more pixel on each side."""
     for x in range(xx.size):
         dx = smooth[x + 2] - smooth[x]
         dy = change[x] + np.int32(2) * change[x + 1] + change[x + 2]
@@ -112,14 +112,14 @@ def products(smooth, change, xx, xy, yy):  # type: ignore[no-untyped-def]
 
 @kernel
 def sums_of_three(line, out):  # type: ignore[no-untyped-def]
-    """Sums of neighbours; `line` has a pixel more on each side."""
+    """Sum three neighbours; `line` has one more pixel on each side."""
     for x in range(out.size):
         out[x] = line[x] + line[x + 1] + line[x + 2]
 
 
 @kernel
 def eigenvalues(first, second, third, strength, peaks):  # type: ignore[no-untyped-def]
-    """Smaller eigenvalue of the sums over three rows; the largest so far of each column."""
+    """Compute the smaller eigenvalues of a row, and the largest so far in each column."""
     half = np.float32(0.5)
     for x in range(strength.size):
         xx = np.float32(first[0, x] + second[0, x] + third[0, x]) * half
@@ -132,7 +132,7 @@ def eigenvalues(first, second, third, strength, peaks):  # type: ignore[no-untyp
 
 @kernel
 def least_eigenvalues(grey, lines, ring, peaks, strength):  # type: ignore[no-untyped-def]
-    """Least eigenvalue of every pixel; borders mirrored (101). `lines` and `ring` are scratch."""
+    """Compute the smaller eigenvalue of every pixel, borders mirrored (101)."""
     height, width = grey.shape
     peaks[:] = 0
     for step in range(height + 1):
@@ -157,7 +157,7 @@ def least_eigenvalues(grey, lines, ring, peaks, strength):  # type: ignore[no-un
 
 @kernel
 def mirror_ends(lines, first, last):  # type: ignore[no-untyped-def]
-    """Repeat each line's second and last but one pixel beyond its ends."""
+    """Mirror each line at its ends."""
     end = lines.shape[1] - 1
     for k in range(first, last):
         lines[k, 0], lines[k, end] = lines[k, 2], lines[k, end - 2]
@@ -165,9 +165,9 @@ def mirror_ends(lines, first, last):  # type: ignore[no-untyped-def]
 
 @kernel
 def find_peaks(strength, mask, threshold, keys):  # type: ignore[no-untyped-def]
-    """Write strength and place of all local maxima above the threshold as sortable numbers.
+    """Write strength and position of all local maxima above the threshold as sortable numbers.
 
-    Not on the border. A mask without rows is none.
+    The border is excluded. A mask without rows stands for none.
     """
     height, width = strength.shape
     bits = strength.view(np.uint32)
@@ -195,10 +195,10 @@ def find_peaks(strength, mask, threshold, keys):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def spread_corners(keys, width, cells, corners):  # type: ignore[no-untyped-def]
-    """Take corners from the last key on, none nearer than `_DISTANCE` to one taken; their number.
+def suppress_neighbors(keys, width, cells, corners):  # type: ignore[no-untyped-def]
+    """Select corners from the last key on, at least `_DISTANCE` apart; return their number.
 
-    A cell of that side holds one corner at most, by its place, or -1.
+    A cell of that side holds at most one corner: its position, or -1.
     """
     rows, columns = cells.shape
     cells[:] = -1

@@ -1,10 +1,9 @@
-"""Homography between two sets of matched points, by RANSAC.
+"""Fit a homography to matched points by RANSAC.
 
-Fischler and Bolles (1981) as ``cv2.findHomography`` does it, draw for draw: the same sequence of
-random samples, tests of a sample, inliers and end, so that the same matches support the result.
-OpenCV solves an eigenvalue problem of a 9x9 matrix for every sample of four points, which has a
-closed form. The matches that support the best sample determine the homography by the least squares
-of their distances, whose minimum OpenCV finds, too.
+Fischler and Bolles (1981), in the implementation of ``cv2.findHomography``: the same random
+samples, tests of a sample, inliers and stopping criterion, hence the same inliers in the result.
+OpenCV solves an eigenvalue problem of a 9x9 matrix for every sample of four points; here it is the
+closed form. The homography is the least-squares fit to the inliers, whose minimum OpenCV finds too.
 
 With ``cv2.findHomography`` in its place, improved trajectories take 5 % longer (26.6 instead of
 25.1 ms per frame of 320x240), and rows change with OpenCV's version, whose random samples do.
@@ -23,68 +22,68 @@ Homography = NDArray[np.float64]
 _MIN_MATCHES, _MIN_INLIERS = 50, 25
 _THRESHOLD, _CONFIDENCE, _ITERATIONS, _ATTEMPTS = 1.0, 0.995, 2000, 10000
 _BLOCK = 128
-"""Matches that are tested before it is asked whether a sample can still win."""
+"""Matches that are tested before checking whether a sample can still be the best."""
 _STEPS, _SMALLEST_STEP = 10, 1e-9
 _EPSILON = float(np.finfo(np.float32).eps)
 _LOW = np.uint64(0xFFFFFFFF)
 
 
 def fit_homography(source: Plane, target: Plane, precise: int = 0) -> Homography:
-    """Homography by RANSAC (1 pixel), the identity where too little supports one.
+    """Return a homography by RANSAC (1 pixel), or the identity with too few matches or inliers.
 
-    The sampling starts from the same state in every call, so the result is repeatable.
+    The random generator starts in the same state in every call, so the result is reproducible.
 
     Parameters
     ----------
     source, target
         (n, 2) float32 x, y of the matches.
     precise
-        So many of the first matches are more precise than the others: the homography is fitted
-        once more to those of them that agree with it.
+        Number of matches, from the first, that are more precise than the others: the homography is
+        refitted to the inliers among them.
 
     Returns
     -------
-    (3, 3) float64; the identity with up to 50 matches or up to 25 that agree.
+    (3, 3) float64; the identity with at most 50 matches or at most 25 inliers.
     """
     if len(source) <= _MIN_MATCHES:
         return np.eye(3)
     points = np.ascontiguousarray(np.hstack([source, target]).T, np.float32)
-    error, supports = np.empty(len(source), np.float32), np.zeros(len(source), np.bool_)
+    error, inliers = np.empty(len(source), np.float32), np.zeros(len(source), np.bool_)
     sample = np.empty((3, 3))
-    if find_support(points, error, supports, sample) <= _MIN_INLIERS:
+    if ransac(points, error, inliers, sample) <= _MIN_INLIERS:
         return np.eye(3)
-    matrix = least_squares(points, supports, sample)
+    matrix = least_squares(points, inliers, sample)
     if precise:
-        measure(matrix, points[0], points[1], points[2], points[3], error)
-        supports = error <= _THRESHOLD * _THRESHOLD
-        supports[precise:] = False
-        if np.count_nonzero(supports) > _MIN_INLIERS:
-            matrix = least_squares(points, supports, matrix)
+        squared_errors(matrix, points[0], points[1], points[2], points[3], error)
+        inliers = error <= _THRESHOLD * _THRESHOLD
+        inliers[precise:] = False
+        if np.count_nonzero(inliers) > _MIN_INLIERS:
+            matrix = least_squares(points, inliers, matrix)
     return np.asarray(matrix, np.float64)
 
 
 @kernel
-def least_squares(points, supports, matrix):  # type: ignore[no-untyped-def]
-    """Least distance of the mapped points from their matches, by Gauss and Newton's iteration.
+def least_squares(points, inliers, matrix):  # type: ignore[no-untyped-def]
+    """Minimize the distances of the mapped points from their matches by Gauss-Newton.
 
     Parameters
     ----------
     points
         (4, n): source x, y and target x, y.
-    supports
-        (n,) which of them count; four at least in general position.
+    inliers
+        (n,) bool; at least four inliers in general position.
     matrix
-        (3, 3) to begin with, last entry 1; near the solution, so that a few steps do.
+        (3, 3) initial value, last entry 1, near the solution.
     """
     normal, right = np.empty((8, 8)), np.empty(8)
     matrix = matrix.copy()
     for _ in range(_STEPS):
         # blocks of the normal equations: products of p = (x, y, 1) / depth, which both coordinates
-        # share, and of what they owe to the depth
+        # share, and of the derivatives by the depth
         normal[:] = 0
         right[:] = 0
         for i in range(points.shape[1]):
-            if not supports[i]:
+            if not inliers[i]:
                 continue
             x, y = np.float64(points[0, i]), np.float64(points[1, i])
             depth = 1 / (matrix[2, 0] * x + matrix[2, 1] * y + 1)
@@ -119,7 +118,7 @@ def least_squares(points, supports, matrix):  # type: ignore[no-untyped-def]
 
 @kernel
 def solve_symmetric(matrix, right):  # type: ignore[no-untyped-def]
-    """Solve in place by Cholesky's factors, from the lower triangle; whether it could be done."""
+    """Solve in place by Cholesky's method from the lower triangle; return whether it succeeded."""
     size = right.size
     for j in range(size):
         for k in range(j):
@@ -142,21 +141,21 @@ def solve_symmetric(matrix, right):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def draw(state, count):  # type: ignore[no-untyped-def]
-    """OpenCV's multiply-with-carry generator: its next state and a number below `count`."""
+def next_random(state, count):  # type: ignore[no-untyped-def]
+    """Return the next state of OpenCV's multiply-with-carry generator, and a number < `count`."""
     state = (state & _LOW) * np.uint64(4164903690) + (state >> np.uint64(32))
     return state, np.int64((state & _LOW) % np.uint64(count))
 
 
 @kernel
 def double_area(p, a, b, c):  # type: ignore[no-untyped-def]
-    """Twice the signed area of a triangle of columns of `p`, (2, n)."""
+    """Return twice the signed area of a triangle of columns of `p`, (2, n)."""
     return (p[0, b] - p[0, a]) * (p[1, c] - p[1, a]) - (p[1, b] - p[1, a]) * (p[0, c] - p[0, a])
 
 
 @kernel
-def last_is_in_line(p):  # type: ignore[no-untyped-def]
-    """Whether the last of four points is in line with two others."""
+def last_is_collinear(p):  # type: ignore[no-untyped-def]
+    """Return whether the last of four points is collinear with two others."""
     for j in range(3):
         dx1, dy1 = p[0, j] - p[0, 3], p[1, j] - p[1, 3]
         for k in range(j):
@@ -168,10 +167,10 @@ def last_is_in_line(p):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def is_sound(sample):  # type: ignore[no-untyped-def]
-    """Whether four matches, (4, 4), are in general position and turn alike in both images."""
+def is_valid_sample(sample):  # type: ignore[no-untyped-def]
+    """Return whether four matches, (4, 4), are in general position and equally oriented."""
     source, target = sample[:2], sample[2:]
-    if last_is_in_line(source) or last_is_in_line(target):
+    if last_is_collinear(source) or last_is_collinear(target):
         return False
     turned = 0
     for a, b, c in ((0, 1, 2), (1, 2, 3), (0, 2, 3), (0, 1, 3)):
@@ -181,7 +180,7 @@ def is_sound(sample):  # type: ignore[no-untyped-def]
 
 @kernel
 def basis_to_points(p, out):  # type: ignore[no-untyped-def]
-    """Projective map of the axes and of (1, 1, 1) to four points; up to a factor."""
+    """Compute the projective map of the axes and of (1, 1, 1) to four points, up to a factor."""
     weights = (double_area(p, 1, 2, 3), double_area(p, 2, 0, 3), double_area(p, 0, 1, 3))
     for k in range(3):
         out[0, k], out[1, k], out[2, k] = weights[k] * p[0, k], weights[k] * p[1, k], weights[k]
@@ -189,7 +188,7 @@ def basis_to_points(p, out):  # type: ignore[no-untyped-def]
 
 @kernel
 def through_four(sample, first, second, out):  # type: ignore[no-untyped-def]
-    """Homography through four matches, last entry 1; whether there is one."""
+    """Compute the homography of four matches, last entry 1; return whether there is one."""
     basis_to_points(sample[:2], first)
     basis_to_points(sample[2:], second)
     # second @ adjugate(first)
@@ -209,8 +208,8 @@ def through_four(sample, first, second, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def measure(matrix, sx, sy, tx, ty, error):  # type: ignore[no-untyped-def]
-    """Squared distances of the mapped points from their matches."""
+def squared_errors(matrix, sx, sy, tx, ty, error):  # type: ignore[no-untyped-def]
+    """Compute the squared distances of the mapped points from their matches."""
     h00, h01, h02 = np.float32(matrix[0, 0]), np.float32(matrix[0, 1]), np.float32(matrix[0, 2])
     h10, h11, h12 = np.float32(matrix[1, 0]), np.float32(matrix[1, 1]), np.float32(matrix[1, 2])
     h20, h21, one = np.float32(matrix[2, 0]), np.float32(matrix[2, 1]), np.float32(1)
@@ -223,7 +222,7 @@ def measure(matrix, sx, sy, tx, ty, error):  # type: ignore[no-untyped-def]
 
 @kernel
 def count_below(error, limit):  # type: ignore[no-untyped-def]
-    """How many are at most `limit`."""
+    """Return the number of errors of at most `limit`."""
     count = np.int32(0)
     for i in range(error.size):
         count += np.int32(1) if error[i] <= limit else np.int32(0)
@@ -232,7 +231,7 @@ def count_below(error, limit):  # type: ignore[no-untyped-def]
 
 @kernel
 def samples_needed(share, most):  # type: ignore[no-untyped-def]
-    """Samples after which one without an outlier has come up with the confidence wanted."""
+    """Return the number of samples that include one without outliers with the confidence."""
     success = share**4
     if 1 - success < 2.3e-308:
         return 0
@@ -243,11 +242,11 @@ def samples_needed(share, most):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def find_support(points, error, supports, winner):  # type: ignore[no-untyped-def]
-    """Mark the matches within the threshold of the sample that most agree with; their number.
+def ransac(points, error, inliers, winner):  # type: ignore[no-untyped-def]
+    """Mark the inliers of the best sample; return their number.
 
-    `points` is (4, n): source x, y and target x, y; `error` is scratch. `winner` becomes the
-    homography through the sample.
+    `points` is (4, n): source x, y and target x, y; `error` is a buffer. `winner` becomes the
+    homography of the sample.
     """
     count, limit = points.shape[1], np.float32(_THRESHOLD * _THRESHOLD)
     sx, sy, tx, ty = points[0], points[1], points[2], points[3]
@@ -256,11 +255,11 @@ def find_support(points, error, supports, winner):  # type: ignore[no-untyped-de
     best, needed, done, state = 3, _ITERATIONS, 0, np.uint64(0xFFFFFFFFFFFFFFFF)
     while done < needed:
         done += 1
-        sound = False
+        valid = False
         for _ in range(_ATTEMPTS):
             k = 0
             while k < 4:
-                state, chosen[k] = draw(state, count)
+                state, chosen[k] = next_random(state, count)
                 new = True
                 for j in range(k):
                     new = new and chosen[j] != chosen[k]
@@ -268,25 +267,27 @@ def find_support(points, error, supports, winner):  # type: ignore[no-untyped-de
             for k in range(4):
                 for i in range(4):
                     sample[i, k] = points[i, chosen[k]]
-            sound = is_sound(sample)
-            if sound:
+            valid = is_valid_sample(sample)
+            if valid:
                 break
-        if not sound:
+        if not valid:
             break
         if not through_four(sample, first, second, matrix):
             continue
         good = 0
         for begin in range(0, count, _BLOCK):
             end = min(begin + _BLOCK, count)
-            measure(matrix, sx[begin:end], sy[begin:end], tx[begin:end], ty[begin:end], error)
+            squared_errors(
+                matrix, sx[begin:end], sy[begin:end], tx[begin:end], ty[begin:end], error
+            )
             good += count_below(error[: end - begin], limit)
             if good + count - end <= best:
                 break
         if good > best:
             best = good
             winner[:] = matrix
-            measure(matrix, sx, sy, tx, ty, error)
+            squared_errors(matrix, sx, sy, tx, ty, error)
             for i in range(count):
-                supports[i] = error[i] <= limit
+                inliers[i] = error[i] <= limit
             needed = samples_needed(good / count, needed)
     return best if best > 3 else 0

@@ -1,10 +1,11 @@
-"""Keypoints of a frame and their counterparts in the frame before, for the camera's motion.
+"""Detect keypoints, describe them by BRIEF and match them with those of the frame before.
 
 The released program matches SURF, which patents kept out of OpenCV's wheels. Here the corners that
-are at hand anyway (Shi and Tomasi 1994) are placed between pixels by a parabola through their
-strength, and described by BRIEF (Calonder et al., "BRIEF: binary robust independent elementary
-features", ECCV 2010): 256 comparisons of the smoothed frame. From one frame to the next nothing
-turns or grows by what would need more.
+trajectories are sampled from (Shi and Tomasi 1994) are located between pixels by a parabola through
+their strength, and described by BRIEF (Calonder et al., "BRIEF: binary robust independent
+elementary features", ECCV 2010): 256 comparisons of the smoothed frame. From one frame to the next,
+rotation and scale change too little to need more. ``cv2.xfeatures2d`` has BRIEF too, but only in
+the contrib modules, which an OpenCV built with CUDA (docs/opencv_cuda.md) may lack.
 """
 
 from __future__ import annotations
@@ -20,33 +21,33 @@ from flowpipe._vectors import kernel
 from flowpipe.camera.corners import CornerStrength
 
 Keypoints = tuple[Plane, NDArray[np.uint64]]
-"""(n, 2) places x, y and (n, 4) words of 64 comparisons."""
+"""(n, 2) positions x, y and (n, 4) words of 64 comparisons each."""
 
 _WORDS = 4
 _REACH = 15
-"""Pixels around a keypoint that are compared."""
+"""Pixels around a keypoint that its descriptor uses."""
 _SMOOTHING = 2.0
 _SEARCH = 25
-"""A keypoint is looked for this far along each axis, in pixels."""
+"""Search range along each axis in pixels."""
 
 
 def comparisons() -> NDArray[np.int64]:
-    """(256, 4) y1, x1, y2, x2 of what is compared: normally distributed, as BRIEF does best."""
+    """Return the pixels to compare, (256, 4) y1, x1, y2, x2, normally distributed as in BRIEF."""
     places = np.random.default_rng(0).normal(0, (2 * _REACH + 1) / 5, (64 * _WORDS, 4))
     return np.clip(np.rint(places), -_REACH, _REACH).astype(np.int64)
 
 
 class KeypointFinder:
-    """Finds and describes the keypoints of frames of one size; holds its buffers.
+    """Detect and describe the keypoints of frames of one size, with reused buffers.
 
     Parameters
     ----------
     height, width
-        Of the frames.
+        Size of the frames.
     most
-        Keypoints of a frame at most.
+        Largest number of keypoints per frame.
     quality
-        Least strength of a keypoint as a part of the largest.
+        Smallest strength of a keypoint, as a fraction of the largest.
     """
 
     def __init__(self, height: int, width: int, most: int, quality: float) -> None:
@@ -58,16 +59,16 @@ class KeypointFinder:
     def find(
         self, grey: Grey, corners: CornerStrength, mask: NDArray[np.uint8] | None
     ) -> Keypoints:
-        """Keypoints of a frame.
+        """Return the keypoints of a frame.
 
         Parameters
         ----------
         grey
             (h, w) uint8.
         corners
-            The frame's, measured.
+            Corner strength of the frame.
         mask
-            (h, w) uint8, 0 where none is wanted, or None.
+            (h, w) uint8, 0 where keypoints are ignored, or None.
         """
         height, width = grey.shape
         x, y = corners.strongest(mask, self._most, self._quality).T
@@ -82,7 +83,7 @@ class KeypointFinder:
 
 @kernel
 def describe(smooth, width, places, offsets, bits):  # type: ignore[no-untyped-def]
-    """Compare pairs of pixels around each place of a flat frame."""
+    """Compare pairs of pixels around each position of a flat frame."""
     one = np.uint64(1)
     for i in range(places.shape[0]):
         middle = np.int64(places[i, 1]) * width + np.int64(places[i, 0])
@@ -96,7 +97,7 @@ def describe(smooth, width, places, offsets, bits):  # type: ignore[no-untyped-d
 
 @kernel
 def move_to_peaks(strength, places):  # type: ignore[no-untyped-def]
-    """Move corners to the top of a parabola through their strength and that of their neighbours."""
+    """Move corners to the maxima of parabolas through the strengths around them."""
     for i in range(places.shape[0]):
         x, y = np.int64(places[i, 0]), np.int64(places[i, 1])
         middle = strength[y, x]
@@ -111,7 +112,7 @@ def move_to_peaks(strength, places):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def _count_bits(typing, word):
-    """Number of bits set."""
+    """Return the number of bits set."""
 
     def generate(context, builder, signature, arguments):
         return builder.ctpop(arguments[0])
@@ -121,7 +122,7 @@ def _count_bits(typing, word):
 
 @kernel
 def nearest_keypoints(last_places, last_bits, places, bits, nearest):  # type: ignore[no-untyped-def]
-    """For each keypoint the most similar one of the last frame within the search range, or -1."""
+    """Find the most similar keypoint of the last frame within the search range, or -1."""
     for i in range(places.shape[0]):
         least, nearest[i] = np.uint64(64 * bits.shape[1] + 1), -1
         for j in range(last_places.shape[0]):

@@ -1,8 +1,8 @@
-"""The camera's motion between two frames: matches, homography, warped frame.
+"""Estimate the camera's motion between two frames, and remove it.
 
 Wang and Schmid (2013): keypoint matches and flow at corners, a homography by RANSAC, and the second
-frame warped back by it, so that flow to the warped frame holds what moved by itself. Flow places a
-match better than a keypoint does, and has the last word where both agree.
+frame warped back by it, so that the flow to the warped frame is free of the camera's motion. Flow
+locates a match more precisely than keypoints do, so the final fit uses only matches of flow.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _MARGIN = 5
 
 
 class CameraMotion:
-    """Estimates the homography from each frame to the next; remembers a frame's keypoints.
+    """Estimate the homography from each frame of a video to the next.
 
     Parameters
     ----------
     height, width
-        Of the frames.
+        Size of the frames.
     quality
-        Least eigenvalue of the corners that flow is taken from, as a part of the largest.
+        Smallest eigenvalue of corners, as a fraction of the largest.
     """
 
     def __init__(self, height: int, width: int, quality: float = CORNER_QUALITY) -> None:
@@ -40,7 +40,7 @@ class CameraMotion:
         self._previous: Keypoints
 
     def start(self, grey: Grey, corners: CornerStrength, mask: Mask | None) -> None:
-        """Take the first frame and its corners."""
+        """Set the first frame and its corners."""
         self._previous = self._finder.find(grey, corners, mask)
 
     def estimate(
@@ -51,24 +51,24 @@ class CameraMotion:
         flow: Plane,
         mask: Mask | None,
     ) -> Homography:
-        """Homography that takes points of the previous frame to where they are in this one.
+        """Return the homography that maps points of the previous frame to this one.
 
         Parameters
         ----------
         previous
-            The previous frame's corners, measured.
+            Corner strength of the previous frame.
         grey
             (h, w) uint8, this frame.
         corners
-            This frame's corners, measured.
+            Corner strength of this frame.
         flow
             (2, h, w) float32 from the previous frame to this one.
         mask
-            (h, w) uint8, 0 where matches are not to be trusted (people), or None.
+            (h, w) uint8, 0 where matches are ignored (people), or None.
 
         Returns
         -------
-        (3, 3) float64; the identity where there are too few matches (50) or inliers (25).
+        (3, 3) float64; the identity with too few matches (50) or inliers (25).
         """
         last, now = self._previous, self._finder.find(grey, corners, mask)
         self._previous = now
@@ -83,10 +83,10 @@ class CameraMotion:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def warp_back(previous, grey, homography, out):  # type: ignore[no-untyped-def]
-    """Show the frame as it would look from where the camera was before.
+    """Warp a frame to the camera's previous position.
 
-    Bilinear at ``homography @ (x, y)`` in steps of 1/32 pixel. Where that is not inside the frame
-    by a margin, the previous frame stands in, which is no motion.
+    Bilinear interpolation at ``homography @ (x, y)`` in steps of 1/32 pixel. Outside the frame, or
+    within a margin of its border, the previous frame is used, which means no motion.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def warp_back(previous, grey, homography, out):  # type: ignore[no-untyped-def]
     """
     height, width = grey.shape
     m = homography
-    # places in 1/32 pixel, or -1: apart from the reading, so that they are made as vectors
+    # positions in 1/32 pixel, or -1; computed before the pixels are read, so that it is vectorised
     across, down = np.empty(width, np.int32), np.empty(width, np.int32)
     right, bottom = width - _MARGIN - 1, height - _MARGIN - 1
     for y in range(height):
@@ -125,10 +125,10 @@ def warp_back(previous, grey, homography, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def remove_motion(flow, inverse, out):  # type: ignore[no-untyped-def]
-    """Flow without the camera's motion, from the flow itself: ``H^-1 (p + flow) - p``.
+    """Remove the camera's motion from the flow itself: ``H^-1 (p + flow) - p``.
 
-    For flow that is given and not computed here; (2, h, w) float32, `out` is filled. `inverse` is
-    H^-1, since Numba would take it from SciPy's LAPACK.
+    For flow that is given and not computed here; (2, h, w) float32, written to `out`. `inverse` is
+    H^-1, since Numba would need SciPy's LAPACK to invert it.
     """
     height, width = flow.shape[1:]
     for y in range(height):

@@ -1,4 +1,4 @@
-"""Extract trajectories, one table per clip."""
+"""Extract the trajectories of videos, one table per clip."""
 
 from __future__ import annotations
 
@@ -111,8 +111,13 @@ def track(
 ) -> Summary:
     """Extract the trajectories of clips that have their names already."""
     workers, shard = as_workers(workers), as_shard(shard)
+    if visualize and (inside := [clip for clip in clips if _is_below(clip.path, out)]):
+        raise ParameterError(
+            f"out is {str(out)!r}, which contains the video {str(inside[0].path)!r}; it must be "
+            "another folder with visualize, which writes videos to it"
+        )
     provenance.open_stage(out, stage.description())
-    logger.info(f"{len(clips)} clips, {stage.parameters.kind} trajectories, into {out}")
+    logger.info(f"{len(clips)} clips, {stage.parameters.kind} trajectories -> {out}")
     work = ExtractClip(stage, out, text=text, visualize=visualize, overwrite=overwrite)
     return run_stage(
         work,
@@ -124,3 +129,7 @@ def track(
         outputs=work.outputs,
         overwrite=overwrite,
     )
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return folder.resolve() in path.resolve().parents

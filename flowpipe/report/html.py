@@ -1,8 +1,8 @@
-"""The report of a run of recognition: one HTML page that needs nothing besides itself.
+"""Write the report of a classification: one self-contained HTML page.
 
-Names of files and classes are strangers' text. Jinja escapes them, the page forbids itself scripts
-and requests by its own policy, and the drawing of the confusion matrix stands in an image, where
-nothing of it can run.
+Names of files and classes are untrusted text. Jinja escapes them, the page forbids scripts and
+requests by its content security policy, and the confusion matrix is an SVG in an image element,
+where scripts do not run.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from flowpipe.errors import ParameterError
 from flowpipe.runner.atomic import write_atomic
 
 _KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
-"""What a picture begins with."""
+"""Magic numbers of pictures."""
 _NUMBERED_CLASSES = 24
-"""Up to so many classes, the cells of the confusion matrix carry their numbers."""
+"""Largest number of classes for which the cells of the confusion matrix show numbers."""
 _WRONG_SHOWN = 200
 _CONFUSED_SHOWN = 12
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table of descriptors or settings: one configuration and what it reached."""
+    """A row of the table of descriptors or settings: a configuration and its metrics."""
 
     name: str
     metrics: Metrics
@@ -46,16 +46,16 @@ class Row:
 
 @dataclass(frozen=True)
 class WrongClip:
-    """A clip that was taken for another class.
+    """A misclassified clip.
 
     Attributes
     ----------
     name, split
-        Of the clip, and of the split that tested it.
+        Name of the clip, and of the split that tested it.
     truth, predicted
         Class names.
     margin
-        Score of the predicted class above that of the true one.
+        Score of the predicted class minus that of the true one.
     picture
         A PNG or a JPEG, or None.
     """
@@ -74,28 +74,28 @@ class WrongClip:
 
 @dataclass(frozen=True)
 class Results:
-    """What a report shows.
+    """The content of a report.
 
     Attributes
     ----------
     title
-        Of the page.
+        Title of the page.
     metrics
-        Of the run as a whole.
+        Metrics of the run.
     protocol
-        How it was tested, such as ``leave-one-group-out``.
+        Name of the protocol, such as ``leave-one-group-out``.
     rows
-        Configurations to compare: each descriptor alone, DT, words.
+        Configurations to compare, such as each descriptor alone.
     wrong
-        Clips that were taken for another class.
+        Misclassified clips.
     notes
         What the reader should know: clips left out, clips without trajectories.
     parameters
-        For each stage, its parameters by name.
+        Parameters of each stage, by name.
     timings
-        Seconds of each stage.
+        Seconds that each stage took.
     environment
-        Versions and the machine, by name.
+        Versions and the computer, by name.
     """
 
     title: str
@@ -112,27 +112,27 @@ class Results:
 def wrong_clips(
     scores: Scores, picture: Callable[[str], bytes | None] = lambda name: None
 ) -> list[WrongClip]:
-    """The clips that were taken for another class, the surest mistake first.
+    """Return the misclassified clips, with the largest margin first.
 
     Parameters
     ----------
     scores
-        Of all splits.
+        Scores of all splits.
     picture
-        From a clip's name to a PNG or JPEG, or None; asked only for clips that a report shows.
+        Returns a PNG or JPEG of a clip, or None; called only for clips that a report shows.
     """
-    found = []
-    for part in scores.splits:
+    wrong = []
+    for split in scores.splits:
         for name, true, predicted, row in zip(
-            part.names, part.labels, part.predictions, part.scores, strict=True
+            split.names, split.labels, split.predictions, split.scores, strict=True
         ):
             if true != predicted:
                 classes = scores.classes[true], scores.classes[predicted]
                 margin = float(row[predicted] - row[true])
-                found.append(WrongClip(name, part.split, *classes, margin))
-    found.sort(key=lambda clip: -clip.margin)
-    shown = [replace(clip, picture=picture(clip.name)) for clip in found[:_WRONG_SHOWN]]
-    return shown + found[_WRONG_SHOWN:]
+                wrong.append(WrongClip(name, split.split, *classes, margin))
+    wrong.sort(key=lambda clip: -clip.margin)
+    shown = [replace(clip, picture=picture(clip.name)) for clip in wrong[:_WRONG_SHOWN]]
+    return shown + wrong[_WRONG_SHOWN:]
 
 
 def write_report(path: Path, results: Results, root: Path) -> None:
@@ -143,7 +143,7 @@ def write_report(path: Path, results: Results, root: Path) -> None:
     path
         The HTML file.
     results
-        What it shows.
+        Its content.
     root
         Output folder, for the atomic write.
     """
@@ -151,7 +151,7 @@ def write_report(path: Path, results: Results, root: Path) -> None:
 
 
 def render(results: Results) -> str:
-    """The page as text."""
+    """Return the page as text."""
     metrics = results.metrics
     environment = Environment(
         loader=PackageLoader("flowpipe.report"),
@@ -178,28 +178,25 @@ def render(results: Results) -> str:
 
 
 def plain(text: str) -> str:
-    """Text without control characters, lone surrogates and marks that turn its direction.
-
-    Each becomes U+FFFD; a name that holds one can be told from one that does not.
-    """
+    """Replace control characters, lone surrogates and direction marks by U+FFFD."""
     bad = ("Cc", "Cs", "Cf")
     return "".join("\ufffd" if unicodedata.category(each) in bad else each for each in text)
 
 
-def percent(part: float) -> str:
-    """A part of 1 in percent with a decimal, a dash for NaN."""
-    return "\u2013" if math.isnan(part) else f"{100 * part:.1f}"
+def percent(fraction: float) -> str:
+    """Return a fraction in percent with one decimal, a dash for NaN."""
+    return "\u2013" if math.isnan(fraction) else f"{100 * fraction:.1f}"
 
 
-def interval(found: Interval) -> str:
-    """The two ends of an interval in percent, nothing where there is none."""
-    if math.isnan(found.low):
+def interval(value: Interval) -> str:
+    """Return the ends of an interval in percent, or nothing if there is none."""
+    if math.isnan(value.low):
         return ""
-    return f"{percent(found.low)} \u2013 {percent(found.high)}"
+    return f"{percent(value.low)} \u2013 {percent(value.high)}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader would say them."""
+    """Return a duration in seconds, minutes or hours."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -207,19 +204,19 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def setting(found: Any) -> str:
-    """A parameter as text."""
-    if isinstance(found, list | tuple):
-        return ", ".join(setting(each) for each in found)
-    if isinstance(found, bool):
-        return "yes" if found else "no"
-    return "none" if found is None else plain(str(found))
+def setting(value: Any) -> str:
+    """Return a parameter as text."""
+    if isinstance(value, list | tuple):
+        return ", ".join(setting(each) for each in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else plain(str(value))
 
 
 def most_confused(
     confusion: NDArray[np.int64], classes: Sequence[str]
 ) -> list[tuple[str, str, int, float]]:
-    """The largest confusions: true class, predicted class, clips, part of the true class."""
+    """Return the most frequent confusions: true class, predicted class, clips, fraction."""
     off = confusion.copy()
     np.fill_diagonal(off, 0)
     totals = confusion.sum(axis=1)
@@ -233,21 +230,21 @@ def most_confused(
 
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> bytes:
-    """The confusion matrix as SVG, each row as parts of its true class."""
+    """Draw the confusion matrix as SVG, each row as fractions of its true class."""
     count = len(classes)
     totals = confusion.sum(axis=1, keepdims=True)
-    parts = confusion / np.maximum(totals, 1)
+    fractions = confusion / np.maximum(totals, 1)
     numbered = count <= _NUMBERED_CLASSES
     side = min(max(3.2, 0.62 * count), 9.0) if numbered else min(max(9.0, 0.13 * count), 16.0)
     size = max(3.5, min(9.0, 72 * side / count * 0.62))
     buffer = io.BytesIO()
     options = matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "flowpipe"})
     with options, warnings.catch_warnings():
-        # A character that the font lacks is drawn as a box.
+        # Characters that are not in the font are drawn as boxes.
         warnings.filterwarnings("ignore", message=".*Glyph.*")
         figure = Figure(figsize=(side + 1.6, side + 1.2), layout="constrained")
         axes = figure.add_subplot()
-        axes.imshow(parts, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
         names = [_short(plain(name)) for name in classes]
         axes.set_xticks(range(count), names, rotation=90 if count > 8 else 40, fontsize=size)
         axes.set_yticks(range(count), names, fontsize=size)
@@ -267,7 +264,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> byte
         axes.tick_params(which="minor", length=0)
         if numbered:
             for i, j in zip(*np.nonzero(confusion), strict=True):
-                colour = "white" if parts[i, j] > 0.55 else "#1f2933"
+                colour = "white" if fractions[i, j] > 0.55 else "#1f2933"
                 axes.text(
                     j, i, str(confusion[i, j]), ha="center", va="center", color=colour,
                     fontsize=min(10.0, size + 1),

@@ -1,4 +1,4 @@
-"""A few frames of a video side by side, small enough for a page."""
+"""Make thumbnail strips of videos for reports."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _QUALITY = 80
 
 
 def thumbnail_strip(path: Path, count: int = 3) -> bytes | None:
-    """Frames at equal distances, side by side, as a JPEG.
+    """Return frames at equal intervals, side by side, as a JPEG.
 
     Parameters
     ----------
     path
         The video.
     count
-        Frames; each is 160 pixels wide.
+        Number of frames, each 160 pixels wide.
 
     Returns
     -------
     bytes or None
-        None where the video is gone or cannot be read.
+        None if the video does not exist or cannot be read.
     """
     try:
-        # Two passes: containers are often wrong about how many frames they hold.
+        # Two passes, since the frame counts of containers are often wrong.
         length = sum(1 for _ in video.frames(path))
         wanted = {int((number + 0.5) * length / count) for number in range(count)}
         shown = [frame.image for index, frame in enumerate(video.frames(path)) if index in wanted]

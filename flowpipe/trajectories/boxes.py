@@ -1,4 +1,4 @@
-"""Boxes of people: their motion must not pass for the camera's (iDT)."""
+"""Bounding boxes of people, whose motion iDT must not take for the camera's."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from flowpipe.runner.provenance import digest, sha256
 
 
 def read_boxes(path: Path) -> dict[int, NDArray[np.float64]]:
-    """Human boxes of a clip, by frame number, from the released program's text format.
+    """Read the boxes of a clip, by frame number, from the released program's text format.
 
-    A line holds a frame's number, then ``x1 y1 x2 y2 score`` for each box. Frames are looked up by
-    that number, not by the line's as in the released program; the score is not used.
+    A line has the number of a frame, then ``x1 y1 x2 y2 score`` for each box. That number counts,
+    not the number of the line as in the released program; the score is not used.
 
     Raises
     ------
     FormatError
-        The file cannot be read, a line does not have this form, or a frame comes twice.
+        The file cannot be read, a line does not have this form, or a frame occurs twice.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -55,14 +55,14 @@ def boxes_digest(path: Path) -> str:
     """
     files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
     try:
-        # The names within a folder count, since they say which clip the boxes belong to.
+        # The names within a folder tell which clip the boxes belong to.
         return digest([[f.relative_to(path).as_posix(), sha256(f)] for f in files])
     except OSError as error:
         raise FormatError(f"{str(path)!r}: boxes cannot be read: {error}") from None
 
 
 def box_mask(shape: tuple[int, ...], boxes: NDArray[np.floating] | None) -> NDArray[np.uint8]:
-    """1 outside the boxes, 0 inside; boxes reach over the whole pixels they contain."""
+    """Return 1 outside the boxes and 0 inside, where boxes cover the pixels within them."""
     mask = np.ones(shape, np.uint8)
     for x1, y1, x2, y2 in [] if boxes is None else np.asarray(boxes)[:, :4]:
         left, top = max(int(np.ceil(x1)), 0), max(int(np.ceil(y1)), 0)

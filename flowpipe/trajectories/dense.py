@@ -24,7 +24,7 @@ def dense_trajectories(
     kind: Literal["idt", "dt"] = "idt",
     **parameters: Any,
 ) -> Trajectories:
-    """Compute the dense trajectories of a clip and their descriptors.
+    """Extract the dense trajectories of a clip and their descriptors.
 
     Dense trajectories are those of Wang et al. (CVPR 2011), improved ones those of Wang and Schmid
     (ICCV 2013), with the rows, the order and the numbers of the programs released with the papers.

@@ -23,24 +23,25 @@ from flowpipe._vectors import (
 from flowpipe.trajectories.parameters import GRADIENT_BINS
 
 BINS = GRADIENT_BINS
-HALF = 2
-"""Descriptors that a sweep makes: HOG and HOF, or MBHx and MBHy."""
-COLUMN = HALF * BINS
-"""A column's histograms: of one half, HOF without its zero bin."""
+PAIR = 2
+"""Descriptors per sweep: HOG and HOF, or MBHx and MBHy."""
+COLUMN = PAIR * BINS
+"""Length of the histograms of an image column: of one pair, HOF without its zero bin."""
 
 _DEGREES = np.float32(180 / np.pi)
 _ATAN = np.array(
     [0.9997878412794807, -0.3258083974640975, 0.1555786518463281, -0.04432655554792128],
     np.float32,
 )
-"""Odd polynomial of ``cv2.fastAtan2``, whose error (0.01 degree) the programs share."""
+"""Odd polynomial of ``cv2.fastAtan2``, with its error of 0.01 degree, as in the programs."""
 
 
 @kernel
 def place_regions(slots, points, ages, size, height, width, order, corners, first):  # type: ignore[no-untyped-def]
-    """Upper left corners of the tracks' regions, and the tracks sorted by their upper row.
+    """Find the upper left corners of the tracks' regions, and sort the tracks by their upper row.
 
-    Tracks ``order[first[y] : first[y + 1]]`` begin in row y. A region is shifted into the image.
+    The regions of tracks ``order[first[y] : first[y + 1]]`` begin in row y. A region is shifted
+    into the image.
     """
     first[:] = 0
     for i in range(slots.size):
@@ -58,7 +59,7 @@ def place_regions(slots, points, ages, size, height, width, order, corners, firs
 
 @kernel
 def differences(left, right, above, below, dx, dy):  # type: ignore[no-untyped-def]
-    """Differences across a row without its first and last pixel."""
+    """Compute central differences along x, without the first and last pixel, and along y."""
     for x in range(dx.size):
         dx[x] = np.float32(right[x]) - np.float32(left[x])
     for x in range(dy.size):
@@ -67,7 +68,7 @@ def differences(left, right, above, below, dx, dy):  # type: ignore[no-untyped-d
 
 @kernel
 def gradient_row(image, y, out):  # type: ignore[no-untyped-def]
-    """[-1 0 1] along x and y with mirrored borders (101), which is 0 across a border."""
+    """Apply [-1 0 1] along x and y with mirrored borders (101), where it is 0."""
     height, width = image.shape
     row = image[y]
     above, below = image[abs(y - 1)], image[min(y + 1, 2 * height - 3 - y)]
@@ -76,11 +77,11 @@ def gradient_row(image, y, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def split_row(dx, dy, least, bins, pairs, stays):  # type: ignore[no-untyped-def]
-    """Lower bin of each vector, and the shares of its length in that bin and in the next.
+def split_row(dx, dy, least, bins, weights, small):  # type: ignore[no-untyped-def]
+    """Compute the lower bin of each vector, and the weights of that bin and of the next.
 
-    The shares of a pixel stand in `pairs` with that of the even bin first. Vectors no longer than
-    `least` have none, and 1 in `stays`.
+    The weights of a pixel, which add up to the vector's length, are in `weights` with that of the
+    even bin first. Vectors not longer than `least` have weights of 0, and 1 in `small`.
     """
     to_bin = np.float32(BINS / 360) * _DEGREES
     p1, p3, p5, p7 = _ATAN[0] * to_bin, _ATAN[1] * to_bin, _ATAN[2] * to_bin, _ATAN[3] * to_bin
@@ -98,39 +99,39 @@ def split_row(dx, dy, least, bins, pairs, stays):  # type: ignore[no-untyped-def
         lower = np.int32(np.int32(whole) & np.int32(BINS - 1))
         odd = (lower & np.int32(1)) != 0
         length = np.sqrt(u * u + v * v)
-        stays[x] = np.int32(0) if length > least else np.int32(1)
+        small[x] = np.int32(0) if length > least else np.int32(1)
         length = length if length > least else np.float32(0)
         above = length * (a - whole)
         below = length - above
         bins[x] = lower
-        pairs[np.uint64(2 * x)] = above if odd else below
-        pairs[np.uint64(2 * x + 1)] = below if odd else above
+        weights[np.uint64(2 * x)] = above if odd else below
+        weights[np.uint64(2 * x + 1)] = below if odd else above
 
 
 @kernel
-def split_pixels(grey, flow, half, y, min_flow, gradient, bins, pairs, stays):  # type: ignore[no-untyped-def]
-    """Bins and shares of a row's pixels for one half: HOG and HOF, or MBHx and MBHy."""
+def split_pixels(grey, flow, pair, y, min_flow, gradient, bins, weights, small):  # type: ignore[no-untyped-def]
+    """Compute bins and weights of a row for one pair of descriptors: 0 HOG, HOF; 1 MBHx, MBHy."""
     any_length = np.float32(-1)
-    if half == 0:
+    if pair == 0:
         gradient_row(grey, y, gradient)
-        split_row(gradient[0], gradient[1], any_length, bins[0], pairs[0], stays)
-        split_row(flow[0, y], flow[1, y], min_flow, bins[1], pairs[1], stays)
+        split_row(gradient[0], gradient[1], any_length, bins[0], weights[0], small)
+        split_row(flow[0, y], flow[1, y], min_flow, bins[1], weights[1], small)
     else:
         for k in range(2):
             gradient_row(flow[k], y, gradient)
-            split_row(gradient[0], gradient[1], any_length, bins[k], pairs[k], stays)
+            split_row(gradient[0], gradient[1], any_length, bins[k], weights[k], small)
 
 
 @intrinsic
-def _exchange_row(typing, columns, masks, width, bins, pairs, old_bins, old_pairs):
-    """Add a row's shares to the histograms of their columns and take those of an old row off.
+def _replace_row(typing, columns, masks, width, bins, weights, old_bins, old_weights):
+    """Add the weights of a row to the histograms of its columns, and subtract those of an old row.
 
-    All flat. The two shares of a pixel are spread over a vector, of which the mask of its lower bin
-    lets two lanes through: one addition for a whole histogram, where counting bin by bin would wait
-    for memory.
+    All arrays are flat. The two weights of a pixel are repeated in a vector, of which the mask of
+    its lower bin keeps two lanes: one addition for a whole histogram, where counting bin by bin
+    would wait for memory.
     """
     index = numba.int64
-    signature = numba.void(columns, masks, index, bins, pairs, old_bins, old_pairs)
+    signature = numba.void(columns, masks, index, bins, weights, old_bins, old_weights)
 
     def generate(context, builder, signature, arguments):
         histograms, lanes, *rows = memories(
@@ -138,14 +139,14 @@ def _exchange_row(typing, columns, masks, width, bins, pairs, old_bins, old_pair
         )
         width = arguments[2]
 
-        def shares(bins, pairs, at):
+        def shares(bins, weights, at):
             lower = builder.sext(bins.load(at, LANE), WORD)
             mask = lanes.load(builder.mul(lower, WORD(BINS)), INTEGERS)
-            both = spread(builder, pairs.load(builder.mul(at, WORD(2)), WORD), BINS // 2)
+            both = spread(builder, weights.load(builder.mul(at, WORD(2)), WORD), BINS // 2)
             return builder.bitcast(builder.and_(builder.bitcast(both, INTEGERS), mask), FLOATS)
 
         with cgutils.for_range(builder, width) as loop:
-            for k in range(HALF):
+            for k in range(PAIR):
                 at = builder.add(loop.index, builder.mul(width, WORD(k)))
                 place = builder.add(builder.mul(loop.index, WORD(COLUMN)), WORD(BINS * k))
                 total = builder.fadd(histograms.load(place), shares(rows[0], rows[1], at))
@@ -158,7 +159,7 @@ def _exchange_row(typing, columns, masks, width, bins, pairs, old_bins, old_pair
 
 @kernel
 def sum_integers(values):  # type: ignore[no-untyped-def]
-    """Sum of a row of integers."""
+    """Return the sum of a row of integers."""
     total = np.int32(0)
     for x in range(values.size):
         total += values[x]
@@ -166,18 +167,18 @@ def sum_integers(values):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def exchange(out, new, old):  # type: ignore[no-untyped-def]
-    """``out += new - old``."""
+def replace_row(out, new, old):  # type: ignore[no-untyped-def]
+    """Compute ``out += new - old``."""
     for x in range(out.size):
         out[x] += new[x] - old[x]
 
 
 @intrinsic
 def _sum_columns(typing, columns, first, count, out, place):
-    """Write the sum of `count` columns' histograms from `first` on to `place` of `out`, both flat.
+    """Write the sum of the histograms of `count` columns from `first` to `place` of `out`, flat.
 
-    From loops over arrays the compiler would keep the sum in memory, not in registers. Two columns
-    at a time have sums of their own, as an addition waits for the one before it.
+    With loops over arrays the compiler would keep the sum in memory, not in registers. Even and odd
+    columns are summed separately, since an addition waits for the one before it.
     """
     index = numba.int64
     signature = numba.void(columns, index, index, out, index)
@@ -185,7 +186,7 @@ def _sum_columns(typing, columns, first, count, out, place):
     def generate(context, builder, signature, arguments):
         _, first, count, _, place = arguments
         source, target = memories(context, builder, signature, arguments, 0, 3)
-        totals = [[cgutils.alloca_once_value(builder, ZERO) for _ in range(HALF)] for _ in "ab"]
+        totals = [[cgutils.alloca_once_value(builder, ZERO) for _ in range(PAIR)] for _ in "ab"]
 
         def add(column, sums):
             at = builder.mul(column, WORD(COLUMN))
@@ -200,7 +201,7 @@ def _sum_columns(typing, columns, first, count, out, place):
             add(builder.add(column, WORD(1)), totals[1])
         with cgutils.if_unlikely(builder, builder.trunc(count, ir.IntType(1))):
             add(builder.add(first, builder.shl(pairs, WORD(1))), totals[0])
-        for part in range(HALF):
+        for part in range(PAIR):
             total = builder.fadd(*(builder.load(sums[part]) for sums in totals))
             target.store(builder.add(place, WORD(BINS * part)), total)
         return context.get_dummy_value()
@@ -210,11 +211,11 @@ def _sum_columns(typing, columns, first, count, out, place):
 
 @intrinsic
 def _add_roots(typing, sums, place, cells, epsilon, share, others, out, at):
-    """Add the square roots of L1-normalised histograms to a track's mean; return the last factor.
+    """Add the square roots of L1-normalized histograms to a track's mean; return the last factor.
 
     The histograms of `cells` cells begin at `place` of `sums`, their mean at `at` of `out`, both
-    flat; `share` is what a frame counts for, squared. `others` is the sum of what is normalised
-    along with the last histogram. What is below 0 is so but for rounding.
+    flat; `share` is the squared weight of a frame. `others` is the sum of the further bins that are
+    normalized with the last histogram. Values below 0 are rounding errors, and count as 0.
     """
     index, single = numba.int64, numba.float32
     signature = single(sums, index, index, single, single, single, out, index)
@@ -232,7 +233,7 @@ def _add_roots(typing, sums, place, cells, epsilon, share, others, out, at):
             positive = builder.fcmp_ordered(">", values, ZERO)
             return builder.fadd(builder.select(positive, values, ZERO), many)
 
-        parts, factors = [WORD(BINS * k) for k in range(HALF)], []
+        parts, factors = [WORD(BINS * k) for k in range(PAIR)], []
         for part in parts:
             total = cgutils.alloca_once_value(builder, ZERO)
             with cgutils.for_range(builder, cells) as loop:
@@ -252,52 +253,52 @@ def _add_roots(typing, sums, place, cells, epsilon, share, others, out, at):
 
 
 @kernel
-def add_track(sums, place, stills, half, epsilon, share, out):  # type: ignore[no-untyped-def]
-    """Normalise one frame's histograms (L1, square root) and add them to a track's mean."""
-    cells, others = stills.size, np.float32(0)
-    if half == 0:
-        others = np.float32(sum_integers(stills)) + np.float32(cells) * epsilon
+def add_track(sums, place, zero_sums, pair, epsilon, share, out):  # type: ignore[no-untyped-def]
+    """Normalize one frame's histograms (L1, square root) and add them to a track's mean."""
+    cells, others = zero_sums.size, np.float32(0)
+    if pair == 0:
+        others = np.float32(sum_integers(zero_sums)) + np.float32(cells) * epsilon
     begin = COLUMN * cells
     factor: float = _add_roots(  # type: ignore[call-arg]
-        sums, place, cells, epsilon, share, others, out, begin * half
+        sums, place, cells, epsilon, share, others, out, begin * pair
     )
-    if half == 0:
+    if pair == 0:
         for c in range(cells):
-            still = np.float32(stills[c])
-            out[np.uint64(2 * begin + c)] += np.sqrt((still + epsilon) * factor)
+            zero_counts = np.float32(zero_sums[c])
+            out[np.uint64(2 * begin + c)] += np.sqrt((zero_counts + epsilon) * factor)
 
 
 @kernel
 def sweep_level(  # type: ignore[no-untyped-def]
     grey,
     flow,
-    half,
+    pair,
     min_flow,
     cells,
     order,
     corners,
     first,
     columns,
-    still,
+    zero_counts,
     masks,
     bins,
-    pairs,
-    stays,
+    weights,
+    small,
     gradient,
     sums,
-    stills,
+    zero_sums,
     slots,
     ages,
     frames_per_cell,
     epsilon,
     out,
 ):
-    """Add the normalised histograms of every cell of every region to the tracks' descriptors.
+    """Add the normalized histograms of every cell of every region to the tracks' descriptors.
 
-    Of one half of the descriptors, so that the columns fit in the first cache. `columns` and
-    `still` hold the histograms of the last rows, as many as a cell is high; `bins`, `pairs` and
-    `stays` what those rows have put there, to take it off when they leave. `sums` and `stills` are
-    a ring of the tracks whose region has begun: few, so that it stays in the cache.
+    One pair of descriptors per sweep, so that the columns fit into the L1 cache. `columns` and
+    `zero_counts` hold the histograms of the last rows, as many as a cell is high; `bins`, `weights`
+    and `small` what those rows added, to subtract it when they leave. `sums` and `zero_sums` are a
+    ring of the tracks whose region has begun: few, so that it stays in the cache.
     """
     side = bins.shape[0] - 1
     height, width = grey.shape
@@ -308,21 +309,21 @@ def sweep_level(  # type: ignore[no-untyped-def]
     for y in range(first.size - reach):
         open_tracks = max(open_tracks, first[y + reach] - first[y])
     columns[:] = 0
-    still[:] = 0
-    # rows above the first one: they take nothing off
+    zero_counts[:] = 0
+    # rows above the first one subtract nothing
     bins[:] = 0
-    pairs[:] = 0
-    stays[:] = 0
+    weights[:] = 0
+    small[:] = 0
     for y in range(height):
         new, old = y % (side + 1), (y + 1) % (side + 1)
-        split_pixels(grey, flow, half, y, min_flow, gradient, bins[new], pairs[new], stays[new])
-        _exchange_row(  # type: ignore[call-arg]
+        split_pixels(grey, flow, pair, y, min_flow, gradient, bins[new], weights[new], small[new])
+        _replace_row(  # type: ignore[call-arg]
             flat, flat_masks, width,
-            bins[new].reshape(HALF * width), pairs[new].reshape(2 * HALF * width),
-            bins[old].reshape(HALF * width), pairs[old].reshape(2 * HALF * width),
+            bins[new].reshape(PAIR * width), weights[new].reshape(2 * PAIR * width),
+            bins[old].reshape(PAIR * width), weights[old].reshape(2 * PAIR * width),
         )  # fmt: skip
-        if half == 0:
-            exchange(still, stays[new], stays[old])
+        if pair == 0:
+            replace_row(zero_counts, small[new], small[old])
         for cy in range(cells):
             top = y + 1 - (cy + 1) * side
             if top < 0:
@@ -334,11 +335,11 @@ def sweep_level(  # type: ignore[no-untyped-def]
                     _sum_columns(  # type: ignore[call-arg]
                         flat, left, side, flat_sums, (place * cells**2 + cell) * COLUMN
                     )
-                    if half == 0:
-                        stills[place, cell] = sum_integers(still[left : left + side])
+                    if pair == 0:
+                        zero_sums[place, cell] = sum_integers(zero_counts[left : left + side])
                 t = ages[slots[i]] // frames_per_cell
                 if cy == cells - 1 and t < nt:
                     add_track(
-                        flat_sums, place * cells**2 * COLUMN, stills[place], half, epsilon,
+                        flat_sums, place * cells**2 * COLUMN, zero_sums[place], pair, epsilon,
                         share * share, out[slots[i], t],
                     )  # fmt: skip

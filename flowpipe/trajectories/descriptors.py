@@ -1,14 +1,14 @@
-"""HOG, HOF and MBH along tracks, from sliding sums of orientation histograms.
+"""Compute HOG, HOF and MBH along tracks, from sliding sums of orientation histograms.
 
-Histograms: Dalal and Triggs (2005), Laptev et al. (2008), Dalal et al. (2006); cells, bins and
-normalisation as in the released DT and iDT programs (RootSIFT: L1, then the square root, over the
-cells of one frame; then the mean over the frames of a temporal cell).
+Histograms: Dalal and Triggs (2005), Laptev et al. (2008), Dalal et al. (2006). Cells, bins and
+normalization are those of the released DT and iDT programs (RootSIFT: L1, then the square root,
+over the cells of one frame; then the mean over the frames of a temporal cell).
 
-The programs hold an integral image per bin. Here a level is swept from top to bottom, once for HOG
-and HOF and once for MBH: per column a histogram of the last rows, as many as a cell is high, is
-kept up to date (what enters and what leaves), and a track whose cell ends in the row adds up its
-columns. That touches a few rows of memory in place of four integral images, and has none of their
-rounding.
+The programs use an integral image per bin. Here a level is swept from top to bottom, once for HOG
+and HOF and once for MBH: each column has a histogram of the last rows, as many as a cell is high,
+to which a new row is added and from which an old one is subtracted; a track whose cell ends in the
+row adds up its columns. That uses a few rows of memory instead of four integral images, and has
+none of their rounding errors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flowpipe._typing import Grey, Plane
 from flowpipe.trajectories.descriptor_loops import (
     BINS,
     COLUMN,
-    HALF,
+    PAIR,
     place_regions,
     sweep_level,
 )
@@ -29,15 +29,15 @@ from flowpipe.trajectories.pyramid import Level
 from flowpipe.trajectories.tracking import TrackList
 
 
-class Describer:
-    """Adds one frame's histograms to the tracks of one scale; holds its buffers.
+class DescriptorAccumulator:
+    """Add the histograms of a frame to the tracks of one scale, with reused buffers.
 
     Parameters
     ----------
     level
         The scale.
     parameters
-        Of the trajectories.
+        Parameters of the trajectories.
     """
 
     def __init__(self, level: Level, parameters: TrajectoryParameters) -> None:
@@ -47,11 +47,11 @@ class Describer:
         self._frames_per_cell = parameters.track_length // parameters.nt_cell
         side, width = self._size // self._cells, level.width
         self._columns = np.empty((width, COLUMN), np.float32)
-        self._still = np.empty(width, np.int32)
+        self._zero_counts = np.empty(width, np.int32)
         self._masks = bin_masks()
-        self._bins = np.empty((side + 1, HALF, width), np.int32)
-        self._pairs = np.empty((side + 1, HALF, 2 * width), np.float32)
-        self._stays = np.empty((side + 1, width), np.int32)
+        self._bins = np.empty((side + 1, PAIR, width), np.int32)
+        self._weights = np.empty((side + 1, PAIR, 2 * width), np.float32)
+        self._below = np.empty((side + 1, width), np.int32)
         self._gradient = np.empty((2, width), np.float32)
         self._first = np.empty(level.height + 2, np.int64)
         self._grow(256)
@@ -60,19 +60,19 @@ class Describer:
         self._order = np.empty(tracks, np.int64)
         self._corners = np.empty((tracks, 2), np.int64)
         self._sums = np.empty((tracks, self._cells**2, COLUMN), np.float32)
-        self._stills = np.empty((tracks, self._cells**2), np.int32)
+        self._zero_sums = np.empty((tracks, self._cells**2), np.int32)
 
     def add(self, grey: Grey, flow: Plane, tracks: TrackList) -> None:
-        """Describe the step that the tracks have just made, around where it began.
+        """Describe the last step of the tracks, around its starting points.
 
         Parameters
         ----------
         grey
             (h, w) uint8, the frame before the step.
         flow
-            (2, h, w) float32, the step's flow, for iDT without the camera's motion.
+            (2, h, w) float32, the flow of the step; for iDT without the camera's motion.
         tracks
-            The live tracks, advanced by the step and not yet counted as older.
+            The live tracks, advanced by the step but with their ages before it.
         """
         slots = tracks.slots
         if len(slots) > len(self._order):
@@ -88,25 +88,25 @@ class Describer:
             self._corners,
             self._first,
         )
-        for half in range(2):
+        for pair in range(2):
             sweep_level(
                 grey,
                 flow,
-                half,
+                pair,
                 self._min_flow,
                 self._cells,
                 self._order,
                 self._corners,
                 self._first,
                 self._columns,
-                self._still,
+                self._zero_counts,
                 self._masks,
                 self._bins,
-                self._pairs,
-                self._stays,
+                self._weights,
+                self._below,
                 self._gradient,
                 self._sums,
-                self._stills,
+                self._zero_sums,
                 slots,
                 tracks.ages,
                 self._frames_per_cell,
@@ -116,22 +116,22 @@ class Describer:
 
 
 def bin_masks() -> NDArray[np.int32]:
-    """For each lower bin a mask of all bits in that bin and in the next one around the circle."""
+    """Return a mask for each lower bin: all bits set in that bin and in the next, cyclically."""
     lower = np.eye(BINS, dtype=np.int32)
     return -(lower + np.roll(lower, 1, axis=1))
 
 
 def descriptor_columns(parameters: TrajectoryParameters) -> dict[str, NDArray[np.int64]]:
-    """Where each descriptor's numbers are in a temporal cell of a live track.
+    """Return the columns of each descriptor within a temporal cell of a live track.
 
-    A live track holds the cells' histograms of HOG and HOF, then those of MBHx and MBHy, then the
-    zero bins of HOF in all cells.
+    A live track has the histograms of HOG and HOF in all cells, then those of MBHx and MBHy, then
+    the zero bins of HOF.
     """
     cells = np.arange(parameters.nxy_cell**2)
     names = ("hog", "hof", "mbhx", "mbhy")
     columns = {
-        name: COLUMN * (len(cells) * (k // HALF) + cells[:, None])
-        + BINS * (k % HALF)
+        name: COLUMN * (len(cells) * (k // PAIR) + cells[:, None])
+        + BINS * (k % PAIR)
         + np.arange(BINS)
         for k, name in enumerate(names)
     }

@@ -1,4 +1,4 @@
-"""Tracks over a frame: where they went, how old they are, which the camera's motion explains."""
+"""Draw tracks over a frame: their course, their age, and which only follow the camera."""
 
 from __future__ import annotations
 
@@ -25,20 +25,19 @@ def draw_tracks(
     Parameters
     ----------
     frame
-        (h, w, 3) uint8 BGR; left as it is.
+        (h, w, 3) uint8 BGR; not modified.
     tracks
         Each (n, 2) float32 x, y in pixels of the frame, oldest point first.
     warped_out
-        Which tracks only follow the camera; drawn thin and white.
+        Tracks that only follow the camera, drawn in white.
 
     Returns
     -------
-    (h, w, 3) uint8 BGR. Points are blue where they are old, green where they are new; a red dot is
-    where a track is now.
+    (h, w, 3) uint8 BGR. Old points are blue, new ones green; a red dot marks the current point.
     """
     picture = frame.copy()
     marks = [False] * len(tracks) if warped_out is None else warped_out
-    # the ones of interest on top
+    # tracks that do not follow the camera on top
     for points, out in sorted(zip(tracks, marks, strict=True), key=lambda pair: not pair[1]):
         places = np.rint(points * 2**_SUBPIXEL).astype(int).tolist()
         steps = max(len(places) - 1, 1)

@@ -1,4 +1,4 @@
-"""Dense and improved dense trajectories of a clip, frame by frame.
+"""Extract dense and improved dense trajectories of a clip, frame by frame.
 
 H. Wang, A. Klaeser, C. Schmid, C.-L. Liu, "Action recognition by dense trajectories", CVPR 2011;
 H. Wang, C. Schmid, "Action recognition with improved trajectories", ICCV 2013. Rows, their order
@@ -20,18 +20,18 @@ from flowpipe.camera.homography import Homography
 from flowpipe.camera.motion import CameraMotion, remove_motion, warp_back
 from flowpipe.errors import ParameterError
 from flowpipe.trajectories.boxes import box_mask
-from flowpipe.trajectories.descriptors import Describer, descriptor_columns
+from flowpipe.trajectories.descriptors import DescriptorAccumulator, descriptor_columns
 from flowpipe.trajectories.farneback import FarnebackFlow
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.pyramid import Level, grey_pyramid, pyramid_levels
 from flowpipe.trajectories.sampling import Sampler
-from flowpipe.trajectories.tracking import TrackList, gather_rows, judge_tracks
+from flowpipe.trajectories.tracking import TrackList, filter_tracks, gather_rows
 
 Watch = Callable[[NDArray[np.uint8], list[Plane], NDArray[np.bool_]], None]
-"""Is shown each frame with its live tracks and which of them only follow the camera."""
+"""Called with each frame, its live tracks, and which of them only follow the camera."""
 
 FlowSource = Iterable[Plane] | Callable[[Grey, Grey], Plane]
-"""Flow from elsewhere: (2, h, w) float32 pixels at full size, a pair at a time or on request."""
+"""Flow that is given: (2, h, w) float32 pixels at full size, for each pair or by a function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,15 @@ class Trajectories:
     Attributes
     ----------
     info
-        (n, 10): last frame, mean x, mean y, deviation of x and of y, length, scale; the mean place
-        and time as parts of the clip's width, height and length. In pixels of the full frame.
+        (n, 10): last frame, mean x, mean y, standard deviation of x and of y, length, scale; then
+        mean x, mean y and time as fractions of the clip's width, height and length. In pixels of
+        the full frame.
     trajectory
-        (n, 2 L): displacements x1 y1 x2 y2 ..., over the sum of their lengths.
+        (n, 2 L): displacements x1 y1 x2 y2 ..., divided by the sum of their lengths.
     hog, hof, mbhx, mbhy
         (n, 96), (n, 108), (n, 96), (n, 96) with the default cells.
     points
-        (n, L + 1, 2): the track itself in pixels of the full frame, for pictures; not in tables.
+        (n, L + 1, 2): the points of the track in pixels of the full frame; not stored in tables.
     """
 
     info: Plane
@@ -73,43 +74,43 @@ def extract(
     length: int | None = None,
     watch: Watch | None = None,
 ) -> Iterator[Trajectories]:
-    """Follow a clip and yield the trajectories that end in each frame.
+    """Yield the trajectories of a clip that end in each frame.
 
-    One pass; memory depends on the frame's size and on how many tracks live at a time.
+    Frames are read once; memory depends on their size and on the number of live tracks.
 
     Parameters
     ----------
     frames
         (h, w, 3) uint8 BGR, all of one size, from frame 0.
     parameters
-        Of the trajectories.
+        Parameters of the trajectories.
     boxes
-        By frame number, (n, 4) x1 y1 x2 y2 in pixels: where people are, whose motion must not pass
-        for the camera's. Clipped to the image. iDT only.
+        Bounding boxes of people by frame number, (n, 4) x1 y1 x2 y2 in pixels, clipped to the
+        image. Motion inside is not taken for the camera's. iDT only.
     homographies
-        By frame number, the camera's motion from the frame before, in place of an estimate.
+        The camera's motion from the frame before, by frame number, instead of an estimate.
     flows
-        Flow from elsewhere in place of Farneback's: a sequence with one item per pair of frames
-        used, or a function of two grey frames. Resized to the scales; for iDT the camera's motion
-        is taken out of the vectors.
+        Flow instead of Farneback's: a sequence with an item per pair of frames used, or a function
+        of two grey frames. It is resized to the scales; for iDT the camera's motion is removed from
+        the vectors.
     length
-        Frames in the clip. Without it ``t_pos`` (last column of `info`) is left zero, to be set
-        by :func:`set_times` once the clip has been read, which writing a table does by itself.
+        Number of frames of the clip. Without it ``t_pos`` (last column of `info`) is zero, to be
+        set by :func:`set_times` once the clip has been read; writing a table does that.
     watch
         Called with every frame used, the live tracks in it, (n, 2) float32 x, y in its pixels,
-        oldest point first, and which of them stand still but for the camera (none for DT).
+        oldest point first, and which of them only follow the camera (none for DT).
 
     Yields
     ------
     Trajectories
-        For every frame in which any end: those of fine scales first, and in a scale in order of
-        their birth, row by row.
+        Those that end in a frame: fine scales first, within a scale in the order in which they
+        began.
 
     Raises
     ------
     ParameterError
-        Frames smaller than the patch, or of another size than the first; homographies or flow
-        that do not cover a frame.
+        Frames are smaller than the patch, or differ in size from the first; homographies or flow
+        are missing for a frame.
     """
     extractor: Extractor | None = None
     pairs = None if flows is None or callable(flows) else iter(flows)
@@ -155,10 +156,10 @@ def extract(
 
 
 def set_times(info: Plane, parameters: TrajectoryParameters, length: int) -> None:
-    """Fill in ``t_pos``, the middle of a track as a part of the clip of `length` frames.
+    """Set ``t_pos``, the middle of a track as a fraction of a clip of `length` frames.
 
-    Counted from the start frame over the frames that were used, unlike in the released programs,
-    which lose their place with a start frame.
+    It is counted from the start frame over the frames used. (The released programs get it wrong
+    with a start frame.)
     """
     last = length - 1 if parameters.end_frame is None else min(parameters.end_frame, length - 1)
     used = max(last - parameters.start_frame + 1, 1)
@@ -167,7 +168,7 @@ def set_times(info: Plane, parameters: TrajectoryParameters, length: int) -> Non
 
 
 def to_grey(frame: NDArray[np.uint8]) -> Grey:
-    """Grey levels of a (h, w, 3) BGR frame, 15-bit weights as in OpenCV since 3.0."""
+    """Convert a (h, w, 3) BGR frame to grey with 15-bit weights, as OpenCV does since 3.0."""
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         raise ParameterError(
             f"a frame is {frame.dtype} {frame.shape}; it must be uint8 (height, width, 3), BGR"
@@ -176,18 +177,18 @@ def to_grey(frame: NDArray[np.uint8]) -> Grey:
 
 
 class Extractor:
-    """The state between two frames: the last frame's pyramids and the live tracks.
+    """Track the points of a clip from frame to frame; holds pyramids and live tracks.
 
     Parameters
     ----------
     grey
         (h, w) uint8, the first frame.
     parameters
-        Of the trajectories.
+        Parameters of the trajectories.
     mask
-        (h, w) uint8, 0 where matches for the camera's motion are not to be trusted, or None.
+        (h, w) uint8, 0 where matches for the camera's motion are ignored, or None.
     own_flow
-        Whether flow is computed here or given to :meth:`step`.
+        Whether the flow is computed here, and not given to :meth:`step`.
     """
 
     def __init__(
@@ -209,7 +210,7 @@ class Extractor:
         self.samplers = [
             Sampler(level, parameters.min_distance, parameters.quality) for level in levels
         ]
-        self.describers = [Describer(level, parameters) for level in levels]
+        self.accumulators = [DescriptorAccumulator(level, parameters) for level in levels]
         self._columns = descriptor_columns(parameters)
         width = sum(map(len, self._columns.values()))
         self.tracks = [TrackList(parameters, width) for _ in levels]
@@ -242,12 +243,12 @@ class Extractor:
         homography: Homography | None = None,
         flow: Plane | None = None,
     ) -> Trajectories:
-        """Follow the tracks into the next frame and return those that end in it.
+        """Advance the tracks to the next frame and return those that end in it.
 
         Parameters
         ----------
         number
-            The frame's number in the clip.
+            Number of the frame in the clip.
         grey
             (h, w) uint8.
         mask
@@ -255,7 +256,7 @@ class Extractor:
         homography
             The camera's motion from the frame before, or None to estimate it.
         flow
-            (2, h, w) float32 from the frame before, where flow is not computed here.
+            (2, h, w) float32 from the frame before, where the flow is not computed here.
         """
         grey_pyramid(grey, self._next_pyramid)
         measure_corners(self._next_pyramid, self._next_corners)
@@ -269,11 +270,11 @@ class Extractor:
             motion = self._own_motion
             self._compensate(grey, mask, homography)
         finished = []
-        for tracks, describer, before, follow, own in zip(
-            self.tracks, self.describers, self._pyramid, self._flow, motion, strict=True
+        for tracks, accumulator, before, follow, own in zip(
+            self.tracks, self.accumulators, self._pyramid, self._flow, motion, strict=True
         ):
             tracks.advance(follow, own)
-            describer.add(before, own, tracks)
+            accumulator.add(before, own, tracks)
             finished.append(tracks.finish())
         rows = self._collect(number, finished)
         self._gap += 1
@@ -287,7 +288,7 @@ class Extractor:
         return rows
 
     def live(self) -> tuple[list[Plane], NDArray[np.bool_]]:
-        """Live tracks in pixels of the frame, and which of them only follow the camera."""
+        """Return the live tracks in pixels of the frame, and which only follow the camera."""
         points, still = [], []
         for level, tracks in zip(self.levels, self.tracks, strict=True):
             for slot in tracks.slots.tolist():
@@ -303,7 +304,7 @@ class Extractor:
     def _compensate(
         self, grey: Grey, mask: NDArray[np.uint8] | None, homography: Homography | None
     ) -> None:
-        """Fill the flow without the camera's motion."""
+        """Compute the flow without the camera's motion."""
         if homography is None:
             assert self.camera is not None
             homography = self.camera.estimate(
@@ -323,11 +324,11 @@ class Extractor:
             tracks.add(sampler.sample(level, tracks.heads()))
 
     def _collect(self, number: int, finished: list[NDArray[np.int64]]) -> Trajectories:
-        """Make rows of the tracks that end in a frame, of those worth keeping."""
+        """Return rows of the tracks that end in a frame, after filtering."""
         p = self.parameters
         kept, statistics, shapes, points = [], [], [], []
         for level, tracks, slots in zip(self.levels, self.tracks, finished, strict=True):
-            valid, numbers, shape = judge_tracks(
+            valid, numbers, shape = filter_tracks(
                 slots,
                 tracks.points,
                 tracks.steps,
@@ -367,7 +368,7 @@ class Extractor:
 
 
 def fit_flow(flow: Plane, levels: list[Level], out: list[Plane]) -> None:
-    """Resize full-size flow to the scales, its vectors with it."""
+    """Resize full-size flow to the scales, and scale its vectors."""
     for level, target in zip(levels, out, strict=True):
         for channel in range(2):
             cv2.resize(

@@ -1,12 +1,12 @@
-"""Farneback's flow as the dense-trajectory programs compute it, on their own scales.
+"""Compute Farneback's flow as the dense-trajectory programs do, on the scales of trajectories.
 
-Polynomial expansion and displacement from it: G. Farneback, "Two-frame motion estimation based on
-polynomial expansion", SCIA 2003. The released DT and iDT programs carry a private version that
-differs from ``cv2.calcOpticalFlowFarneback``: its pyramid is that of the trajectories (sqrt(2)),
-each level is smoothed and reduced from the full frame, and after the iterations of a level a 5x5
-median filters the flow, which is what is passed to the next level, tracked and described.
+Polynomial expansion and displacement: G. Farneback, "Two-frame motion estimation based on
+polynomial expansion", SCIA 2003. The version in the released DT and iDT programs differs from
+``cv2.calcOpticalFlowFarneback``: its pyramid is that of the trajectories (sqrt(2)), each level is
+smoothed and reduced from the full frame, and after the iterations of a level the flow is filtered
+by a 5x5 median, before it is passed to the next level, tracked and described.
 
-Rows are the unit of work: the products of an iteration live in a ring of rows that stays in the
+The iterations work on rows: the products of an iteration are in a ring of rows that stays in the
 cache, and their blur, the 2x2 solution and the new flow follow a few rows behind, in place.
 """
 
@@ -36,7 +36,7 @@ _BORDER = np.array([0.14, 0.14, 0.4472, 0.4472, 0.4472], np.float32)
 
 
 class FarnebackFlow:
-    """Expansion and flow over the scales of one frame size; holds every buffer they need.
+    """Compute expansion and flow on all scales of one frame size, with reused buffers.
 
     Parameters
     ----------
@@ -84,21 +84,21 @@ class FarnebackFlow:
         self._raw = [np.empty((2, v.height, v.width), np.float32) for v in levels]
 
     def new_expansion(self) -> Expansion:
-        """Buffers for :meth:`expand`."""
+        """Return buffers for :meth:`expand`."""
         return [np.zeros((v.height, padded(v.width), NUMBERS), np.float32) for v in self.levels]
 
     def new_flow(self) -> list[Plane]:
-        """Buffers for :meth:`flow`: per level (2, height, width), x then y, in its pixels."""
+        """Return buffers for :meth:`flow`, (2, height, width) per level: x, y in its pixels."""
         return [np.empty((2, v.height, v.width), np.float32) for v in self.levels]
 
     def expand(self, grey: Grey, out: Expansion) -> None:
-        """Polynomial expansion of a frame at every scale."""
+        """Compute the polynomial expansion of a frame at every scale."""
         for reducer, scratch, level in zip(self._reducers, self._expand_rows, out, strict=True):
             smooth = reducer.reduce(grey)
             self._expand(smooth, self._poly_taps, self._poly_scale, *scratch, level)
 
     def flow(self, first: Expansion, second: Expansion, out: list[Plane]) -> None:
-        """Displacement from the first frame to the second at every scale, coarse to fine."""
+        """Compute the flow from the first frame to the second at every scale, coarse to fine."""
         for k in range(len(self.levels) - 1, -1, -1):
             raw, level = self._raw[k], self.levels[k]
             if k == len(self.levels) - 1:
@@ -127,13 +127,12 @@ def filter_flow(flow: Plane, out: Plane) -> None:
 
 
 def poly_kernel(radius: int, sigma: float) -> tuple[Plane, Plane]:
-    """Taps and normalisation of the polynomial expansion.
+    """Return the taps and normalization of the polynomial expansion.
 
     Returns
     -------
     taps
-        (3, radius + 1), zeros behind up to a multiple of three pairs: the Gaussian weights of
-        offsets 0..radius times 1, offset, offset squared.
+        (3, radius + 1): the Gaussian weights of offsets 0..radius times 1, offset, offset squared.
     scale
         Entries of the inverse of the weighted basis products: of the gradient, of the constant
         into a pure square, of a square into itself, of the mixed term.
@@ -151,7 +150,7 @@ def poly_kernel(radius: int, sigma: float) -> tuple[Plane, Plane]:
 
 
 def window_kernel(window: int) -> Plane:
-    """Make padded Gaussian taps at 0..radius of the window that the equations are averaged over."""
+    """Return the Gaussian taps at 0..radius of the window that the equations are averaged over."""
     radius = window // 2
     sigma = radius * 0.3
     half = np.exp(-(np.arange(radius + 1) ** 2) / (2 * sigma**2))
@@ -159,7 +158,7 @@ def window_kernel(window: int) -> Plane:
 
 
 def border_weights(size: int) -> Plane:
-    """How far a row or column counts: less in the five outermost ones of each side."""
+    """Return the weight of each row or column, smaller in the outermost five on each side."""
     weights = np.ones(size, np.float32)
     weights[:5] *= _BORDER[:size]
     weights[-5:] *= _BORDER[:size][::-1]

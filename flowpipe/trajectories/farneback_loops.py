@@ -1,12 +1,12 @@
 """The loops of Farneback's flow, compiled by Numba: vector code, few passes over memory.
 
-A row is rounded up to whole vectors of `LANES` pixels; loops run into that padding in place of a
-remainder. The expansion keeps the five numbers of a pixel together, so that each of the four
-pixels around a place is one vector, and mixing them one operation for all five numbers; eight
-mixed pixels are then turned into five vectors of eight.
+Rows are padded to whole vectors of `LANES` pixels, so that loops need no remainder. The expansion
+stores the five numbers of a pixel together: each of the four pixels around a position is one
+vector, and interpolation is one operation for all five numbers; eight interpolated pixels are then
+transposed into five vectors of eight.
 
-No fused or reordered sums: every number is added up in the written order, three pairs of taps at a
-time, so that the flow does not depend on the processor.
+Sums are neither fused nor reordered: numbers are added in the written order, three pairs of taps at
+a time, so that the flow does not depend on the processor.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from flowpipe._vectors import (
 )
 
 NUMBERS = 8
-"""Floats of a pixel in an expansion: five, and three unused."""
+"""Floats per pixel of an expansion: five, and three unused."""
 TERMS = 5
 TOGETHER = 2
-"""Rows that are blurred at a time, so that each row of the ring is read less often."""
+"""Rows that are blurred together, so that each row of the ring is read less often."""
 
 _ONE, _HALF = np.float32(1), np.float32(0.5)
 _REGULARISATION = np.float32(1e-3)
@@ -44,11 +44,12 @@ _REGULARISATION = np.float32(1e-3)
 
 @intrinsic
 def _mix_eight(typing, first, begin, second, below, places, weights, terms, pitch, x):
-    """Mix pixels x to x + 7 of a row of the first expansion with four pixels each of the second.
+    """Combine pixels x to x + 7 of the first expansion with the interpolated second one.
 
-    ``first - mix`` of the gradient and ``first + mix`` of the other terms go to `terms`, all arrays
-    flat. `first` is read from `begin`; the second at `places` and one pixel to the right, and
-    `below` floats further. `pitch` is the distance of the four rows of `weights` and of `terms`.
+    Writes ``first - second`` of the gradient and ``first + second`` of the other terms to `terms`;
+    all arrays are flat. `first` is read from `begin`; the second at `places` and one pixel to the
+    right, and both again `below` floats further. `pitch` is the distance of the four rows of
+    `weights` and of `terms`.
     """
     index = numba.int64
     signature = numba.void(first, index, second, index, places, weights, terms, index, index)
@@ -81,8 +82,8 @@ def _mix_eight(typing, first, begin, second, below, places, weights, terms, pitc
 
 
 @intrinsic
-def _weave_eight(typing, terms, pitch, x, out, begin):
-    """Write the five rows of `terms` at pixels x to x + 7 as eight pixels from `begin` of `out`."""
+def _interleave_eight(typing, terms, pitch, x, out, begin):
+    """Transpose the five rows of `terms` at pixels x to x + 7 into eight pixels of `out`."""
     index = numba.int64
     signature = numba.void(terms, index, index, out, index)
 
@@ -100,10 +101,10 @@ def _weave_eight(typing, terms, pitch, x, out, begin):
 
 @kernel
 def find_places(flow_x, flow_y, y, height, width, pitch, places, weights, share):  # type: ignore[no-untyped-def]
-    """Pixel up and left of where the flow leads from row y, and the bilinear weights there.
+    """Find the pixels that the flow of row y leads to, and their bilinear weights.
 
-    Where that is out of the image the weights are 0. `share` is what the first expansion then
-    counts for: 1 there and a half inside.
+    Outside the image the weights are 0. `share` is the weight of the first expansion: 1 there, and
+    one half inside.
     """
     right, bottom = np.float32(width - 1), np.float32(height - 1)
     zero, row = np.float32(0), np.float32(y)
@@ -127,14 +128,14 @@ def find_places(flow_x, flow_y, y, height, width, pitch, places, weights, share)
 
 @kernel
 def mix_row(first, begin, second, pitch, places, weights, terms, size):  # type: ignore[no-untyped-def]
-    """Mix a row of the first expansion with the second, see `_mix_eight`."""
+    """Combine a row of the first expansion with the interpolated second one."""
     for x in range(0, size, LANES):
         _mix_eight(first, begin, second, pitch, places, weights, terms, size, x)  # type: ignore[call-arg]
 
 
 @kernel
 def normal_equations(terms, share, flow_x, flow_y, weight_x, weight_y, out):  # type: ignore[no-untyped-def]
-    """Write the five distinct numbers of A'A and A'b of each pixel of a row, one by one."""
+    """Write the five distinct numbers of A'A and A'b of each pixel of a row."""
     g0, g1, t0, t1, t2 = terms[0], terms[1], terms[2], terms[3], terms[4]
     m0, m1, m2, m3, m4 = out[0], out[1], out[2], out[3], out[4]
     for x in range(flow_x.size):
@@ -152,7 +153,7 @@ def normal_equations(terms, share, flow_x, flow_y, weight_x, weight_y, out):  # 
 
 @cache
 def refinement(radius: int) -> Callable[..., Any]:
-    """Compile the iteration of the flow for a window of that radius."""
+    """Compile the iterations of the flow for a window radius."""
 
     @kernel
     def blur_rows(ring, offsets, taps, size, out, pitch):  # type: ignore[no-untyped-def]
@@ -171,7 +172,7 @@ def refinement(radius: int) -> Callable[..., Any]:
 
     @kernel
     def blur(line, taps, x):  # type: ignore[no-untyped-def]
-        """Blur along a line, whose pixel x is at x + radius."""
+        """Return the blurred pixel x of a line, which is at x + radius."""
         total = taps[0] * line[x + radius]
         for k in range(1, radius + 1, 3):
             part = np.float32(0)
@@ -194,12 +195,12 @@ def refinement(radius: int) -> Callable[..., Any]:
     def refine_level(  # type: ignore[no-untyped-def]
         first, second, weights_y, weights_x, taps, places, weights, share, terms, ring, lines, flow
     ):
-        """All iterations of the flow of a level, in place and in one sweep over the rows.
+        """Run all iterations of the flow of a level, in place and in one sweep over the rows.
 
-        A row's equations are formed from the old flow `radius` rows before the new flow is
-        written; each iteration works as many rows behind the one before, whose rows it finds in
-        the cache. From `places` to `lines` are scratch rows; `ring` holds the equations of the
-        rows in each iteration's window, `lines` those of a row blurred along y, with repeated ends.
+        The equations of a row are computed from the old flow `radius` rows before the new flow is
+        written; each iteration is `radius` rows behind the one before, so that it finds its rows in
+        the cache. `places` to `lines` are buffers; `ring` holds the equations of the rows in the
+        window of each iteration, `lines` those of a row blurred along y, with repeated ends.
         """
         height, width = flow.shape[1:]
         iterations, window, _, size = ring.shape
@@ -250,11 +251,11 @@ def refinement(radius: int) -> Callable[..., Any]:
 
 @cache
 def expansion(radius: int) -> Callable[..., Any]:
-    """Compile the polynomial expansion for a neighbourhood of that radius."""
+    """Compile the polynomial expansion for a radius."""
 
     @kernel
     def moment_rows(image, rows, taps, width, one, y1, y2):  # type: ignore[no-untyped-def]
-        """Sums across rows of the image, weighted with 1, the offset and its square."""
+        """Sum over rows of the image, weighted with 1, the offset and its square."""
         for x in range(width):
             middle = image[rows[radius], x]
             even, odd, square = taps[0, 0] * middle, taps[1, 0] * middle, taps[2, 0] * middle
@@ -273,7 +274,7 @@ def expansion(radius: int) -> Callable[..., Any]:
 
     @kernel
     def three_sums(line, taps, one, x1, x2):  # type: ignore[no-untyped-def]
-        """Sums along a line, weighted with 1, the offset and its square."""
+        """Sum along a line, weighted with 1, the offset and its square."""
         for x in range(one.size):
             middle = line[x + radius]
             even, odd, square = taps[0, 0] * middle, taps[1, 0] * middle, taps[2, 0] * middle
@@ -292,7 +293,7 @@ def expansion(radius: int) -> Callable[..., Any]:
 
     @kernel
     def two_sums(line, taps, one, x1):  # type: ignore[no-untyped-def]
-        """Sums along a line, weighted with 1 and the offset."""
+        """Sum along a line, weighted with 1 and the offset."""
         for x in range(one.size):
             middle = line[x + radius]
             even, odd = taps[0, 0] * middle, taps[1, 0] * middle
@@ -308,7 +309,7 @@ def expansion(radius: int) -> Callable[..., Any]:
 
     @kernel
     def solve_row(one, x1, x2, y1, y1x1, line, taps, scale, terms):  # type: ignore[no-untyped-def]
-        """Gradient and second-order terms from the sums; those of y squared are made here."""
+        """Compute gradient and second-order terms from the sums, with those of y squared."""
         gradient, constant, square, mixed = scale[0], scale[1], scale[2], scale[3]
         out0, out1, out2, out3, out4 = terms[0], terms[1], terms[2], terms[3], terms[4]
         for x in range(one.size):
@@ -325,14 +326,14 @@ def expansion(radius: int) -> Callable[..., Any]:
             out4[x] = y1x1[x] * mixed
 
     @kernel
-    def weave(terms, pitch, out, begin):  # type: ignore[no-untyped-def]
-        """Lay the terms of each pixel of a row side by side."""
+    def interleave(terms, pitch, out, begin):  # type: ignore[no-untyped-def]
+        """Store the terms of each pixel of a row side by side."""
         for x in range(0, pitch, LANES):
-            _weave_eight(terms, pitch, x, out, begin + NUMBERS * x)  # type: ignore[call-arg]
+            _interleave_eight(terms, pitch, x, out, begin + NUMBERS * x)  # type: ignore[call-arg]
 
     @kernel
     def expand_level(image, taps, scale, moments, sums, terms, out):  # type: ignore[no-untyped-def]
-        """Polynomial expansion of one smoothed level; from `moments` to `terms` scratch rows."""
+        """Expand one smoothed level; `moments` to `terms` are buffers."""
         height, width = image.shape
         size = terms.shape[1]
         rows = np.empty(2 * radius + 1, np.uint64)
@@ -350,6 +351,6 @@ def expansion(radius: int) -> Callable[..., Any]:
             three_sums(moments[0], taps, sums[0], sums[1], sums[2])
             two_sums(moments[1], taps, sums[3], sums[4])
             solve_row(sums[0], sums[1], sums[2], sums[3], sums[4], moments[2], taps, scale, terms)
-            weave(flat_terms, size, flat, size * NUMBERS * y)
+            interleave(flat_terms, size, flat, size * NUMBERS * y)
 
     return expand_level

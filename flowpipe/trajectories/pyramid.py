@@ -1,9 +1,9 @@
-"""The spatial scales of dense trajectories: sizes, grey levels for sampling, grey levels for flow.
+"""The spatial scales of dense trajectories, and the image pyramids of points and of flow.
 
-Two pyramids hang on one list of sizes. Points and HOG live on uint8 levels that are resized one
-from the next without smoothing. The flow's levels are each smoothed and resized from the frame
-itself, in float32; both steps are linear, so they are one banded matrix per axis here, applied
-only to the rows and columns that a level keeps.
+Both pyramids have the same sizes. Points and HOG use uint8 levels, each resized from the one before
+without smoothing. The levels of the flow are each smoothed and resized from the frame itself, in
+float32; both steps are linear, so here they are one banded matrix per axis, applied only to the
+rows and columns that a level keeps.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flowpipe.trajectories.parameters import SCALE_STRIDE
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One spatial scale: its size in pixels and the full size divided by it."""
+    """A spatial scale: its size in pixels, and the ratio of the full size to it."""
 
     height: int
     width: int
@@ -31,7 +31,7 @@ class Level:
 
 
 def pyramid_levels(height: int, width: int, patch_size: int, scale_num: int) -> list[Level]:
-    """Scales of a frame, finest first, each smaller by sqrt(2), while the patch fits.
+    """Return the scales of a frame, finest first, each smaller by sqrt(2), while the patch fits.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def grey_pyramid(grey: Grey, out: list[Grey]) -> None:
 
 
 def smoothing_taps(scale: float) -> NDArray[np.float64]:
-    """Gaussian taps that go before reducing by `scale`; the finest level is smoothed too."""
+    """Return the Gaussian taps for a reduction by `scale`; the finest level is smoothed too."""
     sigma = (scale - 1) / 2
     size = max(round(5 * sigma) | 1, 3)
     if sigma == 0:
@@ -75,14 +75,14 @@ def smoothing_taps(scale: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A banded matrix: row ``i`` holds ``weights[i]`` from column ``first[i]``."""
+    """A banded matrix: row ``i`` has ``weights[i]`` from column ``first[i]``."""
 
     first: NDArray[np.int64]
     weights: Plane
 
 
 def reducing_band(size: int, reduced: int, scale: float) -> Band:
-    """Smooth `size` samples with mirrored ends (101), then resize them linearly to `reduced`."""
+    """Return the matrix that smooths `size` samples, mirrored (101), and resizes them linearly."""
     taps = smoothing_taps(scale)
     matrix = np.zeros((reduced, size))
     # float32 here, as in cv2.resize: its rounding is larger than that of everything after it
@@ -122,14 +122,14 @@ def apply_band(image, first, weights, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def start_row(row, weight, out):  # type: ignore[no-untyped-def]
-    """``out = weight * row``."""
+    """Compute ``out = weight * row``."""
     for x in range(out.size):
         out[x] = weight * np.float32(row[x])
 
 
 @njit(cache=True, nogil=True)
 def add_rows(first, second, first_weight, second_weight, out):  # type: ignore[no-untyped-def]
-    """``out = (out + first_weight * first) + second_weight * second``."""
+    """Compute ``out = (out + first_weight * first) + second_weight * second``."""
     for x in range(out.size):
         total = out[x] + first_weight * np.float32(first[x])
         out[x] = total + second_weight * np.float32(second[x])
@@ -137,18 +137,18 @@ def add_rows(first, second, first_weight, second_weight, out):  # type: ignore[n
 
 @njit(cache=True, nogil=True)
 def add_row(row, weight, out):  # type: ignore[no-untyped-def]
-    """``out += weight * row``."""
+    """Compute ``out += weight * row``."""
     for x in range(out.size):
         out[x] += weight * np.float32(row[x])
 
 
 class Reducer:
-    """Smooths and reduces frames to one scale; holds its buffers.
+    """Smooth and reduce frames to one scale, with reused buffers.
 
     Parameters
     ----------
     height, width
-        Of the frames.
+        Size of the frames.
     level
         The scale.
     """
@@ -162,9 +162,9 @@ class Reducer:
         self._out = np.empty((level.height, level.width), np.float32)
 
     def reduce(self, grey: Grey) -> Plane:
-        """Reduce a frame; (h, w) float32, valid until the next call.
+        """Return a reduced frame, (h, w) float32, valid until the next call.
 
-        Both bands work on whole rows, for the second of the transposed image.
+        Both bands work on whole rows, the second on those of the transposed image.
         """
         apply_band(grey, self._rows.first, self._rows.weights, self._wide)
         cv2.transpose(self._wide, dst=self._turned)

@@ -1,8 +1,8 @@
-"""Where new tracks start: a grid, thinned where nothing can be tracked or something already is.
+"""Sample the starting points of tracks on a grid.
 
-Wang et al. (2011) sample every `min_distance` pixels, leave out points whose smaller eigenvalue of
-the gradient's autocorrelation (Shi and Tomasi 1994) is small against the frame's largest, and
-sample a cell anew once no live track is in it.
+Wang et al. (2011) sample every `min_distance` pixels, except points whose smaller eigenvalue of the
+gradient's autocorrelation (Shi and Tomasi 1994) is small compared with the frame's largest, and
+cells that contain a live track.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from flowpipe.trajectories.pyramid import Level
 
 
 class Sampler:
-    """Samples one spatial scale; holds its buffers.
+    """Sample points at one spatial scale, with reused buffers.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class Sampler:
     distance
         Side of a grid cell in pixels of the scale.
     quality
-        Least eigenvalue as a part of the largest.
+        Smallest eigenvalue of a point, as a fraction of the largest.
     """
 
     def __init__(self, level: Level, distance: int, quality: float) -> None:
@@ -40,9 +40,9 @@ class Sampler:
         Parameters
         ----------
         corners
-            Of the scale's grey levels, measured.
+            Corner strength of the frame at this scale.
         live
-            (n, 2), where the live tracks are: x, y in pixels of the scale.
+            (n, 2) current points x, y of the live tracks, in pixels of the scale.
 
         Returns
         -------
@@ -57,7 +57,7 @@ class Sampler:
 
 @njit(cache=True, nogil=True)
 def free_points(strength, threshold, live, distance, taken, points):  # type: ignore[no-untyped-def]
-    """Write the middles of the free cells that are strong enough; return how many."""
+    """Write the centres of free cells above the threshold; return their number."""
     rows, columns = taken.shape
     taken[:] = False
     for i in range(live.shape[0]):

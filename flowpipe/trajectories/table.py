@@ -1,9 +1,9 @@
-"""Trajectories on disk: an HDF5 table, one dataset per field.
+"""Store trajectories in an HDF5 table with one dataset per field.
 
-A row is stored in 952 bytes by default: ``info`` and ``trajectory`` in float32, descriptors, which
-lie within 0..1, in int16 as multiples of ``scale`` = 1/32767, an attribute of the dataset. That is
-up to eight times finer than float16, and a Fisher vector feels the difference. Chunks of rows are
-not compressed but have check sums, and the bytes of a file are a function of what is in it.
+A row takes 952 bytes by default: ``info`` and ``trajectory`` are float32; descriptors, which are in
+0..1, are int16 multiples of ``scale`` = 1/32767, an attribute of the dataset. That is up to eight
+times finer than float16, which makes a difference to Fisher vectors. Chunks of rows are not
+compressed but have checksums. Equal content gives equal files.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ FORMAT = "flowpipe trajectories 1"
 
 _STEPS = 32767
 _FAULTS = (KeyError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
-"""What h5py raises of a damaged file."""
+"""What h5py raises when it reads a damaged file."""
 _CHUNK = 64
-"""Rows in a chunk; the last chunk is stored whole, so that more would waste space."""
+"""Rows per chunk; the last chunk is stored whole, so that larger ones would waste space."""
 _BLOCK = 4096
-"""Rows that are held before they are written."""
+"""Rows that are collected before they are written."""
 
 
 class TableWriter:
-    """Writes the rows of one clip as they come; use as a context.
+    """Write the rows of a clip as they come; use it as a context manager.
 
-    Nothing is atomic here: give it a path or a file that is put in place afterwards.
+    Writing is not atomic: the caller moves the finished file into place.
 
     Parameters
     ----------
     target
-        Path or file opened for reading and writing in binary.
+        Path, or a binary file opened for reading and writing.
     parameters
-        Of the trajectories; kept in the file.
+        Parameters of the trajectories, stored in the file.
     storage
-        Type of the descriptors: int16 fixed point, or float32 without loss.
+        Type of the descriptors: int16 fixed point, or lossless float32.
     attributes
-        More to keep in the file: numbers and strings.
+        Further attributes of the file: numbers and strings.
     """
 
     def __init__(
@@ -101,22 +101,22 @@ class TableWriter:
         return self._rows + sum(len(rows) for rows in self._pending)
 
     def append(self, rows: Trajectories) -> None:
-        """Add rows; the values are copied before the next block is written at the latest."""
+        """Add rows. Their arrays must not be changed until they are written."""
         self._pending.append(rows)
         if len(self) - self._rows >= _BLOCK:
             self._write()
 
     def finish(self, length: int, width: int, height: int, **attributes: str | int | float) -> None:
-        """Write what is left, and what is known at the end only.
+        """Write the remaining rows, and what is only known at the end.
 
         Parameters
         ----------
         length
-            Frames in the clip, for ``t_pos`` too.
+            Number of frames of the clip, also for ``t_pos``.
         width, height
-            Of the frames, in pixels.
+            Size of the frames, in pixels.
         **attributes
-            More to keep in the file.
+            Further attributes of the file.
         """
         self._write()
         self._file.attrs.update({**attributes, "length": length, "width": width, "height": height})
@@ -142,17 +142,17 @@ class TableWriter:
 
 
 class Table:
-    """A table of trajectories, opened for reading; use as a context.
+    """Read a table of trajectories; use it as a context manager.
 
     Parameters
     ----------
     source
-        Path, or file opened for reading in binary.
+        Path, or a binary file opened for reading.
 
     Raises
     ------
     FormatError
-        The file is not HDF5 or not a whole table of trajectories.
+        The file is not HDF5, or not a complete table of trajectories.
     """
 
     def __init__(self, source: Path | str | IO[bytes]) -> None:
@@ -173,12 +173,12 @@ class Table:
             raise
         del attributes["format"], attributes["parameters"]
         self.attributes: dict[str, Any] = attributes
-        """What else the file holds: length, width, height of the clip, and the writer's own."""
+        """Further attributes: length, width and height of the clip, and those of the writer."""
 
     def _check(self, name: str) -> TrajectoryParameters:
-        found = self._file.attrs.get("format")
-        if found != FORMAT:
-            raise FormatError(f"{name!r} has format {found!r}; it must be {FORMAT!r}")
+        stored = self._file.attrs.get("format")
+        if stored != FORMAT:
+            raise FormatError(f"{name!r} has format {stored!r}; it must be {FORMAT!r}")
         if "length" not in self._file.attrs:
             raise FormatError(f"{name!r} was not finished; extract its clip again")
         try:
@@ -217,14 +217,14 @@ class Table:
         rows: slice | NDArray[np.integer] | Sequence[int] = slice(None),
         fields: Sequence[str] = FIELDS,
     ) -> dict[str, Plane]:
-        """Fields of some rows, float32, in the order asked for.
+        """Read fields of some rows as float32, in the order of `rows`.
 
-        Only the blocks of rows that hold one of them are read.
+        Only the chunks that contain these rows are read.
 
         Raises
         ------
         ParameterError
-            A row or a field that is not there.
+            A row or a field does not exist.
         FormatError
             The file is damaged.
         """
@@ -236,23 +236,15 @@ class Table:
         index = np.asarray(rows, np.int64)
         if index.size and not 0 <= index.min() <= index.max() < len(self):
             raise ParameterError(
-                f"rows reach from {index.min()} to {index.max()}; they must be in "
-                f"0..{len(self) - 1}"
+                f"rows are from {index.min()} to {index.max()}; they must be in 0..{len(self) - 1}"
             )
         return {name: self._read_rows(name, index) for name in fields}
-
-    def sample(
-        self, count: int, rng: np.random.Generator, fields: Sequence[str] = FIELDS
-    ) -> dict[str, Plane]:
-        """`count` rows drawn without repetition, all where there are fewer; in table order."""
-        drawn = rng.choice(len(self), min(count, len(self)), replace=False)
-        return self.read(np.sort(drawn), fields)
 
     def _read_rows(self, name: str, index: NDArray[np.int64]) -> Plane:
         data = self._file[name]
         out = np.empty((len(index), data.shape[1]), np.float32)
         order = np.argsort(index, kind="stable")
-        # Where most chunks hold a row that is asked for, they are read many at a time.
+        # Where most chunks contain a row of `rows`, many chunks are read together.
         span = _CHUNK if len(index) * _CHUNK < len(self) else _BLOCK
         chunks = index[order] // span
         for places in np.split(order, np.flatnonzero(np.diff(chunks)) + 1) if len(index) else []:
@@ -274,6 +266,6 @@ class Table:
 def read_table(
     path: Path | str, rows: slice | NDArray[np.integer] | Sequence[int] = slice(None)
 ) -> Trajectories:
-    """Rows of a table file, all by default."""
+    """Read rows of a table file, by default all."""
     with Table(path) as table:
         return Trajectories(**table.read(rows))

@@ -1,8 +1,9 @@
-"""The released programs' text: a line per trajectory, tab after every number.
+"""Write trajectories as the released programs' text: a line each, with a tab after every number.
 
-Frame number, nine more numbers of ``info`` and the trajectory with six decimals, the descriptors
-with seven: 436 columns with the default parameters. A float32 times 10^7 is exact in float64, so
-that rounding it to the nearest even integer gives the digits of C's ``printf``.
+The frame number, nine more numbers of ``info`` and the trajectory with six decimals, the
+descriptors with seven: 436 columns with the default parameters. A float32 times 10^7 is exact in
+float64, so that rounding half to even gives the digits of C's ``printf``. NumPy's ``savetxt`` takes
+far longer per row.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.table import FIELDS
 
 _LONGEST = 20
-"""Characters of the longest number; info is below 10^9."""
+"""Length of the longest number; those of info are below 10^9."""
 _TIME_COLUMN = 9
 
 
 class TextWriter:
-    """Writes the rows of one clip as they come.
+    """Write the rows of a clip as they come.
 
     Parameters
     ----------
     file
-        Opened for writing in binary; seekable, as ``t_pos`` is filled in at the end.
+        Seekable binary file, since ``t_pos`` is only known at the end.
     parameters
-        Of the trajectories.
+        Parameters of the trajectories.
     """
 
     def __init__(self, file: IO[bytes], parameters: TrajectoryParameters) -> None:
@@ -50,7 +51,7 @@ class TextWriter:
         self._at += len(text)
 
     def finish(self, length: int) -> None:
-        """Fill in the time of every row from the clip's length in frames."""
+        """Write the time of every row, given the number of frames of the clip."""
         for places, frames in zip(self._places, self._frames, strict=True):
             info = np.zeros((len(frames), 10), np.float32)
             info[:, :1] = frames
@@ -62,7 +63,7 @@ class TextWriter:
 
 
 def format_rows(rows: Trajectories) -> tuple[bytes, NDArray[np.int64]]:
-    """Lines of text, and where in them the time of each row begins."""
+    """Return lines of text, and the position of each row's time in them."""
     values = np.hstack([getattr(rows, name) for name in FIELDS])
     if not np.isfinite(values).all() or (values.size and np.abs(values).max() >= 1e9):
         raise ParameterError("rows hold numbers that are not finite or beyond 10^9")
@@ -77,7 +78,7 @@ def format_rows(rows: Trajectories) -> tuple[bytes, NDArray[np.int64]]:
 
 @njit(cache=True, nogil=True)
 def write_digits(values, decimals, text, places):  # type: ignore[no-untyped-def]
-    """Fill `text` with ASCII; return its size."""
+    """Write ASCII digits to `text`; return their number."""
     digits = np.empty(32, np.uint8)
     at = 0
     for i in range(values.shape[0]):

@@ -1,9 +1,9 @@
-"""Points that follow the flow from frame to frame, and which of their tracks are kept.
+"""Track points along the flow from frame to frame, and filter the tracks.
 
 Wang et al. (2011): a point moves by the median-filtered flow at its nearest pixel, is dropped when
-it leaves the frame, and after `track_length` frames its track ends. Static and erratic tracks are
-left out; improved trajectories (Wang and Schmid 2013) also leave out those that stand still once
-the camera's motion is taken out of them.
+it leaves the frame, and its track ends after `track_length` frames. Static and erratic tracks are
+removed; improved trajectories (Wang and Schmid 2013) also remove those that are static without the
+camera's motion.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flowpipe.trajectories.parameters import TrajectoryParameters
 
 
 class TrackList:
-    """The live tracks of one scale, in the order of their birth.
+    """The live tracks of one scale, in the order in which they began.
 
     Attributes
     ----------
@@ -26,9 +26,9 @@ class TrackList:
     steps
         (capacity, track_length, 2) float32: displacements without the camera's motion.
     descriptors
-        (capacity, nt_cell, width) float32: sums that the descriptors are added to.
+        (capacity, nt_cell, width) float32: sums of the descriptors.
     ages
-        (capacity,) int64: steps made so far.
+        (capacity,) int64: number of steps so far.
     """
 
     def __init__(self, parameters: TrajectoryParameters, width: int) -> None:
@@ -37,17 +37,17 @@ class TrackList:
         self.steps = np.empty((0, length, 2), np.float32)
         self.descriptors = np.empty((0, parameters.nt_cell, width), np.float32)
         self.ages = np.empty(0, np.int64)
-        # places of the live tracks, oldest first, then the free places
+        # indices of the live tracks, oldest first, then the free ones
         self._order = np.empty(0, np.int64)
         self._live = 0
 
     @property
     def slots(self) -> NDArray[np.int64]:
-        """(n,) places of the live tracks in the arrays, oldest first."""
+        """(n,) indices of the live tracks in the arrays, oldest first."""
         return self._order[: self._live]
 
     def add(self, points: Plane) -> None:
-        """Begin tracks at (n, 2) points, behind the live ones."""
+        """Begin tracks at (n, 2) points, after the live ones."""
         live = self._live + len(points)
         if live > len(self.ages):
             self._grow(max(2 * len(self.ages), live, 256))
@@ -60,23 +60,23 @@ class TrackList:
     def advance(self, flow: Plane, steps: Plane) -> None:
         """Move every point by the (2, h, w) flow at it and drop those that leave the frame.
 
-        `steps` is the flow without the camera's motion, whose values are kept along the track.
+        `steps` is the flow without the camera's motion, which is recorded along the track.
         """
         self._live = advance_points(
             self._order, self._live, self.points, self.steps, self.ages, flow, steps
         )
 
     def finish(self) -> NDArray[np.int64]:
-        """Count the step just made and take out the complete tracks.
+        """Count the last step and remove the complete tracks.
 
-        Returns the places of the complete ones, oldest first; valid until tracks are added.
+        Returns their indices, oldest first; valid until tracks are added.
         """
         done = finish_tracks(self._order, self._live, self.ages, self.steps.shape[1])
         self._live -= done
         return self._order[self._live : self._live + done]
 
     def heads(self) -> Plane:
-        """(n, 2): where the live tracks are now."""
+        """Return the (n, 2) current points of the live tracks."""
         return np.asarray(last_points(self.slots, self.points, self.ages))
 
     def _grow(self, capacity: int) -> None:
@@ -90,9 +90,9 @@ class TrackList:
 
 @njit(cache=True, nogil=True)
 def advance_points(order, live, points, steps, ages, flow, step_flow):  # type: ignore[no-untyped-def]
-    """Advance the first `live` tracks of `order`; put the places of dropped ones behind the kept.
+    """Advance the first `live` tracks of `order`; move the indices of dropped ones to the end.
 
-    Returns how many were kept.
+    Returns the number of tracks that remain.
     """
     height, width = flow.shape[1:]
     dropped = np.empty(live, np.int64)
@@ -117,9 +117,9 @@ def advance_points(order, live, points, steps, ages, flow, step_flow):  # type: 
 
 @njit(cache=True, nogil=True)
 def finish_tracks(order, live, ages, length):  # type: ignore[no-untyped-def]
-    """Count a step of the live tracks and put the complete ones behind the others.
+    """Count a step of the live tracks and move the complete ones behind the others.
 
-    `order` is that of birth, so that the complete tracks head it. Returns how many they are.
+    The oldest tracks are first in `order`, hence the complete ones. Returns their number.
     """
     done = 0
     for i in range(live):
@@ -134,7 +134,7 @@ def finish_tracks(order, live, ages, length):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def last_points(slots, points, ages):  # type: ignore[no-untyped-def]
-    """(n, 2): where the tracks in some places are."""
+    """Return the (n, 2) current points of tracks."""
     out = np.empty((slots.size, 2), np.float32)
     for i in range(slots.size):
         slot = slots[i]
@@ -143,19 +143,19 @@ def last_points(slots, points, ages):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def judge_tracks(  # type: ignore[no-untyped-def]
+def filter_tracks(  # type: ignore[no-untyped-def]
     slots, points, steps, scale, improved, min_var, max_var, max_dis, min_free
 ):
-    """Statistics and trajectory of complete tracks, in pixels of the full frame.
+    """Return the tracks to keep, with statistics and shapes in pixels of the full frame.
 
     Returns
     -------
     kept
-        (n,) those of `slots` whose tracks are kept.
+        (n,) the subset of `slots`.
     statistics
-        (n, 5) float32: mean x, mean y, deviation of x, of y, length.
+        (n, 5) float32: mean x, mean y, standard deviation of x, of y, length.
     shape
-        (n, 2 L) float32: displacements over the sum of their lengths.
+        (n, 2 L) float32: displacements divided by the sum of their lengths.
     """
     length = steps.shape[1]
     kept = np.empty_like(slots)
@@ -211,7 +211,7 @@ def judge_tracks(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def gather_rows(descriptors, slots, index, out):  # type: ignore[no-untyped-def]
-    """Write the numbers `index` of each temporal cell of the tracks in `slots`, one a row."""
+    """Write the columns `index` of each temporal cell of tracks, one track per row."""
     for i in range(slots.size):
         for t in range(descriptors.shape[1]):
             begin = t * index.size

@@ -1,4 +1,4 @@
-"""Whether a table of trajectories is whole, and its video still the one that it was made from."""
+"""Verify that tables of trajectories are intact, and their videos unchanged."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _ROWS = 4096
 
 @dataclass(frozen=True, slots=True)
 class StoredTable:
-    """A clip's table in an output folder."""
+    """The table of a clip in an output folder."""
 
     root: Path
     name: str
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """Path of the table."""
         return self.root / f"{self.name}.h5"
 
 
 def stored_tables(out: Path) -> Iterator[StoredTable]:
-    """The tables in an output folder, by name."""
+    """Yield the tables in an output folder, sorted by name."""
     for path in sorted(out.rglob("*.h5")):
         name = path.relative_to(out).with_suffix("").as_posix()
         if not name.startswith("."):
@@ -38,15 +38,15 @@ def stored_tables(out: Path) -> Iterator[StoredTable]:
 
 
 def verify(table: StoredTable) -> str | None:
-    """Read a table through and compare its video with the one that it was made from.
+    """Read all of a table and compare its video with the one that it was made from.
 
-    HDF5 keeps check sums of the rows and of its own structure; each value is looked at. A video
-    that is not there (any more) is no fault of the table.
+    HDF5 has checksums of the rows and of its own structure; every value is checked. A missing video
+    is not an error.
 
     Returns
     -------
     str or None
-        What is wrong, None where nothing is.
+        What is wrong, or None.
     """
     try:
         with Table(table.path) as file:
@@ -70,4 +70,4 @@ def _check_source(root: Path, table: Table) -> None:
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"it does not say which video it was made from ({error})") from None
     if path.is_file() and provenance.sha256(path) != recorded:
-        raise FormatError(f"its video {str(path)!r} is not the one that it was made from")
+        raise FormatError(f"its video {str(path)!r} has changed since the table was made from it")

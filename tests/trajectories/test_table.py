@@ -85,7 +85,7 @@ def test_a_clip_without_rows_is_a_whole_table(tmp_path):
         assert len(table) == 0
         assert table.parameters == PARAMETERS
         assert table.attributes["length"] == 200
-        drawn = table.sample(10, np.random.default_rng(0))
+        drawn = table.read([])
     assert drawn["hof"].shape == (0, 108)
 
 
@@ -99,15 +99,6 @@ def test_any_rows_in_any_order(tmp_path_factory, rows):
         some = table.read(rows, ["hog", "trajectory"])
     assert list(some) == ["hog", "trajectory"]
     np.testing.assert_array_equal(some["hog"], made_up(400).hog[rows])
-
-
-def test_a_sample_is_repeatable_and_without_repetition(tmp_path):
-    write(tmp_path / "a.h5", made_up(400), storage="float32")
-    with Table(tmp_path / "a.h5") as table:
-        first, second = (table.sample(100, np.random.default_rng(3)) for _ in range(2))
-        assert len(table.sample(1000, np.random.default_rng(3))["hog"]) == 400
-    np.testing.assert_array_equal(first["mbhx"], second["mbhx"])
-    assert len(np.unique(first["mbhx"], axis=0)) == 100
 
 
 def test_what_is_not_a_whole_table_is_refused(tmp_path):

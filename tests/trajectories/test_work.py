@@ -292,3 +292,14 @@ def test_options_that_do_not_apply_are_refused(clip, tmp_path, capsys, command, 
     assert end.value.code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_videos_of_tracks_are_not_written_among_the_videos(clip, capsys):
+    folder = clip.path.parent
+    before = clip.path.read_bytes()
+    with pytest.raises(SystemExit) as end:
+        main(["extract-trajectories", str(folder), "--out", str(folder), "--visualize"])
+    assert end.value.code == 2
+    assert "which contains the video" in capsys.readouterr().err
+    assert clip.path.read_bytes() == before
+    assert sorted(folder.iterdir()) == [clip.path]
