@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import flowpipe
 from flowpipe.cli import COMMANDS, main
+from flowpipe.commands import doctor
 
 project = "flowpipe"
 author = "The flowpipe developers"
@@ -69,10 +70,25 @@ def write_commands(page: Path) -> None:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             main([command, "--help"])
         lines += [f"## {command}", "", "```text", printed.getvalue().strip(), "```", ""]
-    page.parent.mkdir(exist_ok=True)
+    page.write_text("\n".join(lines), encoding="utf-8")
+
+
+def write_choices(page: Path) -> None:
+    """Write the page of what is chosen by name: the entries of the tables that doctor lists."""
+    lines = ["# Methods, formats, sets and networks", "", "What is chosen by name.", ""]
+    for title, (module, table) in doctor.TABLES.items():
+        lines += [f"## {title.capitalize()}s", "", "| name | | published in |", "|---|---|---|"]
+        lines += [
+            f"| `{name}` | {description} | {published} |"
+            for name, description, published in doctor.listing(module, table)
+        ]
+        lines += ["", f"`{module}.{table}`", ""]
     page.write_text("\n".join(lines), encoding="utf-8")
 
 
 def setup(app: object) -> None:
-    """Write the generated page before Sphinx reads its sources."""
-    write_commands(Path(__file__).parent / "generated" / "commands.md")
+    """Write the generated pages before Sphinx reads its sources."""
+    generated = Path(__file__).parent / "generated"
+    generated.mkdir(exist_ok=True)
+    write_commands(generated / "commands.md")
+    write_choices(generated / "choices.md")
