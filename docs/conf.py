@@ -29,6 +29,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
 ]
+templates_path = ["templates"]
 root_doc = "index"
 
 html_theme = "pydata_sphinx_theme"

@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-_TO_COME = {"extract_trajectories", "idt_baseline", "load_dataset", "protocol"}
+_TO_COME = {"load_dataset", "protocol"}
 
 
 @pytest.mark.parametrize("name", sorted(set(flowpipe.__all__) - _TO_COME))

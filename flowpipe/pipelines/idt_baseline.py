@@ -114,8 +114,10 @@ def idt_baseline(
     Examples
     --------
     >>> import flowpipe
-    >>> metrics = flowpipe.idt_baseline("UCF101", workers=8)  # doctest: +SKIP
-    >>> print(f"{metrics.mean_accuracy.value:.3f}")  # doctest: +SKIP
+    >>> from flowpipe.encoding.parameters import Encoding
+    >>> metrics = flowpipe.idt_baseline("videos", "idt", encoding=Encoding(gaussians=4))
+    >>> metrics.confusion.shape  # true class by predicted class
+    (6, 6)
     """
     if not isinstance(dataset, Dataset):
         dataset = load("auto", Path(dataset))

@@ -67,6 +67,13 @@ def extract_trajectories(
         The folder holds trajectories of other settings, of other flow or of other boxes.
     ParameterError, FormatError
         An option is unknown or out of range, there are no videos, or a list cannot be read.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> summary = flowpipe.extract_trajectories("clip.avi", "tracks", kind="dt")
+    >>> summary.done, summary.failed
+    (1, 0)
     """
     stage = _with_options(stage or TrajectoryStage(), options)
     given = [videos] if isinstance(videos, str | PathLike) else videos
