@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from flowpipe.classify.metrics import Metrics
-    from flowpipe.classify.protocols import choose as protocol
-    from flowpipe.datasets.load import load as load_dataset
+    from flowpipe.classify.protocols import protocol
+    from flowpipe.datasets.load import load_dataset
     from flowpipe.datasets.synthetic import write_synthetic
     from flowpipe.encoding.bag_of_words import BagOfWords
     from flowpipe.encoding.fisher import FisherVector
@@ -68,9 +68,9 @@ _HOMES = {
     "extract_flow": "pipelines.flow",
     "extract_trajectories": "pipelines.trajectories",
     "idt_baseline": "pipelines.idt_baseline",
-    "load_dataset": "datasets.load:load",
+    "load_dataset": "datasets.load",
     "optical_flow": "flow.estimate",
-    "protocol": "classify.protocols:choose",
+    "protocol": "classify.protocols",
     "read_flow": "flow.store.reader",
     "read_video": "io.video",
     "test_transform": "training.data.transforms",

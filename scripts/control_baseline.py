@@ -34,7 +34,7 @@ from flowpipe.classify.protocols import Protocol, leave_one_group_out, protocol_
 from flowpipe.classify.svm import one_vs_rest
 from flowpipe.classify.work import kernel_path, load_kernel
 from flowpipe.datasets.base import Dataset
-from flowpipe.datasets.load import load
+from flowpipe.datasets.load import load_dataset
 from flowpipe.io.source import VideoSource
 from flowpipe.pipelines.encode import PROTOCOL
 from flowpipe.runner import json_files, provenance
@@ -87,9 +87,9 @@ def accuracy(
     return right / tests
 
 
-def by_size(dataset: Dataset, trajectories: Path, root: Path) -> None:
+def by_size(dataset: Dataset, trajectories: Path) -> None:
     """Accuracy of a classifier that knows size and length alone."""
-    tables, _ = find_tables(dataset.clips, trajectories, root)
+    tables, _ = find_tables(dataset.clips, trajectories)
     facts = {}
     for name, table in tables.items():
         with Table(table.path) as opened:
@@ -111,9 +111,9 @@ def by_size(dataset: Dataset, trajectories: Path, root: Path) -> None:
         print(f"by {told} alone: {100 * right / tests:.1f} % of {tests}")
 
 
-def deal(dataset: Dataset, trajectories: Path, root: Path, out: Path) -> None:
+def deal(dataset: Dataset, trajectories: Path, out: Path) -> None:
     """Tables whose rows are dealt out anew among all clips."""
-    tables, _ = find_tables(dataset.clips, trajectories, root)
+    tables, _ = find_tables(dataset.clips, trajectories)
     fields: dict[str, list[NDArray[np.float32]]] = {}
     for table in tables.values():
         with Table(table.path) as opened:
@@ -155,11 +155,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.command == "labels":
         permuted_labels(given.vectors, given.times)
         return
-    dataset = load("auto", given.dataset)
+    dataset = load_dataset(given.dataset)
     if given.command == "size":
-        by_size(dataset, given.trajectories, given.dataset)
+        by_size(dataset, given.trajectories)
     else:
-        deal(dataset, given.trajectories, given.dataset, given.out)
+        deal(dataset, given.trajectories, given.out)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """Which clips train and which are tested: official splits, groups left out, folds, a given list.
 
-What a protocol cannot use - clips without a label, clips of a list that are not there - it leaves
-out and says so in its notes, and so it says of a class that cannot be learnt in a fold.
+Unlabelled and missing clips are left out and listed in the notes, as are classes without training
+clips.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.runner.json_files import Json, read_json
 
+logger = logging.getLogger(__name__)
+
+MOST_SPLITS = 50
+"""Splits of leave-one-out that need not be asked for."""
 _SHOWN = 3
 
 
@@ -77,7 +83,7 @@ class Protocol:
                     raise ParameterError(
                         f"split {split.name!r} has no {half} clip left: all of them {lost}"
                     )
-            splits.append(Split(split.name, *halves))
+            splits.append(Split(split.name, halves[0], halves[1]))
         note = f"{_count(absent, 'clip')} left out, since {_these(absent)} {lost}: {_some(absent)}"
         labels = {name: label for name, label in self.labels.items() if name in present}
         return replace(self, splits=tuple(splits), labels=labels, notes=(*self.notes, note))
@@ -96,35 +102,68 @@ class Protocol:
         }
 
 
-def choose(dataset: Dataset, wanted: str | None) -> Protocol:
-    """The protocol that a user names.
+def protocol(dataset: Dataset, wanted: str | PathLike[str] | None = None) -> Protocol:
+    """Return the protocol that a user names.
 
     Parameters
     ----------
     dataset
-        What is to be evaluated.
+        The set to be evaluated.
     wanted
         ``official``, ``loo`` (leave one group out), ``5-fold`` (or another number), a JSON file
         as :func:`read_splits` reads it, or None: the official splits where the set has some, else
-        leave one group out.
+        leave one group out, of at most 50 groups.
+
+    Returns
+    -------
+    Protocol
+        Its notes begin with those of the set.
 
     Raises
     ------
     ParameterError, FormatError
         It is none of these, or not possible on this set.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> from flowpipe.datasets.base import Clip, Dataset
+    >>> clips = [Clip(f"{c}/{n}.avi", f"{c}/{n}", c, f"actor{n}") for c in "ab" for n in (1, 2)]
+    >>> dataset = Dataset("toy", tuple(clips), ("a", "b"))
+    >>> for split in flowpipe.protocol(dataset).splits:
+    ...     print(split.name, split.train, split.test)
+    without actor1 ('a/2', 'b/2') ('a/1', 'b/1')
+    without actor2 ('a/1', 'b/1') ('a/2', 'b/2')
     """
-    if wanted is None:
-        wanted = "official" if dataset.splits else "loo"
-    if wanted == "official":
+    chosen = _chosen(dataset, wanted)
+    logger.info(
+        f"protocol {chosen.name}: {_count(chosen.splits, 'split')}, and so a classifier or network "
+        f"for each"
+    )
+    return replace(chosen, notes=(*dataset.notes, *chosen.notes))
+
+
+def _chosen(dataset: Dataset, wanted: str | PathLike[str] | None) -> Protocol:
+    if wanted is None and not dataset.splits:
+        number = len(set(_groups(_labelled(dataset)[0])))
+        if number > MOST_SPLITS:
+            what = "groups" if any(clip.group for clip in dataset.clips) else "clips without groups"
+            raise ParameterError(
+                f"{dataset.name!r} has no official splits; leaving out one of its {number} {what} "
+                f"at a time trains {number} classifiers or networks. Ask for that by --protocol "
+                "loo, or for fewer by --protocol 5-fold"
+            )
+        wanted = "loo"
+    if wanted in (None, "official"):
         return official(dataset)
     if wanted == "loo":
         return leave_one_group_out(dataset)
-    if folds := re.fullmatch(r"(\d+)-fold", wanted):
+    if folds := re.fullmatch(r"(\d+)-fold", str(wanted)):
         return k_fold(dataset, int(folds[1]))
-    path = Path(wanted)
+    path = Path(wanted or "")
     if path.suffix != ".json" or not path.exists():
         raise ParameterError(
-            f"protocol is {wanted!r}; it must be 'official', 'loo', a number of folds such as "
+            f"protocol is {str(wanted)!r}; it must be 'official', 'loo', a number of folds such as "
             "'5-fold', or a JSON file of splits that exists"
         )
     return given(dataset, read_splits(path), path.stem)
@@ -154,7 +193,7 @@ def protocol_from_json(path: Path) -> Protocol:
 
 
 def official(dataset: Dataset) -> Protocol:
-    """The set's own splits.
+    """Return the set's own splits, without those that are for validation only.
 
     Raises
     ------
@@ -165,7 +204,8 @@ def official(dataset: Dataset) -> Protocol:
         raise ParameterError(
             f"{dataset.name!r} has no official splits; use leave-one-group-out, k-fold or a list"
         )
-    return given(dataset, dataset.splits, "official")
+    reported = [split for split in dataset.splits if not split.validation]
+    return given(dataset, reported or dataset.splits, "official")
 
 
 def leave_one_group_out(dataset: Dataset) -> Protocol:
@@ -262,7 +302,7 @@ def given(dataset: Dataset, splits: Sequence[Split], name: str = "given") -> Pro
                 raise ParameterError(
                     f"split {split.name!r} has no {half} clip that is there and labelled"
                 )
-        kept.append(Split(split.name, *halves))
+        kept.append(Split(split.name, halves[0], halves[1]))
     if not kept:
         raise ParameterError(f"{name!r} has no splits")
     if absent:

@@ -8,10 +8,11 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from flowpipe._options import NameIn
 from flowpipe.classify.parameters import Svm
 from flowpipe.commands.options import WorkerOptions, frame_size, reporting_workers
 from flowpipe.commands.trajectories import ShortSideOption, SizeOption
-from flowpipe.datasets.load import Kind
+from flowpipe.datasets.load import KINDS
 from flowpipe.encoding.parameters import Encoding
 from flowpipe.trajectories.parameters import TrajectoryStage
 
@@ -39,7 +40,7 @@ class IdtBaseline:
 
     videos: DatasetPath
     """Data set: its folder, or its list."""
-    dataset: Kind = "auto"
+    dataset: Annotated[str, NameIn(KINDS)] = "auto"
     """Kind of the data set; auto recognizes it by its folder."""
     lists: Lists = ()
     """List files of the data set, if they are not in their usual place."""
@@ -62,12 +63,12 @@ class IdtBaseline:
 
     def run(self) -> int:
         """Run the pipeline."""
-        from flowpipe.datasets.load import load
+        from flowpipe.datasets.load import load_dataset
         from flowpipe.pipelines.idt_baseline import idt_baseline
 
         stage = replace(self.stage, size=frame_size(self.size, self.short_side))
         result = idt_baseline(
-            load(self.dataset, self.videos, self.lists),
+            load_dataset(self.videos, self.dataset, self.lists),
             self.out,
             self.protocol,
             stage,
@@ -90,7 +91,7 @@ class Encode:
     """Data set: its folder, or its list."""
     trajectories: Positional[Annotated[Path, arg(metavar="TRAJECTORIES")]]
     """Folder of extract-trajectories."""
-    dataset: Kind = "auto"
+    dataset: Annotated[str, NameIn(KINDS)] = "auto"
     """Kind of the data set; auto recognizes it by its folder."""
     lists: Lists = ()
     """List files of the data set, if they are not in their usual place."""
@@ -103,18 +104,17 @@ class Encode:
 
     def run(self) -> int:
         """Encode clips."""
-        from flowpipe.classify.protocols import choose
-        from flowpipe.datasets.load import load
+        from flowpipe.classify.protocols import protocol
+        from flowpipe.datasets.load import load_dataset
         from flowpipe.pipelines.encode import encode
 
-        dataset = load(self.dataset, self.videos, self.lists)
+        dataset = load_dataset(self.videos, self.dataset, self.lists)
         return encode(
             dataset.clips,
-            choose(dataset, self.protocol),
+            protocol(dataset, self.protocol),
             self.trajectories,
             self.out,
             self.encoding,
-            root=self.videos if self.videos.is_dir() else self.videos.parent,
             workers=self.workers,
         ).exit_status
 

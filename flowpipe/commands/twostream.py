@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from flowpipe._options import NameIn
 from flowpipe.commands.options import WorkerOptions, frame_size, reporting_workers
-from flowpipe.datasets.load import Kind
+from flowpipe.datasets.load import KINDS
 from flowpipe.errors import ParameterError
 from flowpipe.flow import solvers
 from flowpipe.flow.extract import FlowStage
@@ -163,8 +164,8 @@ class TrainStream:
     """Temporal segment networks, the original two-stream networks, or small: ResNet-18 at 112
     pixels from scratch, for small sets and CPUs. What follows changes it."""
     options: Annotated[StreamOptions, arg(name="")] = field(default_factory=StreamOptions)
-    dataset: Kind = "auto"
-    """What the set is; auto tells from its folder."""
+    dataset: Annotated[str, NameIn(KINDS)] = "auto"
+    """The kind of set; auto tells it from the folder, or says what to choose from."""
     lists: Lists = ()
     """Its list files, where they are not in their usual place."""
     protocol: ProtocolName = None
@@ -217,8 +218,8 @@ class TestStream:
     """Snippets of a clip, at equal steps."""
     crops: Literal[1, 10] = 10
     """10: corners, centre and their mirror images; 1: the centre."""
-    dataset: Kind = "auto"
-    """What the set is; auto tells from its folder."""
+    dataset: Annotated[str, NameIn(KINDS)] = "auto"
+    """The kind of set; auto tells it from the folder, or says what to choose from."""
     lists: Lists = ()
     """Its list files, where they are not in their usual place."""
     protocol: ProtocolName = None
@@ -287,8 +288,8 @@ class TwoStream:
     both: Annotated[StreamOptions, arg(name="")] = field(default_factory=StreamOptions)
     rgb: StreamOptions = field(default_factory=StreamOptions)
     flow: StreamOptions = field(default_factory=StreamOptions)
-    dataset: Kind = "auto"
-    """What the set is; auto tells from its folder."""
+    dataset: Annotated[str, NameIn(KINDS)] = "auto"
+    """The kind of set; auto tells it from the folder, or says what to choose from."""
     lists: Lists = ()
     """Its list files, where they are not in their usual place."""
     protocol: ProtocolName = None
@@ -319,8 +320,8 @@ class TwoStream:
 
     def run(self) -> int:
         """Run the recipe."""
-        from flowpipe.classify.protocols import choose
-        from flowpipe.datasets.load import load
+        from flowpipe.classify.protocols import protocol as choose_protocol
+        from flowpipe.datasets.load import load_dataset
         from flowpipe.pipelines.twostream import Fusion, two_stream
         from flowpipe.training.evaluate import Testing
 
@@ -329,7 +330,7 @@ class TwoStream:
             given = {key: value for key, value in vars(own).items() if value is not None}
             options = replace(self.both, **given)
             streams[name] = options.stream(self.preset, "rgb" if name == "rgb" else "flow")
-        dataset = load(self.dataset, self.videos, self.lists)
+        dataset = load_dataset(self.videos, self.dataset, self.lists)
         stage = FlowStage(
             parameters=self.tvl1,
             backend=solvers.choose(self.backend, "tvl1"),
@@ -338,7 +339,7 @@ class TwoStream:
         )
         return two_stream(
             dataset,
-            choose(dataset, self.protocol),
+            choose_protocol(dataset, self.protocol),
             self.out,
             stage,
             streams,
@@ -352,11 +353,13 @@ class TwoStream:
 
 
 def _labelled(
-    videos: Path, flow: Path, kind: Kind, lists: tuple[Path, ...], protocol: str | None
+    videos: Path, flow: Path, kind: str, lists: tuple[Path, ...], protocol: str | None
 ) -> LabelledFlow:
-    from flowpipe.classify.protocols import choose
-    from flowpipe.datasets.load import load
+    from flowpipe.classify.protocols import protocol as choose_protocol
+    from flowpipe.datasets.load import load_dataset, with_stored
+    from flowpipe.flow.store import stored_clips
     from flowpipe.pipelines.streams import LabelledFlow
 
-    dataset = load(kind, videos, lists)
-    return LabelledFlow(dataset, choose(dataset, protocol), flow)
+    dataset = load_dataset(videos, kind, lists, videos=False)
+    dataset = with_stored(dataset, [clip.name for clip in stored_clips(flow)])
+    return LabelledFlow(dataset, choose_protocol(dataset, protocol), flow)

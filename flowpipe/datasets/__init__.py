@@ -1,1 +1,1 @@
-"""Readers of labelled video sets."""
+"""Labelled sets of videos: readers, official splits, and published facts."""

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from flowpipe.errors import ParameterError
+from flowpipe.errors import FormatError, ParameterError
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
-    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v",
-    ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogg",
-    ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m2ts", ".m2v",
+    ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf",
+    ".ogg", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m",
 })
 # fmt: on
-"""What the name of a video ends in, in lower case."""
+"""Suffixes of videos, in lower case."""
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Suffixes of the frames in a folder of frames, in lower case."""
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +59,22 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One division of a set into training and test clips, by clip name."""
+    """One division of a set into training and test clips, by clip name.
+
+    Attributes
+    ----------
+    name
+        Such as ``split1``.
+    train, test
+        Names of the clips.
+    validation
+        The test clips are for choosing parameters; papers do not report on them.
+    """
 
     name: str
     train: tuple[str, ...]
     test: tuple[str, ...]
+    validation: bool = False
 
     def __post_init__(self) -> None:
         both = set(self.train) & set(self.test)
@@ -73,39 +93,111 @@ class Dataset:
     name
         Short name, such as ``ucf101``.
     clips
-        In a fixed order, the same on every machine; names are unique.
+        The clips that are on disk, in the same order on every machine; names are unique.
     classes
-        Class names in the set's own order: the position is the class index.
+        Class names; the position is the class index. In the set's own order, or in natural order
+        (``2`` before ``10``) where it has none.
     splits
         The official splits, empty where the set has none. They may name clips that are not on
         disk; :meth:`missing` lists those.
     absent
-        Names of clips that the set's list has and the disk has not, splits or no splits.
+        Clips that a list names and that are not on disk, as far as their labels are known.
+    kind
+        Entry of :data:`flowpipe.datasets.DATASETS` that read the set.
+    notes
+        What the user should know of the set, one sentence each.
     """
 
     name: str
     clips: tuple[Clip, ...]
     classes: tuple[str, ...] = ()
     splits: tuple[Split, ...] = ()
-    absent: tuple[str, ...] = ()
+    absent: tuple[Clip, ...] = ()
+    kind: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         seen: dict[str, Clip] = {}
-        for clip in self.clips:
+        for clip in (*self.clips, *self.absent):
             if clip.name in seen:
                 raise ParameterError(
                     f"{str(seen[clip.name].path)!r} and {str(clip.path)!r} share "
                     f"the clip name {clip.name!r}"
                 )
             seen[clip.name] = clip
-        unknown = {clip.label for clip in self.clips if clip.label is not None} - set(self.classes)
+        unknown = {clip.label for clip in seen.values() if clip.label is not None}
+        unknown -= set(self.classes)
         if unknown:
             raise ParameterError(
                 f"labels {sorted(unknown)} are not among the classes of {self.name!r}"
             )
+        refuse_similar(self.classes, f"the classes of {self.name!r}")
 
     def missing(self) -> tuple[str, ...]:
-        """Clip names that a list or a split speaks of and that are not in the set, sorted."""
+        """Return the names of clips that a list or a split names and that are not on disk."""
         present = {clip.name for clip in self.clips}
         named = {name for split in self.splits for name in (*split.train, *split.test)}
-        return tuple(sorted(named.union(self.absent) - present))
+        return tuple(sorted(named.union(clip.name for clip in self.absent) - present))
+
+    def with_absent(self, names: Sequence[str]) -> Dataset:
+        """Return the set with some absent clips among its clips, since only outputs are needed."""
+        chosen = set(names)
+        found = tuple(clip for clip in self.absent if clip.name in chosen)
+        left = tuple(clip for clip in self.absent if clip.name not in chosen)
+        return replace(self, clips=(*self.clips, *found), absent=left)
+
+    def describe(self) -> str:
+        """Return one line: what the set is taken for, its clips, classes, groups and splits."""
+        groups = {clip.group for clip in self.clips if clip.group is not None}
+        parts = [_count(len(self.clips), "clip"), _listed(self.classes, "class", "classes")]
+        parts.append(_listed(sorted(groups, key=natural_key), "group", "groups"))
+        parts += [f"{s.name} ({len(s.train)} training, {len(s.test)} test)" for s in self.splits]
+        if not self.splits:
+            parts.append("no official splits")
+        if missing := self.missing():
+            parts.append(_listed(missing, "missing clip", "missing clips"))
+        kind = f", read as {self.kind}" if self.kind and self.kind != self.name else ""
+        return f"{self.name}{kind}: {', '.join(parts)}"
+
+    def description(self) -> dict[str, Any]:
+        """Return :meth:`describe` as JSON, for the record of a stage."""
+        counts = Counter(clip.label for clip in self.clips)
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "clips": len(self.clips),
+            "classes": {label: counts[label] for label in self.classes},
+            "groups": len({clip.group for clip in self.clips if clip.group is not None}),
+            "splits": {s.name: [len(s.train), len(s.test)] for s in self.splits},
+            "missing": len(self.missing()),
+            "notes": list(self.notes),
+        }
+
+
+def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Return a sort key by which ``2`` comes before ``10``, without regard to case."""
+    parts = re.split(r"(\d+)", text.casefold())
+    return [(1, int(p), "") if p.isdecimal() else (2, 0, p) for p in parts if p], text
+
+
+def refuse_similar(labels: Sequence[str], where: str) -> None:
+    """Raise a FormatError if two labels differ in nothing but case or white space."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        other = seen.setdefault(" ".join(label.casefold().split()), label)
+        if other != label:
+            raise FormatError(
+                f"{where}: {other!r} and {label!r} differ in nothing but case or white space; "
+                "write them alike if they are one class"
+            )
+
+
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _listed(names: Sequence[str], noun: str, plural: str) -> str:
+    if not names:
+        return f"no {plural}"
+    more = ", ..." if len(names) > _SHOWN else ""
+    return f"{_count(len(names), noun, plural)} ({', '.join(names[:_SHOWN])}{more})"

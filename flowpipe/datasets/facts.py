@@ -12,7 +12,7 @@ from typing import Any
 from flowpipe.datasets.base import Dataset, Split
 from flowpipe.errors import ParameterError
 
-SETS_WITH_FACTS = ("hmdb51", "kth", "ucf101", "ut-interaction")
+SETS_WITH_FACTS = ("hmdb51", "kth", "ucf101", "ut-interaction", "weizmann")
 
 
 @dataclass(frozen=True)

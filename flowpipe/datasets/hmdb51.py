@@ -9,16 +9,33 @@ in both halves, but another class may have its clips of the film in the other ha
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from flowpipe.datasets.base import Clip, Dataset, Split
-from flowpipe.datasets.files import folder, lines_of, malformed, videos_below
+from flowpipe.datasets.find import find_clips, folder
+from flowpipe.datasets.names import FoundClip, safe_name, without_suffix
+from flowpipe.datasets.text import lines_of, malformed
 from flowpipe.errors import FormatError, ParameterError
 
 PATTERN = re.compile(r".+_[a-z]+_(?:cm|nm)_np\d+_(?:ba|fr|le|ri)_(?:bad|med|goo)_\d+", re.DOTALL)
 """Name of a clip without suffix."""
 
 _LIST = re.compile(r"(?P<label>.+)_test_split(?P<split>\d+)\.txt")
+
+
+def detect(root: Path, found: Sequence[FoundClip]) -> bool:
+    """Whether all clips of a folder are named like those of HMDB51, in folders of their classes."""
+    if not found or not all(PATTERN.fullmatch(without_suffix(each.path.name)) for each in found):
+        return False
+    for each in found:
+        label = each.path.parent.name
+        if f"_{label}_" not in each.path.name:
+            raise FormatError(
+                f"{str(each.path)!r} is named like a clip of HMDB51, but not of the class of its "
+                f"folder, {label!r}; name the kind: --dataset folders goes by the folders"
+            )
+    return True
 
 
 def lists_folder(root: Path) -> Path | None:
@@ -65,18 +82,27 @@ def hmdb51(root: Path, lists: Path | None = None) -> Dataset:
         for number, uses in ids.items()
     )
     clips = []
-    for path in videos_below(root, depth=1):
-        if path.parent == root:
-            raise FormatError(f"{str(path)!r} lies in no class folder, as every HMDB51 clip does")
-        label = path.parent.name
-        found = re.match(rf"(?s)(.+)_{re.escape(label)}_", path.stem)
-        name = f"{label}/{path.stem}"
-        clips.append(Clip(path, name, label, f"{label}/{found[1]}" if found else None))
+    for entry in find_clips(root):
+        if entry.path.parent == root:
+            raise FormatError(
+                f"{str(entry.path)!r} lies in no class folder, as every HMDB51 clip does"
+            )
+        label = entry.path.parent.name
+        clips.append(_clip(entry.path, label, without_suffix(entry.path.name)))
     present = {clip.name for clip in clips}
     listed = {name for uses in ids.values() for name in uses}
-    labels = {name.partition("/")[0] for name in present | listed}
-    absent = tuple(sorted(listed - present))
-    return Dataset("hmdb51", tuple(clips), tuple(sorted(labels)), splits, absent)
+    absent = []
+    for name in sorted(listed - present):
+        label, _, stem = name.partition("/")
+        absent.append(_clip(root / f"{name}.avi", label, stem))
+    labels = {str(clip.label) for clip in (*clips, *absent)}
+    return Dataset("hmdb51", tuple(clips), tuple(sorted(labels)), splits, tuple(absent))
+
+
+def _clip(path: Path, label: str, stem: str) -> Clip:
+    source = re.match(rf"(?s)(.+)_{re.escape(label)}_", stem)
+    group = f"{label}/{source[1]}" if source else None
+    return Clip(path, safe_name(f"{label}/{stem}"), label, group)
 
 
 def _read_lists(lists: Path) -> dict[int, dict[str, str]]:
@@ -96,7 +122,7 @@ def _read_lists(lists: Path) -> dict[int, dict[str, str]]:
         uses = ids.setdefault(split, {})
         for number, line in lines_of(path):
             file, _, use = line.rstrip().rpartition(" ")
-            name = f"{label}/{file.strip().removesuffix('.avi')}"
+            name = safe_name(f"{label}/{file.strip().removesuffix('.avi')}")
             if not file.strip().endswith(".avi") or use not in ("0", "1", "2") or name in uses:
                 right = "'<clip>.avi <id>', a clip not listed before and 0, 1 or 2"
                 raise malformed(path, number, line, right)

@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowpipe.datasets.base import Clip, Dataset, Split
-from flowpipe.datasets.files import folder, malformed, rows_of, videos_below
+from flowpipe.datasets.base import Clip, Dataset, Split, natural_key
+from flowpipe.datasets.find import find_clips, folder
+from flowpipe.datasets.lists import HALVES
+from flowpipe.datasets.names import safe_name, without_suffix
+from flowpipe.datasets.text import malformed, read_text, readable, rows_of
 from flowpipe.errors import FormatError
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 
-_HELD_OUT = {"val": "val", "validate": "val", "validation": "val", "test": "test"}
-
 
 def is_kinetics_csv(path: Path) -> bool:
     """Whether the header of a CSV file is that of Kinetics."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = [name.strip() for name in file.readline().split(",")]
-    return set(COLUMNS) - {"label"} <= set(header)
+    header = {name.strip().lower() for name in read_text(path).partition("\n")[0].split(",")}
+    return set(COLUMNS) - {"label"} <= header
 
 
 def kinetics(root: Path, csv_files: Sequence[Path] = ()) -> Dataset:
@@ -55,8 +55,8 @@ def kinetics(root: Path, csv_files: Sequence[Path] = ()) -> Dataset:
     if not csv_files:
         raise FormatError(f"{str(root)!r} has no CSV file with the columns {','.join(COLUMNS)}")
     by_stem: dict[str, list[Path]] = {}
-    for path in videos_below(root):
-        by_stem.setdefault(path.stem, []).append(path)
+    for entry in find_clips(root):
+        by_stem.setdefault(without_suffix(entry.path.name), []).append(entry.path)
     clips, absent, labels = [], [], set()
     uses: dict[str, str] = {}
     for source in csv_files:
@@ -72,21 +72,26 @@ def kinetics(root: Path, csv_files: Sequence[Path] = ()) -> Dataset:
             if found:
                 clips.append(Clip(_choose(found, label), name, label, row["youtube_id"]))
             else:
-                absent.append(name)
+                absent.append(Clip(root / f"{name}.mp4", name, label, row["youtube_id"]))
     train = tuple(name for name, use in uses.items() if use == "train")
     splits = []
     for held_out in ("val", "test"):
         half = tuple(name for name, use in uses.items() if use == held_out)
         if half:
             splits.append(Split(held_out, train, half))
-    return Dataset("kinetics", tuple(clips), tuple(sorted(labels)), tuple(splits), tuple(absent))
+    return Dataset(
+        "kinetics",
+        tuple(clips),
+        tuple(sorted(labels, key=natural_key)),
+        tuple(splits),
+        tuple(absent),
+    )
 
 
 def _parse(source: Path, number: int, row: dict[str, str]) -> tuple[str | None, str, str]:
     """Label, clip name and use ('train', 'val', 'test') of a row."""
     line = ",".join(row.values())
-    use = row["split"].strip().lower()
-    use = _HELD_OUT.get(use, use)
+    use = HALVES.get(row["split"].lower(), "")
     if use not in ("train", "val", "test"):
         raise malformed(source, number, line, "with the split 'train', 'val' or 'test'")
     try:
@@ -96,11 +101,11 @@ def _parse(source: Path, number: int, row: dict[str, str]) -> tuple[str | None, 
     youtube_id = row["youtube_id"]
     if not youtube_id or "/" in youtube_id or "\0" in line or not 0 <= start < end:
         raise malformed(source, number, line, "with a YouTube id and time_start before time_end")
-    label = row.get("label") or None
+    label = readable(row.get("label", "")) or None
     place = (label or "unlabelled").replace("/", "_")
     if place in (".", ".."):
         raise malformed(source, number, line, "with the name of a class as label")
-    return label, f"{place}/{youtube_id}_{start:06d}_{end:06d}", use
+    return label, safe_name(f"{place}/{youtube_id}_{start:06d}_{end:06d}"), use
 
 
 def _choose(paths: Sequence[Path], label: str | None) -> Path:

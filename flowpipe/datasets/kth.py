@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from flowpipe.datasets.base import Clip, Dataset, Split
-from flowpipe.datasets.files import videos_named
+from flowpipe.datasets.by_name import clips_named
 from flowpipe.errors import ParameterError
 
 CLASSES = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
@@ -51,14 +52,14 @@ def kth(root: Path, scenarios: Collection[int] = (1, 2, 3, 4)) -> Dataset:
     if not scenarios or not set(scenarios) <= {1, 2, 3, 4}:
         raise ParameterError(f"scenarios is {scenarios!r}; it must be some of 1, 2, 3 and 4")
     clips = []
-    for path, match in videos_named(root, PATTERN, EXAMPLE):
+    for path, match in clips_named(root, PATTERN, EXAMPLE):
         if int(match["scenario"]) in scenarios:
             label, person = match["label"], f"person{match['person']}"
-            clips.append(Clip(path, f"{label}/{path.stem}", label, person))
+            clips.append(Clip(path, f"{label}/{match[0]}", label, person))
     clips.sort(key=lambda clip: clip.name)
     splits = (
         _by_person("persons", clips, TRAINING | VALIDATION, TEST),
-        _by_person("validation", clips, TRAINING, VALIDATION),
+        replace(_by_person("validation", clips, TRAINING, VALIDATION), validation=True),
     )
     return Dataset("kth", tuple(clips), CLASSES, splits)
 
@@ -70,4 +71,5 @@ def _by_person(
         tuple(clip.name for clip in clips if clip.group in {f"person{n:02d}" for n in persons})
         for persons in (train, test)
     )
-    return Split(name, *halves)
+    train_names, test_names = halves
+    return Split(name, train_names, test_names)

@@ -1,6 +1,6 @@
-"""Sets given by a list file: the lists of TSN and its successors, and CSV.
+"""Read sets that a list file gives: the lists of TSN and its successors, and CSV.
 
-A path in a list is taken from the set's root, or absolute. A clip is named by its path from the
+A path in a list is taken from the set's root, or is absolute. A clip is named by its path from the
 root; where a list leads out of the root, by its path from the deepest folder that holds them all.
 """
 
@@ -8,26 +8,46 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flowpipe.datasets.base import VIDEO_SUFFIXES, Clip, Dataset, Split
-from flowpipe.datasets.files import folder, lines_of, malformed, names_below, rows_of
+from flowpipe.datasets.base import (
+    VIDEO_SUFFIXES,
+    Clip,
+    Dataset,
+    Split,
+    natural_key,
+    refuse_similar,
+)
+from flowpipe.datasets.find import folder
+from flowpipe.datasets.names import FoundClip, clip_names
+from flowpipe.datasets.text import existing, lines_of, malformed, readable, rows_of
 from flowpipe.errors import FormatError, ParameterError
 
 _MOST_CLASSES = 100_000  # of a list without names; a larger number is a slip of the pen
 _TSN_LINE = "'path n_frames label' or 'path label', the label a class index from 0 or a name"
 _CSV_HEADER = "'path,label', and if known 'group' and 'split' (or 'split1', 'split2', ...)"
-_HALVES = {
+HALVES = {
     "train": "train",
+    "training": "train",
     "test": "test",
+    "testing": "test",
     "val": "val",
     "valid": "val",
     "validate": "val",
     "validation": "val",
-    "": "",
 }
+"""What people call the parts of a split."""
+
+_QUOTED = re.compile(r"""\s*(["'])(?P<path>.+?)\1\s*(?P<rest>.*)""", re.DOTALL)
+_SUFFIX = "|".join(re.escape(suffix) for suffix in sorted(VIDEO_SUFFIXES))
+_VIDEO_FIRST = re.compile(rf"(?P<path>.+?(?:{_SUFFIX}))(?:\s+(?P<rest>.*))?", re.I | re.DOTALL)
+_TRAILING_COMMENT = re.compile(r"(?P<line>.*\S)\s+(?:#|//)\s.*", re.DOTALL)
+
+Columns = tuple[str, str]
+"""Path and label of a line."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +62,9 @@ class _Entry:
 def tsn_lists(root: Path, lists: Sequence[Path], class_names: Path | None = None) -> Dataset:
     """Read the lists of TSN, TSM, mmaction2 and others: ``path n_frames label`` or ``path label``.
 
-    Fields are split from the right, so that paths may contain spaces. Where a list could be read
-    with two columns or with three, the reading that finds more of the files wins, three if equal.
+    A path is a video or a folder of frames and may contain spaces; a label may have several words,
+    and either may be quoted. Where a list can be read in several ways, the one that finds most of
+    the files is taken.
 
     Parameters
     ----------
@@ -58,49 +79,32 @@ def tsn_lists(root: Path, lists: Sequence[Path], class_names: Path | None = None
     Returns
     -------
     Dataset
-        Named like the first list. Listed videos that are not there are in ``missing()``.
+        Named like the first list. Listed clips that are not on disk are in ``absent``.
 
     Raises
     ------
     FormatError
-        A line is malformed, or a video is listed twice.
+        A line is malformed, or a clip is listed twice.
     """
     if len(lists) not in (1, 2):
         raise ParameterError(
             f"lists has {len(lists)} files; give one list, or a training and a test list"
         )
     folder(root)
-    parts = [_tsn_entries(root, path) for path in lists]
-    entries = [entry for part in parts for entry in part]
-    labels = [entry.label or "" for entry in entries]
-    if all(re.fullmatch(r"\d+", label) for label in labels):
-        classes = _class_names(class_names) if class_names else None
-        if classes is None:
-            for entry, label in zip(entries, labels, strict=True):
-                if len(label) > len(str(_MOST_CLASSES)) or int(label) >= _MOST_CLASSES:
-                    right = f"labelled 0 to {_MOST_CLASSES - 1}"
-                    raise malformed(entry.source, entry.number, label, right)
-            classes = tuple(str(index) for index in range(max(map(int, labels), default=-1) + 1))
-        for entry, label in zip(entries, labels, strict=True):
-            if int(label) >= len(classes):
-                right = f"labelled 0 to {len(classes) - 1}, the classes of {str(class_names)!r}"
-                raise malformed(entry.source, entry.number, label, right)
-        labels = [classes[int(label)] for label in labels]
-    else:
-        classes = _class_names(class_names) if class_names else tuple(sorted(set(labels)))
-        for entry, label in zip(entries, labels, strict=True):
-            if label not in classes:
-                raise malformed(entry.source, entry.number, label, f"one of {', '.join(classes)}")
-    entries = [
-        _Entry(entry.source, entry.number, entry.path, label)
-        for entry, label in zip(entries, labels, strict=True)
-    ]
+    halves = [_tsn_entries(root, path) for path in lists]
+    entries = [entry for half in halves for entry in half]
+    entries, classes = _with_classes(entries, class_names)
     names = _names(root, entries)
     splits: tuple[Split, ...] = ()
-    if len(parts) == 2:
-        half = len(parts[0])
-        splits = (Split("lists", tuple(names[:half]), tuple(names[half:])),)
-    return _dataset(lists[0].stem, entries, names, classes, splits)
+    if len(halves) == 2:
+        first = len(halves[0])
+        splits = (Split("lists", tuple(names[:first]), tuple(names[first:])),)
+    dataset = _dataset(lists[0].stem, entries, names, classes, splits)
+    used = Counter(entry.label for entry in entries)
+    if classes and not used[classes[0]] and not class_names:
+        note = f"no clip has the label {classes[0]}: labels count from 0, these begin at 1"
+        dataset = replace(dataset, notes=(note,))
+    return dataset
 
 
 def csv_list(path: Path, root: Path | None = None) -> Dataset:
@@ -110,21 +114,22 @@ def csv_list(path: Path, root: Path | None = None) -> Dataset:
     ----------
     path
         The file. A column ``split`` says ``train``, ``test`` or ``val`` or nothing (not used);
-        there may be several, ``split1``, ``split2``, ... Other columns are passed over.
+        there may be several, ``split1``, ``split2``, ... Other columns are ignored.
     root
         What the paths start from, by default the folder of the file.
 
     Returns
     -------
     Dataset
-        Named like the file's folder, classes in the order of their names. A column ``split1`` makes
-        the split ``split1`` of train and test, and ``split1-val`` of train and val, as it has them.
-        A clip without a label has None. Listed videos that are not there are in ``missing()``.
+        Named like the file's folder, classes in natural order. A column ``split1`` makes the split
+        ``split1`` of train and test, and ``split1-val`` of train and val. A clip without a label
+        has None. Listed clips that are not on disk are in ``absent``.
 
     Raises
     ------
     FormatError
-        The header or a row is malformed, or a video is listed twice.
+        The header or a row is malformed, a clip is listed twice, or two classes differ in nothing
+        but case or white space.
     """
     root = folder(root or path.parent)
     entries: list[_Entry] = []
@@ -133,89 +138,186 @@ def csv_list(path: Path, root: Path | None = None) -> Dataset:
         line = ",".join(row.values())
         if not row["path"] or "\0" in row["path"]:
             raise malformed(path, number, line, "a row with the path of a video")
-        video = _find(root, row["path"])
-        group = row.get("group") or None
-        entries.append(_Entry(path, number, video, row["label"] or None, group))
+        label = " ".join(readable(row["label"]).split(" ")) or None
+        group = readable(row.get("group", "")) or None
+        entries.append(_Entry(path, number, _locate(root, row["path"]), label, group))
         for column in row:
             if re.fullmatch(r"split\d*", column):
-                use = _HALVES.get(row[column].strip().lower())
-                if use is None:
+                text = row[column].lower()
+                if text and text not in HALVES:
                     right = f"'train', 'test', 'val' or nothing in the column {column!r}"
                     raise malformed(path, number, line, right)
-                uses.setdefault(column, []).append(use)
+                uses.setdefault(column, []).append(HALVES.get(text, ""))
     names = _names(root, entries)
-    splits = []
+    splits: list[Split] = []
     for column, column_uses in uses.items():
-        halves = {
-            use: tuple(n for n, u in zip(names, column_uses, strict=True) if u == use)
-            for use in ("train", "test", "val")
-        }
-        if halves["test"] or not halves["val"]:
-            splits.append(Split(column, halves["train"], halves["test"]))
-        if halves["val"]:
-            splits.append(Split(f"{column}-val", halves["train"], halves["val"]))
-    classes = tuple(sorted({entry.label for entry in entries if entry.label is not None}))
+        splits += splits_of(column, zip(names, column_uses, strict=True))
+    classes = _natural({entry.label for entry in entries if entry.label is not None}, path)
     return _dataset(path.resolve().parent.name, entries, names, classes, tuple(splits))
+
+
+def splits_of(name: str, uses: Sequence[Columns] | zip[Columns]) -> list[Split]:
+    """Return the splits that the uses ``train``, ``test`` and ``val`` of clips make.
+
+    Training against test clips, and ``<name>-val``: training against validation clips.
+    """
+    halves: dict[str, list[str]] = {"train": [], "test": [], "val": []}
+    for clip, use in uses:
+        if use:
+            halves[use].append(clip)
+    train, test, val = (tuple(half) for half in halves.values())
+    splits = []
+    if test or not val:
+        splits.append(Split(name, train, test))
+    if val:
+        splits.append(Split(f"{name}-val", train, val, validation=bool(test)))
+    return splits
+
+
+def readings(line: str) -> dict[str, Columns]:
+    """Return the path and the label of a line in each of the ways in which it can be read."""
+    if quoted := _QUOTED.fullmatch(line):
+        words = quoted["rest"].split(None, 1)
+        label = words[1] if len(words) == 2 and words[0].isdecimal() else quoted["rest"]
+        return {"quoted": (quoted["path"], _unquoted(label))}
+    found: dict[str, Columns] = {}
+    fields = line.rsplit(None, 2)
+    if len(fields) == 3 and fields[1].isdecimal():
+        found["path n_frames label"] = fields[0], _unquoted(fields[2])
+    if len(fields) > 1:
+        path, label = line.rsplit(None, 1)
+        found["path label"] = path, _unquoted(label)
+    if (video := _VIDEO_FIRST.fullmatch(line)) and video["rest"]:
+        frames = re.fullmatch(r"\d+\s+(\S.*)", video["rest"], re.DOTALL)
+        found["path words"] = video["path"], _unquoted(video["rest"].strip())
+        if frames:
+            found["path n_frames words"] = video["path"], _unquoted(frames[1].strip())
+    return found
+
+
+def without_comment(line: str) -> str:
+    """Return a line without a comment at its end, ``# ...`` or ``// ...``."""
+    comment = _TRAILING_COMMENT.fullmatch(line)
+    return comment["line"] if comment else line
+
+
+def _unquoted(label: str) -> str:
+    label = label.strip()
+    return label[1:-1] if len(label) > 1 and label[0] == label[-1] and label[0] in "\"'" else label
 
 
 def _tsn_entries(root: Path, path: Path) -> list[_Entry]:
     lines = list(lines_of(path))
-    twos: list[tuple[str, str]] = []
-    threes: list[tuple[str, str]] = []
+    ways = []
     for number, line in lines:
-        fields = line.rsplit(None, 2)
-        if "\0" in line or len(fields) < 2:
+        if existing([root], [columns[0] for columns in readings(line).values()]) is None:
+            line = without_comment(line)
+        ways.append(readings(line))
+        if "\0" in line or not ways[-1]:
             raise malformed(path, number, line, _TSN_LINE)
-        head, label = line.rsplit(None, 1)
-        twos.append((head, label))
-        if len(fields) == 3 and fields[1].isdecimal():
-            threes.append((fields[0], fields[2]))
-    chosen = twos
-    if len(threes) == len(lines):
-        found_twos, found_threes = (
-            sum(_find(root, text).exists() for text, _ in columns) for columns in (twos, threes)
-        )
-        if found_threes >= found_twos:
-            chosen = threes
-    elif threes and len(threes) > len(lines) / 2:
-        # mostly three columns: the first line without a frame count is the wrong one
-        for number, line in lines:
-            fields = line.rsplit(None, 2)
-            if len(fields) < 3 or not fields[1].isdecimal():
-                raise malformed(path, number, line, "'path n_frames label', as most lines are")
+    quoted = [way.pop("quoted", None) for way in ways]
+    plain = [index for index, way in enumerate(ways) if quoted[index] is None]
+    chosen = _chosen_reading(root, path, [lines[i] for i in plain], [ways[i] for i in plain])
+    for index, chosen_columns in zip(plain, chosen, strict=True):
+        quoted[index] = chosen_columns
     entries = []
-    for (number, line), (text, label) in zip(lines, chosen, strict=True):
-        if re.fullmatch(r"[-+]\d+|\d*\.\d+", label):
+    for (number, line), columns in zip(lines, quoted, strict=True):
+        assert columns is not None
+        text, label = columns
+        if not label or re.fullmatch(r"[-+]\d+|\d*\.\d+", label):
             raise malformed(path, number, line, _TSN_LINE)
-        entries.append(_Entry(path, number, _find(root, text), label))
+        entries.append(_Entry(path, number, _locate(root, text), readable(label)))
     return entries
 
 
-def _class_names(path: Path) -> tuple[str, ...]:
-    lines = list(lines_of(path))
-    indexed = [re.fullmatch(r"(\d+)[\s,]+(\S.*?)\s*", line) for _, line in lines]
+def _chosen_reading(
+    root: Path, path: Path, lines: Sequence[tuple[int, str]], ways: Sequence[dict[str, Columns]]
+) -> list[Columns]:
+    """Read all lines in the one way that finds most files, or most paths that end like videos."""
+    if not lines:
+        return []
+    threes = sum("path n_frames label" in way for way in ways)
+    complete = [
+        reading
+        for reading in (
+            "path n_frames label",
+            "path label",
+            "path n_frames words",
+            "path words",
+        )
+        if all(reading in way for way in ways)
+    ]
+
+    def worth(reading: str) -> tuple[int, int]:
+        paths = [way[reading][0] for way in ways]
+        there = sum(existing([root], [text]) is not None for text in paths)
+        return there, sum(text.lower().endswith(tuple(VIDEO_SUFFIXES)) for text in paths)
+
+    if threes < len(lines) and threes > len(lines) / 2:
+        # mostly three columns: the first line without a frame count is the wrong one
+        for (number, line), way in zip(lines, ways, strict=True):
+            if "path n_frames label" not in way:
+                raise malformed(path, number, line, "'path n_frames label', as most lines are")
+    if not complete:
+        number, line = lines[0]
+        raise malformed(path, number, line, _TSN_LINE)
+    best = max(complete, key=worth)
+    return [way[best] for way in ways]
+
+
+def _with_classes(
+    entries: Sequence[_Entry], class_names: Path | None
+) -> tuple[list[_Entry], tuple[str, ...]]:
+    """Return the entries with class names for their labels, and the classes."""
+    labels = [entry.label or "" for entry in entries]
+    classes = read_class_names(class_names) if class_names else None
+    if all(re.fullmatch(r"\d+", label) for label in labels):
+        for entry, label in zip(entries, labels, strict=True):
+            most = len(classes) if classes else _MOST_CLASSES
+            if len(label) > len(str(_MOST_CLASSES)) or int(label) >= most:
+                right = f"labelled 0 to {most - 1}"
+                right += f", the classes of {str(class_names)!r}" if classes else ""
+                raise malformed(entry.source, entry.number, label, right)
+        if classes is None:
+            classes = tuple(str(index) for index in range(max(map(int, labels), default=-1) + 1))
+        labels = [classes[int(label)] for label in labels]
+    elif classes is None:
+        classes = _natural(set(labels), entries[0].source)
+    else:
+        for entry, label in zip(entries, labels, strict=True):
+            if label not in classes:
+                raise malformed(entry.source, entry.number, label, f"one of {', '.join(classes)}")
+    return [replace(e, label=label) for e, label in zip(entries, labels, strict=True)], classes
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Read the names of classes, ``name`` or ``index name`` a line, the index from 0 or 1."""
+    lines = [line for _, line in lines_of(path)]
+    indexed = [re.fullmatch(r"(\d+)[\s,]+(\S.*?)\s*", line) for line in lines]
     numbers = [int(match[1]) for match in indexed if match]
     if len(numbers) == len(lines) and numbers in (
         list(range(len(lines))),
         list(range(1, len(lines) + 1)),
     ):
-        names = tuple(match[2] for match in indexed if match)
+        names = tuple(readable(match[2]) for match in indexed if match)
     else:
-        names = tuple(line.strip() for _, line in lines)
+        names = tuple(readable(line.strip()) for line in lines)
     if len(set(names)) < len(names) or not names:
         raise FormatError(f"{str(path)!r} should have a different class name on each line")
     return names
 
 
-def _find(root: Path, text: str) -> Path:
-    """Absolute path of a listed video, with the suffix it has on disk where the list gives none."""
-    path = Path(os.path.normpath(root.absolute() / text))
-    if path.name and path.suffix.lower() not in VIDEO_SUFFIXES and not path.is_file():
-        for suffix in sorted(VIDEO_SUFFIXES):
-            candidate = path.with_name(path.name + suffix)
-            if candidate.is_file():
-                return candidate
-    return path
+def _natural(labels: set[str], source: Path) -> tuple[str, ...]:
+    classes = tuple(sorted(labels, key=natural_key))
+    refuse_similar(classes, repr(str(source)))
+    return classes
+
+
+def _locate(root: Path, text: str) -> Path:
+    """Return the absolute path of a listed clip, as it is called on disk if it is there."""
+    base = root.absolute()
+    found = existing([base], [text]) or base / readable(text).replace("\\", "/")
+    return Path(os.path.normpath(found))
 
 
 def _names(root: Path, entries: Sequence[_Entry]) -> list[str]:
@@ -223,17 +325,14 @@ def _names(root: Path, entries: Sequence[_Entry]) -> list[str]:
     for entry in entries:
         other = first.setdefault(entry.path, entry)
         if other is not entry and other.source == entry.source:
-            raise malformed(
-                entry.source,
-                entry.number,
-                str(entry.path),
-                f"listed once; so is line {other.number}",
-            )
+            right = f"listed once; so is line {other.number}"
+            raise malformed(entry.source, entry.number, str(entry.path), right)
     base = Path(os.path.normpath(root.absolute()))
     paths = list(first)
     if not all(path.is_relative_to(base) and path != base for path in paths):
         base = Path(os.path.commonpath([path.parent for path in paths]))
-    names = dict(zip(paths, names_below(base, paths), strict=True))
+    found = [FoundClip(path, path.relative_to(base).as_posix()) for path in paths]
+    names = dict(zip(paths, clip_names(found), strict=True))
     return [names[entry.path] for entry in entries]
 
 
@@ -244,10 +343,11 @@ def _dataset(
     classes: tuple[str, ...],
     splits: tuple[Split, ...],
 ) -> Dataset:
-    clips = [
-        Clip(entry.path, clip_name, entry.label, entry.group)
-        for entry, clip_name in zip(entries, names, strict=True)
-    ]
-    there = tuple(clip for clip in clips if clip.path.is_file())
-    absent = tuple(clip.name for clip in clips if not clip.path.is_file())
-    return Dataset(name, there, classes, splits, absent)
+    clips: dict[bool, list[Clip]] = {True: [], False: []}
+    for entry, clip_name in zip(entries, names, strict=True):
+        try:
+            there = entry.path.exists()
+        except OSError:
+            there = False
+        clips[there].append(Clip(entry.path, clip_name, entry.label, entry.group))
+    return Dataset(name, tuple(clips[True]), classes, splits, tuple(clips[False]))

@@ -1,135 +1,177 @@
-"""A labelled set by the name of its kind, or by what its folder holds."""
+"""Read a labelled set by the name of its kind, or by what its folder holds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any
 
-from flowpipe.datasets import hmdb51 as hmdb51_set
-from flowpipe.datasets import kth as kth_set
-from flowpipe.datasets import ucf101 as ucf101_set
-from flowpipe.datasets import ut_interaction as ut_interaction_set
 from flowpipe.datasets.base import Dataset
-from flowpipe.datasets.files import videos_below
-from flowpipe.datasets.folders import class_folders
-from flowpipe.datasets.kinetics import is_kinetics_csv, kinetics
-from flowpipe.datasets.lists import csv_list, tsn_lists
-from flowpipe.datasets.synthetic import LIST_NAME, PARAMETERS_NAME, read_synthetic
+from flowpipe.datasets.duplicates import group_duplicates
+from flowpipe.datasets.facts import check_against_facts
+from flowpipe.datasets.find import find_clips, folder
+from flowpipe.datasets.kinetics import is_kinetics_csv
+from flowpipe.datasets.lists import csv_list
+from flowpipe.datasets.table import DATASETS, LIST_NAME
 from flowpipe.errors import FormatError, ParameterError
+from flowpipe.runner import json_files
+from flowpipe.runner.atomic import write_atomic
+from flowpipe.runner.provenance import RECORDS
 
-Kind = Literal[
-    "auto",
-    "folders",
-    "tsn",
-    "csv",
-    "ucf101",
-    "hmdb51",
-    "kth",
-    "ut-interaction",
-    "kinetics",
-    "synthetic",
-]
+logger = logging.getLogger(__name__)
 
-_PATTERNS = {
-    "ucf101": ucf101_set.PATTERN,
-    "hmdb51": hmdb51_set.PATTERN,
-    "kth": kth_set.PATTERN,
-    "ut-interaction": ut_interaction_set.PATTERN,
-}
+AUTO = "auto"
+KINDS: Mapping[str, object] = ChainMap[str, Any](DATASETS, {AUTO: None})
+"""What ``--dataset`` takes."""
+_MOST_NOTES = 4
+
+AnyPath = str | PathLike[str]
 
 
-def load(kind: Kind, root: Path, lists: Sequence[Path] = ()) -> Dataset:
-    """Read a labelled set.
+def load_dataset(
+    path: AnyPath,
+    kind: str = AUTO,
+    lists: Sequence[AnyPath] = (),
+    *,
+    class_names: AnyPath | None = None,
+    videos: bool = True,
+) -> Dataset:
+    """Read a labelled set of videos, or of folders of frames.
+
+    What the set is taken for, and what is odd about it, is logged.
 
     Parameters
     ----------
+    path
+        The folder of the videos; for the kinds ``csv``, ``tsn``, ``kinetics`` and ``auto`` also the
+        list itself, whose paths then start from its folder.
     kind
-        ``folders`` (``<class>/<clip>``), ``tsn`` (one list, or a training and a test list),
-        ``csv``, a published set, ``synthetic``, or ``auto``: whatever :func:`detect` finds.
-    root
-        The folder of the videos; for ``csv``, ``tsn`` and ``auto`` also the list itself, whose
-        paths then start from its folder.
+        A name in :data:`flowpipe.datasets.table.DATASETS`, or ``auto``: what :func:`detect` finds.
     lists
         The list files, or for ``ucf101`` and ``hmdb51`` the folder of the official lists, where
-        they are not in their usual place. For ``csv`` by default ``dataset.csv`` in the root.
+        they are not in their usual place. For ``csv`` by default ``dataset.csv`` in the folder.
+    class_names
+        For ``tsn``, a file with a class name a line, ``name`` or ``index name``.
+    videos
+        The clips themselves are needed: it is an error if none of the listed clips is on disk. Else
+        stored flow is enough; see :func:`with_stored`.
+
+    Returns
+    -------
+    Dataset
+        Clips with labels and groups, classes, official splits. Byte-identical clips are in one
+        group. What differs from a published set is in ``notes``.
 
     Raises
     ------
     FormatError
-        A list or a name is malformed, or ``auto`` cannot tell the kind.
+        A list or a name is malformed, the kind cannot be told from the folder, or there are several
+        ways to read it; the message names the kinds.
     ParameterError
         A folder or a list does not exist, or the kind takes no such lists.
+
+    Examples
+    --------
+    >>> import flowpipe, pathlib, tempfile
+    >>> root = pathlib.Path(tempfile.mkdtemp())
+    >>> for clip in ("run/1.avi", "run/2.avi", "jump/1.avi"):
+    ...     (root / clip).parent.mkdir(exist_ok=True)
+    ...     (root / clip).touch()
+    >>> dataset = flowpipe.load_dataset(root)
+    >>> dataset.kind, dataset.classes, [clip.name for clip in dataset.clips]
+    ('folders', ('jump', 'run'), ['jump/1', 'run/1', 'run/2'])
     """
-    if kind not in get_args(Kind):
-        raise ParameterError(f"dataset is {kind!r}; it must be one of {', '.join(get_args(Kind))}")
-    if kind == "auto":
-        kind = _kind_of_list(lists[0]) if lists and lists[0].is_file() else detect(root)
-    if root.is_file() and kind in ("csv", "tsn", "kinetics"):
-        if lists:
+    root, files = Path(path), [Path(each) for each in lists]
+    if kind not in KINDS:
+        raise ParameterError(f"dataset is {kind!r}; it must be one of {', '.join(KINDS)}")
+    if kind == AUTO:
+        kind = _kind_of_list(files[0]) if files and files[0].is_file() else detect(root)
+    entry = DATASETS[kind]
+    if root.is_file() and entry.lists != "none":
+        if files:
             raise ParameterError(f"{str(root)!r} is a list; give a folder to go with other lists")
-        root, lists = root.parent, (root,)
-    match kind:
-        case "tsn":
-            return tsn_lists(root, lists)
-        case "csv":
-            return csv_list(_at_most_one(kind, lists) or root / LIST_NAME, root)
-        case "kinetics":
-            return kinetics(root, lists)
-        case "ucf101":
-            return ucf101_set.ucf101(root, _at_most_one(kind, lists))
-        case "hmdb51":
-            return hmdb51_set.hmdb51(root, _at_most_one(kind, lists))
-    if lists:
-        raise ParameterError(f"lists is {[str(path) for path in lists]}; {kind} takes none")
-    match kind:
-        case "kth":
-            return kth_set.kth(root)
-        case "ut-interaction":
-            return ut_interaction_set.ut_interaction(root)
-        case "synthetic":
-            return read_synthetic(root)
-        case _:
-            return class_folders(root)
+        root, files = root.parent, [root]
+    if files and entry.lists == "none":
+        raise ParameterError(f"lists is {[str(each) for each in files]}; {kind} takes none")
+    if len(files) > 1 and entry.lists == "one":
+        raise ParameterError(f"lists is {[str(each) for each in files]}; {kind} takes one")
+    if class_names is not None and kind != "tsn":
+        raise ParameterError(f"class_names is {str(class_names)!r}; only tsn takes class names")
+    options = {} if class_names is None else {"class_names": Path(class_names)}
+    dataset = replace(entry.read(root, files, **options), kind=kind)
+    if videos and dataset.absent and not dataset.clips:
+        raise FormatError(
+            f"none of the {len(dataset.absent)} clips of {dataset.name!r} that are listed is on "
+            f"disk; the first should be {str(dataset.absent[0].path)!r}. Paths of lists start from "
+            f"{str(root)!r}"
+        )
+    dataset = group_duplicates(dataset)
+    dataset = replace(dataset, notes=(*dataset.notes, *_fewer(check_against_facts(dataset))))
+    logger.info(dataset.describe())
+    for note in dataset.notes:
+        logger.warning(note)
+    return dataset
 
 
-def detect(root: Path) -> Kind:
+def detect(root: Path) -> str:
     """Tell the kind of a set from its folder, or from its list.
 
-    A folder is, in this order, ``synthetic`` if it holds ``synthetic.json``, ``csv`` if it holds
-    ``dataset.csv``, ``kinetics`` if it holds a CSV file with the columns of Kinetics, the published
-    set after whose rule all its videos are named, and ``folders`` if all its videos lie in folders.
+    The entries of :data:`flowpipe.datasets.table.DATASETS` are asked in their order.
 
     Raises
     ------
     FormatError
-        It is none of these.
+        It is none of these, or it could be several.
     """
     if root.is_file():
         return _kind_of_list(root)
-    videos = videos_below(root)
-    if (root / PARAMETERS_NAME).is_file():
-        return "synthetic"
-    if (root / LIST_NAME).is_file():
-        return "csv"
-    if any(is_kinetics_csv(path) for path in sorted(root.glob("*.csv"))):
-        return "kinetics"
-    if not videos:
-        raise FormatError(f"{str(root)!r} holds no video")
-    for kind in ("ucf101", "hmdb51", "kth", "ut-interaction"):
-        if all(_PATTERNS[kind].fullmatch(path.stem) for path in videos):
+    found = find_clips(folder(root))
+    for kind, entry in DATASETS.items():
+        if entry.detect(root, found):
             return kind
-    loose = [path for path in videos if path.parent == root]
-    if loose:
-        raise FormatError(
-            f"cannot tell what kind of set {str(root)!r} is: {loose[0].name!r} lies in no class "
-            f"folder, and there is no {LIST_NAME} with the labels; name the kind, or put the "
-            "videos into class folders"
-        )
-    return "folders"
+    if not found:
+        raise FormatError(f"{str(root)!r} holds no video, and no folder of frames")
+    loose = next((each.path.name for each in found if each.path.parent == root), "")
+    raise FormatError(
+        f"cannot tell what kind of set {str(root)!r} is: {loose!r} lies in no class folder, and "
+        f"there is no {LIST_NAME} with the labels; put the videos into class folders, or name the "
+        f"kind: --dataset {', '.join(DATASETS)}"
+    )
 
 
-def _kind_of_list(path: Path) -> Kind:
+def read_csv(root: Path, path: Path | None = None) -> Dataset:
+    """Read a CSV file, by default ``dataset.csv`` in the folder."""
+    return csv_list(path or root / LIST_NAME, root)
+
+
+def with_stored(dataset: Dataset, names: Iterable[str]) -> Dataset:
+    """Return the set with those absent clips among its clips that have stored outputs.
+
+    Parameters
+    ----------
+    dataset
+        The set; its videos may be gone.
+    names
+        Names of the outputs.
+    """
+    from flowpipe.datasets.match import match_clips
+
+    if not dataset.absent:
+        return dataset
+    found, _ = match_clips((*dataset.clips, *dataset.absent), names, Path())
+    return dataset.with_absent([clip.name for clip in dataset.absent if clip.name in found])
+
+
+def record_dataset(dataset: Dataset, out: Path) -> None:
+    """Write what a set was taken for into the records of an output folder."""
+    write_atomic(out / RECORDS / "dataset.json", json_files.to_json(dataset.description()), out)
+
+
+def _kind_of_list(path: Path) -> str:
     if path.suffix.lower() == ".csv":
         return "kinetics" if is_kinetics_csv(path) else "csv"
     if path.suffix.lower() in (".txt", ".lst", ".list"):
@@ -137,7 +179,7 @@ def _kind_of_list(path: Path) -> Kind:
     raise FormatError(f"{str(path)!r} is no list of clips; that would be a .csv or a .txt file")
 
 
-def _at_most_one(kind: str, lists: Sequence[Path]) -> Path | None:
-    if len(lists) > 1:
-        raise ParameterError(f"lists is {[str(path) for path in lists]}; {kind} takes one")
-    return lists[0] if lists else None
+def _fewer(notes: Sequence[str]) -> list[str]:
+    if len(notes) <= _MOST_NOTES:
+        return list(notes)
+    return [*notes[:_MOST_NOTES], f"and {len(notes) - _MOST_NOTES} more differences of this kind"]

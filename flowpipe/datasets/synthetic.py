@@ -28,6 +28,7 @@ from av.codec.context import Flags
 from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.lists import csv_list
 from flowpipe.datasets.scene import MOTIONS, Image, Scene
+from flowpipe.datasets.table import LIST_NAME, SYNTHETIC_NAME
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.runner.atomic import write_atomic
 from flowpipe.runner.json_files import to_json
@@ -35,8 +36,7 @@ from flowpipe.runner.json_files import to_json
 DRAWING = 2
 """Raised whenever the same parameters give another set."""
 
-PARAMETERS_NAME = "synthetic.json"
-LIST_NAME = "dataset.csv"
+PARAMETERS_NAME = SYNTHETIC_NAME
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowpipe.datasets.base import Clip, Dataset, Split
+from flowpipe.datasets.by_name import clips_named
 from flowpipe.datasets.facts import load_facts
-from flowpipe.datasets.files import folder, lines_of, malformed, videos_named
+from flowpipe.datasets.find import folder
+from flowpipe.datasets.text import lines_of, malformed
 from flowpipe.errors import FormatError, ParameterError
 
 PATTERN = re.compile(r"v_(?P<label>[A-Za-z]+)_g(?P<group>\d+)_c(?P<clip>\d+)")
@@ -65,7 +67,7 @@ def ucf101(root: Path, lists: Path | None = None) -> Dataset:
     by_case = {label.casefold(): label for label in classes}
     videos = root / "UCF-101" if (root / "UCF-101").is_dir() else root
     clips = []
-    for path, match in videos_named(videos, PATTERN, EXAMPLE):
+    for path, match in clips_named(videos, PATTERN, EXAMPLE):
         label = by_case.get(match["label"].casefold())
         if label is None:
             raise FormatError(
@@ -75,7 +77,17 @@ def ucf101(root: Path, lists: Path | None = None) -> Dataset:
         name = listed.get(path.stem.casefold(), f"{label}/{path.stem}")
         clips.append(Clip(path, name, label, f"g{int(match['group']):02d}"))
     clips.sort(key=lambda clip: clip.name)
-    return Dataset("ucf101", tuple(clips), classes, splits)
+    absent = tuple(
+        Clip(videos / f"{name}.avi", name, name.partition("/")[0], _group(name))
+        for name in sorted(set(listed.values()) - {clip.name for clip in clips})
+    )
+    return Dataset("ucf101", tuple(clips), classes, splits, absent)
+
+
+def _group(name: str) -> str:
+    match = PATTERN.fullmatch(name.rpartition("/")[2])
+    assert match is not None  # the lists were checked
+    return f"g{int(match['group']):02d}"
 
 
 def _read_lists(lists: Path) -> tuple[tuple[str, ...], tuple[Split, ...]]:

@@ -59,7 +59,6 @@ def encode(
     out: Path,
     encoding: Encoding,
     *,
-    root: Path | None = None,
     workers: Workers | int | None = None,
 ) -> Summary:
     """Encode the clips of a protocol for each of its splits.
@@ -76,8 +75,6 @@ def encode(
         The output folder; created where it does not exist.
     encoding
         Parameters of the encoders.
-    root
-        Folder of the videos: see :func:`flowpipe.trajectories.clip_tables.find_tables`.
     workers
         Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
         core.
@@ -104,7 +101,7 @@ def encode(
     others = ("protocol", "leave_out_unusable")
     made_with = {name: value for name, value in description.items() if name not in others}
     used = [clip for clip in clips if clip.name in protocol.labels]
-    tables, missing = find_tables(used, trajectories, root)
+    tables, missing = find_tables(used, trajectories)
     _record(used, missing, out)
     left = protocol.among(tables.keys())
     empty = _without_trajectories(tables)

@@ -9,11 +9,12 @@ from os import PathLike
 from pathlib import Path
 from typing import overload
 
+from flowpipe.classify import protocols
 from flowpipe.classify.metrics import Metrics
 from flowpipe.classify.parameters import Svm
-from flowpipe.classify.protocols import Protocol, choose
+from flowpipe.classify.protocols import Protocol
 from flowpipe.datasets.base import Dataset
-from flowpipe.datasets.load import load
+from flowpipe.datasets.load import load_dataset, record_dataset
 from flowpipe.encoding.parameters import Encoding
 from flowpipe.pipelines.classify import RESULTS, classify
 from flowpipe.pipelines.classify import description_of as classifying
@@ -85,7 +86,7 @@ def idt_baseline(
         run, and the folders of the stages.
     protocol
         Which clips train and which are tested: a protocol, or what
-        :func:`flowpipe.classify.protocols.choose` takes. By default the official splits, or leave
+        :func:`flowpipe.classify.protocols.protocol` takes. By default the official splits, or leave
         one group out where there are none.
     stage, encoding, svm
         Parameters of the stages; by default those of the papers.
@@ -120,15 +121,16 @@ def idt_baseline(
     (6, 6)
     """
     if not isinstance(dataset, Dataset):
-        dataset = load("auto", Path(dataset))
+        dataset = load_dataset(dataset)
     if not isinstance(protocol, Protocol):
-        protocol = choose(dataset, protocol)
+        protocol = protocols.protocol(dataset, protocol)
     workers = as_workers(workers)
     part = None if shard is None else as_shard(shard)
     out = Path(out)
     stage = stage or TrajectoryStage()
     encoding = encoding or Encoding()
     svm = svm or Svm()
+    record_dataset(dataset, out)
     missing = dataset.missing()
     _warn(missing, "listed but not there")
     for note in protocol.notes:

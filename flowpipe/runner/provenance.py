@@ -85,7 +85,10 @@ def stage_path(out: Path) -> Path:
 
 def is_output(folder: Path) -> bool:
     """Return whether flowpipe wrote into a folder, so that nothing in it is input."""
-    return (folder / RECORDS).is_dir()
+    try:
+        return (folder / RECORDS).is_dir()
+    except OSError:  # a folder that may not be entered
+        return False
 
 
 def read_stage(out: Path) -> Json | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.datasets.base import Clip
+from flowpipe.datasets.match import match_clips
 from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.io.source import source_status
 from flowpipe.trajectories.parameters import TrajectoryParameters
@@ -62,37 +63,33 @@ class ClipTable:
         return why_no_trajectories(self.parameters, self.length)
 
 
-def find_tables(
-    clips: Sequence[Clip], folder: Path, root: Path | None = None
-) -> tuple[dict[str, ClipTable], dict[str, str]]:
-    """Find the table of each clip.
+def find_tables(clips: Sequence[Clip], folder: Path) -> tuple[dict[str, ClipTable], dict[str, str]]:
+    """Find the table of each clip; see :mod:`flowpipe.datasets.match` for the rule.
 
     Parameters
     ----------
     clips
         Clips of a labelled set.
     folder
-        Folder of ``extract-trajectories``. A table is named like its clip, or by the path of its
-        video relative to `root`.
-    root
-        Folder of the videos.
+        Folder of ``extract-trajectories``.
 
     Returns
     -------
     dict, dict
         By clip name: the tables, and why there is none.
     """
-    tables, missing = {}, {}
+    paths = {
+        path.relative_to(folder).as_posix().removesuffix(TABLE_SUFFIX): path
+        for path in folder.rglob(f"*{TABLE_SUFFIX}")
+    }
+    found, missing = match_clips(clips, paths, folder)
+    tables = {}
     for clip in clips:
-        path = folder / f"{clip.name}{TABLE_SUFFIX}"
-        if not path.exists() and root is not None and clip.path.is_relative_to(root):
-            path = folder / clip.path.relative_to(root).with_suffix(TABLE_SUFFIX)
-        try:
-            tables[clip.name] = _read(clip, path, folder)
-        except FileNotFoundError:
-            missing[clip.name] = f"{str(folder)!r} has no trajectories of it"
-        except FlowpipeError as error:
-            missing[clip.name] = str(error)
+        if clip.name in found:
+            try:
+                tables[clip.name] = _read(clip, paths[found[clip.name]], folder)
+            except FlowpipeError as error:
+                missing[clip.name] = str(error)
     return tables, missing
 
 

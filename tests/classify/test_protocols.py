@@ -8,11 +8,11 @@ from hypothesis import given as property_of
 from hypothesis import strategies as st
 
 from flowpipe.classify.protocols import (
-    choose,
     given,
     k_fold,
     leave_one_group_out,
     official,
+    protocol,
     protocol_from_json,
     read_splits,
 )
@@ -35,12 +35,12 @@ def grid(groups: int = 4, classes: str = "ab") -> Dataset:
 
 
 def test_each_group_is_left_out_once_in_the_order_of_the_clips():
-    protocol = leave_one_group_out(grid(11))
-    assert [split.name for split in protocol.splits][:2] == ["without 1", "without 2"]
-    assert protocol.splits[9].name == "without 10"
-    assert protocol.splits[0].test == ("a1", "b1")
-    assert len(protocol.splits[0].train) == 20
-    assert protocol.notes == ()
+    found = leave_one_group_out(grid(11))
+    assert [split.name for split in found.splits][:2] == ["without 1", "without 2"]
+    assert found.splits[9].name == "without 10"
+    assert found.splits[0].test == ("a1", "b1")
+    assert len(found.splits[0].train) == 20
+    assert found.notes == ()
 
 
 def test_clips_without_a_group_are_their_own():
@@ -80,11 +80,11 @@ def test_sets_that_cannot_leave_a_group_out(clips, message):
 @property_of(st.integers(2, 6), st.integers(6, 12), st.integers(0, 3))
 def test_folds_part_the_set_by_groups(k, groups, seed):
     clips = grid(groups, "abc")
-    protocol = k_fold(clips, k, seed)
+    found = k_fold(clips, k, seed)
     group_of = {clip.name: clip.group for clip in clips.clips}
-    tested = [name for split in protocol.splits for name in split.test]
+    tested = [name for split in found.splits for name in split.test]
     assert sorted(tested) == sorted(group_of)
-    for split in protocol.splits:
+    for split in found.splits:
         assert len(split.train) + len(split.test) == len(group_of)
         assert not {group_of[n] for n in split.train} & {group_of[n] for n in split.test}
 
@@ -161,39 +161,39 @@ def test_what_is_no_list_of_splits(tmp_path, content):
 
 
 def test_ut_interaction_leaves_out_ten_sequences():
-    protocol = leave_one_group_out(ut_interaction(shared_data("ut-interaction", "set1")))
-    assert [len(split.test) for split in protocol.splits] == [6, 6, 6, 6, 6, 5, 6, 7, 6, 6]
-    assert protocol.notes == ()
+    found = leave_one_group_out(ut_interaction(shared_data("ut-interaction", "set1")))
+    assert [len(split.test) for split in found.splits] == [6, 6, 6, 6, 6, 5, 6, 7, 6, 6]
+    assert found.notes == ()
 
 
 def test_ucf101_says_what_is_missing():
-    protocol = official(ucf101(shared_data("ucf101")))
-    assert [split.name for split in protocol.splits] == ["split1", "split2", "split3"]
-    assert protocol.notes[0].startswith("13294 clips of the splits not there: ")
+    found = official(ucf101(shared_data("ucf101")))
+    assert [split.name for split in found.splits] == ["split1", "split2", "split3"]
+    assert found.notes[0].startswith("13294 clips of the splits not there: ")
 
 
 def test_the_protocol_that_a_user_names(tmp_path):
     plain = grid()
     splits = [Split("one", ("a1", "b1"), ("a2", "b2"))]
     with_splits = dataset(*((c.name, c.label, c.group) for c in plain.clips), splits=splits)
-    assert choose(plain, None).name == choose(plain, "loo").name == "leave-one-group-out"
-    assert choose(with_splits, None).name == choose(with_splits, "official").name == "official"
-    assert choose(with_splits, "loo").name == "leave-one-group-out"
-    assert len(choose(plain, "2-fold").splits) == 2
+    assert protocol(plain, None).name == protocol(plain, "loo").name == "leave-one-group-out"
+    assert protocol(with_splits, None).name == protocol(with_splits, "official").name == "official"
+    assert protocol(with_splits, "loo").name == "leave-one-group-out"
+    assert len(protocol(plain, "2-fold").splits) == 2
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"splits": [{"train": ["a1", "b1"], "test": ["b3"]}]}))
-    assert choose(plain, str(path)).name == "mine"
+    assert protocol(plain, str(path)).name == "mine"
     for wanted in ("k-fold", "official.json", "thirds", ""):
         with pytest.raises(ParameterError, match="a number of folds such as '5-fold'"):
-            choose(plain, wanted)
+            protocol(plain, wanted)
     with pytest.raises(ParameterError, match="has no official splits"):
-        choose(plain, "official")
+        protocol(plain, "official")
 
 
 def test_what_is_not_there_is_left_out_of_every_split():
-    protocol = leave_one_group_out(grid(3))
-    assert protocol.among(set(protocol.labels)) is protocol
-    left = protocol.among(set(protocol.labels) - {"a1"})
+    found = leave_one_group_out(grid(3))
+    assert found.among(set(found.labels)) is found
+    left = found.among(set(found.labels) - {"a1"})
     assert [split.test for split in left.splits] == [("b1",), ("a2", "b2"), ("a3", "b3")]
     assert all("a1" not in split.train for split in left.splits)
     assert left.notes == ("1 clip left out, since it failed: 'a1'",)
@@ -205,11 +205,10 @@ def test_what_is_not_there_is_left_out_of_every_split():
 
 def test_protocols_survive_json(tmp_path):
     clips = [(c.name, c.label, c.group) for c in grid(3).clips]
-    protocol = leave_one_group_out(dataset(*clips, ("z1", "z", "2")))
-    path = tmp_path / "protocol.json"
-    path.write_bytes(to_json(protocol.to_json()))
-    found = protocol_from_json(path)
-    assert found == protocol
+    found = leave_one_group_out(dataset(*clips, ("z1", "z", "2")))
+    path = tmp_path / "found.json"
+    path.write_bytes(to_json(found.to_json()))
+    assert protocol_from_json(path) == found
     assert found.indices(["b2", "z1", "a1"]).tolist() == [1, 2, 0]
 
 
@@ -224,7 +223,7 @@ def test_protocols_survive_json(tmp_path):
     ],
 )
 def test_what_is_no_protocol(tmp_path, name, value, message):
-    path = tmp_path / "protocol.json"
+    path = tmp_path / "found.json"
     path.write_text(json.dumps({**leave_one_group_out(grid(2)).to_json(), name: value}))
     with pytest.raises(FormatError, match=message):
         protocol_from_json(path)

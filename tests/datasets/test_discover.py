@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowpipe.datasets.discover import discover, safe_name
+from flowpipe.datasets.discover import discover
+from flowpipe.datasets.names import safe_name
 from flowpipe.errors import FormatError, ParameterError
 
 
@@ -213,7 +214,7 @@ def test_a_csv_from_a_spreadsheet(tmp_path):
 
 def test_a_csv_without_paths(tmp_path):
     listing = _list(tmp_path / "list.csv", "file,label", "a.mp4,walk")
-    with pytest.raises(FormatError, match=r"list\.csv.*\['file', 'label'\]; one must be 'path'"):
+    with pytest.raises(FormatError, match=r"list\.csv', line 1: 'file,label' should be.*'path'"):
         discover([str(listing)])
 
 

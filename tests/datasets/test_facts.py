@@ -86,7 +86,7 @@ def test_what_differs_is_said():
 
 
 def test_a_set_without_facts_has_its_missing_clips_reported():
-    mine = Dataset("mine", (), ("a",), (Split("s", ("a/x",), ()),), ("a/y",))
+    mine = Dataset("mine", (), ("a",), (Split("s", ("a/x",), ()),), (Clip("y.avi", "a/y", "a"),))
     assert check_against_facts(mine) == ["2 listed clips are not on disk, such as a/x, a/y"]
     with pytest.raises(ParameterError, match=r"'mine'.*ucf101"):
         load_facts("mine")

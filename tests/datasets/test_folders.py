@@ -4,7 +4,9 @@ import os
 
 import pytest
 
+from flowpipe.datasets.discover import discover
 from flowpipe.datasets.folders import class_folders
+from flowpipe.datasets.names import safe_name
 from flowpipe.errors import FormatError, ParameterError
 from tests.helpers.trees import make
 
@@ -30,10 +32,11 @@ def test_equal_stems_in_different_folders_and_of_different_suffix_do_not_collide
     assert names == {"a/x", "b/x", "b/sub/x", "b/y.avi", "b/y.mp4"}
 
 
-def test_odd_names_stay_as_they_are(tmp_path):
+def test_odd_names_are_those_of_extract_flow(tmp_path):
     root = make(tmp_path, *(f"c l/{stem}.mp4" for stem in ODD_STEMS))
     found = class_folders(root)
-    assert {clip.name for clip in found.clips} == {f"c l/{stem}" for stem in ODD_STEMS}
+    assert {clip.name for clip in found.clips} == {safe_name(f"c l/{stem}") for stem in ODD_STEMS}
+    assert [clip.name for clip in found.clips] == [c.name for c in discover([str(root)])]
     assert all(clip.path.is_file() for clip in found.clips)
 
 

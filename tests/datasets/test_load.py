@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowpipe.datasets.load import detect, load
+from flowpipe.datasets.load import detect, load_dataset
 from flowpipe.errors import FormatError, ParameterError
 from tests.helpers.clips import shared_data
 from tests.helpers.trees import make, write
@@ -25,13 +25,13 @@ HMDB = "Film_wave_u_nm_np1_fr_goo_1.avi"
 def test_the_kind_of_a_folder_shows_in_its_names(tmp_path, names, kind):
     root = make(tmp_path, *names)
     assert detect(root) == kind
-    assert len(load("auto", root).clips) == len(names)
+    assert len(load_dataset(root).clips) == len(names)
 
 
 def test_a_list_in_the_folder_comes_before_the_names(tmp_path):
     make(tmp_path, UCF)
     write(tmp_path / "dataset.csv", "path,label", f"{UCF},shooting")
-    assert load("auto", tmp_path).classes == ("shooting",)
+    assert load_dataset(tmp_path).classes == ("shooting",)
 
 
 def test_kinetics_is_known_by_its_columns(tmp_path):
@@ -45,11 +45,11 @@ def test_a_list_can_stand_for_the_set(tmp_path):
     text = write(tmp_path / "train.txt", "a.avi 3 0")
     other = write(tmp_path / "test.txt", "b.avi 3 0")
     table = write(tmp_path / "set.csv", "path,label", "b.avi,x")
-    assert [clip.name for clip in load("auto", text).clips] == ["a"]
-    assert [clip.name for clip in load("auto", table).clips] == ["b"]
-    assert load("auto", tmp_path, [text, other]).splits[0].test == ("b",)
-    assert load("tsn", tmp_path, [text, other]).splits[0].train == ("a",)
-    assert [clip.name for clip in load("csv", tmp_path, [table]).clips] == ["b"]
+    assert [clip.name for clip in load_dataset(text).clips] == ["a"]
+    assert [clip.name for clip in load_dataset(table).clips] == ["b"]
+    assert load_dataset(tmp_path, "auto", [text, other]).splits[0].test == ("b",)
+    assert load_dataset(tmp_path, "tsn", [text, other]).splits[0].train == ("a",)
+    assert [clip.name for clip in load_dataset(tmp_path, "csv", [table]).clips] == ["b"]
 
 
 def test_what_cannot_be_told_is_an_error(tmp_path):
@@ -66,11 +66,11 @@ def test_what_cannot_be_told_is_an_error(tmp_path):
 def test_wrong_arguments_are_errors(tmp_path):
     root = make(tmp_path, "a/x.avi")
     with pytest.raises(ParameterError, match=r"'ucf102'.*ucf101"):
-        load("ucf102", root)
+        load_dataset(root, "ucf102")
     with pytest.raises(ParameterError, match="folders takes none"):
-        load("folders", root, [tmp_path / "l.txt"])
+        load_dataset(root, "folders", [tmp_path / "l.txt"])
     with pytest.raises(ParameterError, match="takes one"):
-        load("ucf101", root, [tmp_path, tmp_path])
+        load_dataset(root, "ucf101", [tmp_path, tmp_path])
 
 
 def test_the_real_sets_are_told_apart():

@@ -86,7 +86,7 @@ def test_lists_that_are_not_there_are_an_error(tmp_path):
         ucf101(tmp_path, tmp_path / "nowhere")
     folder = lists(tmp_path / "l")
     (folder / "testlist01.txt").unlink()
-    with pytest.raises(ParameterError, match=r"testlist01\.txt"):
+    with pytest.raises(FormatError, match=r"testlist01\.txt' cannot be read: No such file"):
         ucf101(tmp_path, folder)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from flowpipe.datasets.match import match_clips
 from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.flow.store import FlowReader, StoredClip, stored_clips
 
@@ -14,13 +14,10 @@ class UnusableClipsError(FlowpipeError):
     """Clips of a list are not there, too short or damaged; the message lists every one."""
 
 
-def stored_by_name(source: Path, names: Iterable[str]) -> dict[str, StoredClip]:
-    """Find clips in a folder of flow.
-
-    A clip is stored under its own name; or under one that differs in upper and lower case only
-    (UCF101's ``HandstandPushups`` holds ``v_HandStandPushups_...``, and copies of the set spell
-    either like the other); or, in a folder without class folders as dense_flow writes them, under
-    the last part of its name. A name that fits more than one clip fits none.
+def stored_by_name(
+    source: Path, names: Iterable[str]
+) -> tuple[dict[str, StoredClip], dict[str, str]]:
+    """Find clips in a folder of flow; see :mod:`flowpipe.datasets.match` for the rule.
 
     Parameters
     ----------
@@ -31,34 +28,17 @@ def stored_by_name(source: Path, names: Iterable[str]) -> dict[str, StoredClip]:
 
     Returns
     -------
-    dict
-        The clips that are there, by the name that was asked for.
+    found, missing : dict
+        By the name that was asked for: the clips, and why there is none.
 
     Raises
     ------
     FormatError
         The folder does not exist, or is a file of another kind.
     """
-    exact: dict[str, StoredClip] = {}
-    folded: defaultdict[str, list[StoredClip]] = defaultdict(list)
-    for clip in stored_clips(source):
-        exact[clip.name] = clip
-        folded[clip.name.casefold()].append(clip)
-    names = list(names)
-    last_parts: defaultdict[str, set[str]] = defaultdict(set)
-    for name in names:
-        last_parts[_last(name)].add(name)
-    found = {}
-    for name in names:
-        if name in exact:
-            found[name] = exact[name]
-            continue
-        candidates = folded.get(name.casefold(), [])
-        if not candidates and len(last_parts[_last(name)]) == 1:
-            candidates = folded.get(_last(name), [])
-        if len(candidates) == 1:
-            found[name] = candidates[0]
-    return found
+    stored = {clip.name: clip for clip in stored_clips(source)}
+    found, missing = match_clips(names, stored, source)
+    return {name: stored[output] for name, output in found.items()}, missing
 
 
 def checked(
@@ -80,12 +60,12 @@ def checked(
     UnusableClipsError
         Lists all clips that are missing or cannot be used, each with its reason.
     """
-    there = stored_by_name(source, names)
+    there, missing = stored_by_name(source, names)
     clips, reasons = [], []
     for name in names:
         try:
             if name not in there:
-                raise FormatError(f"not in {str(source)!r}")
+                raise FormatError(missing[name])
             with FlowReader(there[name], bound=bound) as reader:
                 clips.append((there[name], length_of(reader)))
         except (FlowpipeError, OSError) as error:
@@ -107,7 +87,3 @@ def check_members(reader: FlowReader, *, images: bool = False) -> None:
         for member in (kind.image_member(index),) if images else kind.flow_members(index):
             if member not in there:
                 raise FormatError(f"{str(reader.clip.path)!r} lacks {member!r}")
-
-
-def _last(name: str) -> str:
-    return name.rpartition("/")[2].casefold()
