@@ -49,8 +49,7 @@ class Clean:
     out: Positional[Annotated[Path, arg(metavar="OUT")]]
     """Output folder of a stage, or a folder of such folders."""
     stale: bool = False
-    """Also remove the folders of stages that the last run of idt-baseline or two-stream in this
-    folder did not use."""
+    """Also remove the stage folders that the last idt-baseline or two-stream run did not use."""
     yes: bool = False
     """Remove without asking."""
 

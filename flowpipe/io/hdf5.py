@@ -1,7 +1,7 @@
-"""HDF5 files on a disk that may fill up.
+"""Write HDF5 files safely on a disk that may fill up.
 
-HDF5 brings the process down when it closes a file whose last writes found the disk full. So it is
-given a file whose writes seem to succeed, and that file is asked afterwards.
+HDF5 crashes the process when it closes a file whose last writes failed because the disk was full.
+So it is given a file object whose writes always seem to succeed, and which is checked afterwards.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 
 class DeferredErrorFile(io.RawIOBase):
-    """A new binary file that keeps its errors to itself until it is asked.
+    """Write a binary file, and report write errors only in :meth:`check`.
 
     Parameters
     ----------
     path
-        The file; what is there is lost.
+        The file; an existing one is replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,12 +25,12 @@ class DeferredErrorFile(io.RawIOBase):
         self._error: OSError | None = None
 
     def check(self) -> None:
-        """Raise the first error that was met."""
+        """Raise the first error that occurred, if any."""
         if self._error is not None:
             raise self._error
 
     def write(self, data: Any) -> int:
-        """Write all of the data, or, after an error, seem to."""
+        """Write all of the data; after an error, do nothing."""
         left = memoryview(data).cast("B")
         while left and self._error is None:
             try:
@@ -40,7 +40,7 @@ class DeferredErrorFile(io.RawIOBase):
         return memoryview(data).nbytes
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the length, or seem to."""
+        """Set the length; after an error, do nothing."""
         try:
             return self._file.truncate(size)
         except OSError as error:
@@ -48,15 +48,15 @@ class DeferredErrorFile(io.RawIOBase):
             return size or 0
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, as a file does."""
+        """Read into a buffer."""
         return self._file.readinto(buffer)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
+        """Move to a position."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """The place."""
+        """Return the position."""
         return self._file.tell()
 
     def close(self) -> None:

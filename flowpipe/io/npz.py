@@ -1,8 +1,7 @@
-"""Arrays and what describes them in one npz: nothing that is read can run code.
+"""Write and read arrays with a JSON description in one npz file, without pickles.
 
-A file holds plain arrays and, as ``description``, JSON. The bytes of a file are a function of what
-is in it. A stage's file may carry a key, the digest of all that it was made from: while the key is
-the same, it need not be made again.
+Reading a file never runs code. The bytes of a file depend only on its contents. A file may carry a
+key, the digest of everything that it was computed from: it is up to date while the key is the same.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ NPY_FAULTS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What numpy raises of a damaged npy or npz; it has Python itself parse the header."""
+"""Exceptions that numpy raises for a damaged npy or npz file; Python itself parses its header."""
 
 
 def save_arrays(
@@ -58,17 +57,17 @@ def save_arrays(
     Parameters
     ----------
     path
-        The npz.
+        The npz file.
     kind
-        What the file is, such as ``flowpipe encoders 1``, which :func:`load_arrays` compares.
+        Format of the file, such as ``flowpipe encoders 1``, which :func:`load_arrays` checks.
     description
-        JSON.
+        Any JSON object.
     arrays
-        Of numbers or of text, by name; not ``description``.
+        Arrays of numbers or of text by name, except the name ``description``.
     root
-        Output folder, for the atomic write.
+        The output folder, for the atomic write.
     key
-        What :func:`key_of` gives back.
+        The key that :func:`key_of` returns.
     """
     keyed = {} if key is None else {"key": key}
     text = json.dumps({"format": kind, **keyed, **description}, ensure_ascii=True)
@@ -82,21 +81,26 @@ def save_arrays(
 
 
 def load_arrays(path: Path, kind: str, names: Collection[str] | None = None) -> tuple[Json, Arrays]:
-    """Read a file of :func:`save_arrays`.
+    """Read a file written by :func:`save_arrays`.
 
     Parameters
     ----------
     path, kind
-        As they were given.
+        The file, and its format as it was given to :func:`save_arrays`.
     names
-        Read these arrays only, those of them that are there; by default all.
+        Names of the arrays to read, if they exist; by default all.
+
+    Returns
+    -------
+    dict, dict
+        The description and the arrays.
 
     Raises
     ------
     FormatError
-        It is not one, not of this kind, or damaged.
+        The file is damaged, or has another format.
     FileNotFoundError
-        It is not there.
+        The file does not exist.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -111,35 +115,35 @@ def load_arrays(path: Path, kind: str, names: Collection[str] | None = None) -> 
     except FormatError:
         raise
     except NPY_FAULTS as error:
-        told = f"{type(error).__name__}: {error}"
-        raise FormatError(f"{str(path)!r} is not a file of {kind!r}: {told}") from None
-    found = description.get("format") if isinstance(description, dict) else None
-    if found != kind or not isinstance(description, dict):
-        raise FormatError(f"{str(path)!r} has format {found!r}; it must be {kind!r}")
+        message = f"{type(error).__name__}: {error}"
+        raise FormatError(f"{str(path)!r} is not a file of {kind!r}: {message}") from None
+    recorded = description.get("format") if isinstance(description, dict) else None
+    if recorded != kind or not isinstance(description, dict):
+        raise FormatError(f"{str(path)!r} has format {recorded!r}; it must be {kind!r}")
     return description, arrays
 
 
 def read_through(path: Path) -> None:
-    """Read every byte of an npz file, whose members have check sums.
+    """Read every byte of an npz file and compare the checksums of its members.
 
     Raises
     ------
     FormatError
-        It is damaged.
+        The file is damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
             json.loads(np.lib.format.read_array(archive.open(f"{_DESCRIPTION}.npy")).item())
     except NPY_FAULTS as error:
-        told = f"{type(error).__name__}: {error}"
-        raise FormatError(f"{str(path)!r} is damaged: {told}") from None
+        message = f"{type(error).__name__}: {error}"
+        raise FormatError(f"{str(path)!r} is damaged: {message}") from None
     if damaged is not None:
         raise FormatError(f"{str(path)!r} is damaged in {damaged!r}")
 
 
 def key_of(path: Path, kind: str) -> str | None:
-    """The key of a file, None where it is not there or cannot be read."""
+    """Return the key of a file, or None if it is missing or cannot be read."""
     try:
         description, _ = load_arrays(path, kind, ())
     except (FileNotFoundError, FormatError):
@@ -151,38 +155,38 @@ def key_of(path: Path, kind: str) -> str | None:
 def take(
     path: Path, arrays: Arrays, name: str, shape: tuple[int | None, ...], kinds: str = "f"
 ) -> NDArray[Any]:
-    """One array of a file, checked.
+    """Return an array of a file after checking it.
 
     Parameters
     ----------
     path
-        Named in errors.
+        The file, named in errors.
     arrays
-        As read.
+        Arrays of the file.
     name
-        Of the array.
+        Name of the array.
     shape
-        Expected, None where any length is right.
+        Expected shape; None for a dimension of any length.
     kinds
-        Expected numpy kinds: ``f`` for floating point, ``i`` integers, ``U`` text.
+        Expected numpy kinds: ``f`` for floating point, ``i`` for integers, ``U`` for text.
 
     Raises
     ------
     FormatError
-        It is missing, of another shape or type, or not finite.
+        The array is missing, has another shape or type, or is not finite.
     """
-    found = arrays.get(name)
-    wanted = "(" + ", ".join("any" if length is None else str(length) for length in shape) + ")"
-    if found is None:
+    array = arrays.get(name)
+    expected = "(" + ", ".join("any" if length is None else str(length) for length in shape) + ")"
+    if array is None:
         raise FormatError(f"{str(path)!r} has no array {name!r}")
-    fits = found.ndim == len(shape) and all(
-        want in (None, have) for want, have in zip(shape, found.shape, strict=True)
+    fits = array.ndim == len(shape) and all(
+        length in (None, actual) for length, actual in zip(shape, array.shape, strict=True)
     )
-    if not fits or found.dtype.kind not in kinds:
+    if not fits or array.dtype.kind not in kinds:
         raise FormatError(
-            f"array {name!r} of {str(path)!r} is {found.dtype} {found.shape}; "
-            f"{wanted} of kind {kinds!r} is expected"
+            f"array {name!r} of {str(path)!r} is {array.dtype} {array.shape}; "
+            f"{expected} of kind {kinds!r} is expected"
         )
-    if found.dtype.kind == "f" and not np.isfinite(found).all():
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise FormatError(f"array {name!r} of {str(path)!r} has numbers that are not finite")
-    return found
+    return array

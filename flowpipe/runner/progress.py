@@ -40,7 +40,7 @@ class Progress:
     clock
         Return the time in seconds, from any origin.
     noun
-        What the run goes over, if not clips, in the singular.
+        What the run processes, if not clips, in the singular.
     """
 
     def __init__(

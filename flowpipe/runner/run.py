@@ -1,4 +1,4 @@
-"""Run a stage over many clips: shards, progress, failures, summary."""
+"""Run a stage over many clips, with shards, progress, failures and a summary."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Part `index` of `count` parts of a run, counted from 1."""
+    """Select the clips of shard `index` of `count`, counted from 1."""
 
     index: int = 1
     count: int = 1
@@ -57,18 +57,18 @@ class Shard:
         return cls(int(index), int(count))
 
     def of(self, clips: Sequence[C], sizes: Mapping[str, int]) -> list[C]:
-        """Return the clips of this part, in the order given.
+        """Return the clips of this shard, in the order given.
 
-        Clips are assigned largest first, each to the part with the fewest bytes so far, so that
-        all parts have about the same size. The assignment depends only on names and sizes.
+        Clips are assigned largest first, each to the shard with the fewest bytes so far, so that
+        all shards have about the same size. The assignment depends only on names and sizes.
         """
         if self.count == 1:
             return list(clips)
-        parts = [(0, 0, index) for index in range(1, self.count + 1)]
+        shards = [(0, 0, index) for index in range(1, self.count + 1)]
         chosen = set()
         for clip in sorted(clips, key=lambda clip: (-sizes.get(clip.name, 0), clip.name)):
-            size, number, index = heapq.heappop(parts)
-            heapq.heappush(parts, (size + sizes.get(clip.name, 0), number + 1, index))
+            size, number, index = heapq.heappop(shards)
+            heapq.heappush(shards, (size + sizes.get(clip.name, 0), number + 1, index))
             if index == self.index:
                 chosen.add(clip.name)
         return [clip for clip in clips if clip.name in chosen]
@@ -89,12 +89,12 @@ def as_shard(shard: Shard | str | None) -> Shard:
 
 @dataclass(frozen=True)
 class Summary:
-    """Outcome of a run.
+    """Count the outcomes of a run.
 
     Attributes
     ----------
     done, skipped, failed
-        Numbers of clips that were processed, were finished before, and failed.
+        Number of clips that were processed, were up to date, and failed.
     out
         The output folder.
     failed_clips
@@ -104,7 +104,7 @@ class Summary:
     reasons
         Number of failures of each kind; see :data:`flowpipe.errors.FAILURE_KINDS`.
     noun
-        What was processed, in the singular.
+        What the run processed, if not clips, in the singular.
     """
 
     done: int
@@ -166,7 +166,7 @@ def run_stage(
         Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
         core.
     shard
-        The part of the clips to process; by default all.
+        The shard to process, such as ``"2/8"``; by default all clips.
     record
         Record the failures in ``failures.jsonl`` (``failures-2-of-8.jsonl`` for a shard) and the
         progress of the run, for ``flowpipe status``, in ``OUT/.flowpipe``.
@@ -179,7 +179,7 @@ def run_stage(
     in_threads
         Process the clips in threads of this process instead of worker processes.
     noun
-        What the run goes over, if not clips, in the singular.
+        What the run processes, if not clips, in the singular.
 
     Returns
     -------

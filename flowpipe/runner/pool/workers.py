@@ -40,8 +40,7 @@ class Workers:
     jobs: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: one per core)")] = (
         None
     )
-    """Number of clips processed at once, each by a worker process with one thread. 0 processes
-    them in this process."""
+    """Number of clips processed at once, each in a worker process; 0 uses this process."""
     executor: Executor = "local"
     """Where the workers run: on this machine, or on a Dask or Ray cluster (docs/clusters.md)."""
     address: Annotated[
