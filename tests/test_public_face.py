@@ -41,10 +41,16 @@ def folder(tmp_path_factory):
     return folder
 
 
-_TO_COME = {"load_dataset", "protocol"}
+SLOW = {"idt_baseline"}
 
 
-@pytest.mark.parametrize("name", sorted(set(flowpipe.__all__) - _TO_COME))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in flowpipe.__all__
+    ],
+)
 def test_the_example_of_every_name_runs(name, folder, monkeypatch):
     monkeypatch.chdir(folder)
     found = doctest.DocTestFinder(recurse=False).find(getattr(flowpipe, name), name, globs={})
