@@ -26,6 +26,7 @@ from flowpipe.runner.pool import default_jobs
 _PACKAGES = ("opencv-contrib-python", "av", "numba", "numpy", "torch", "torchvision")
 
 TABLES = {
+    "data set": ("flowpipe.datasets.table", "DATASETS"),
     "encoder": ("flowpipe.encoding", "ENCODERS"),
 }
 """Modules and names of the tables that are listed, by the title of their list."""
