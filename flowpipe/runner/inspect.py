@@ -73,6 +73,8 @@ def stage_folders(out: Path) -> list[Path]:
     ParameterError
         There are none.
     """
+    if not out.exists():
+        raise ParameterError(f"{str(out)!r} does not exist; an output folder is expected")
     if stage_name(out) is not None:
         return [out]
     below = stages_below(out)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowpipe.errors import FlowpipeError
+from flowpipe.errors import FlowpipeError, ParameterError
 from flowpipe.runner.atomic import write_atomic
 from flowpipe.runner.json_files import Json, read_json, to_json
 
@@ -35,6 +35,7 @@ STAGES = {
 }
 """Every stage by the name in its record, with a description of its outputs."""
 _BLOCK = 1 << 16
+_MOST_SHOWN = 8
 
 
 class StageMismatchError(FlowpipeError):
@@ -116,14 +117,20 @@ def open_stage(out: Path, description: Json) -> None:
     Raises
     ------
     StageMismatchError
-        The folder holds outputs of other settings; the message lists each that differs.
+        The folder holds outputs of other settings; the message lists what differs.
+    ParameterError
+        `out` is a file.
     """
+    if out.exists() and not out.is_dir():
+        raise ParameterError(f"out is {str(out)!r}, which is a file; it must be a folder")
     recorded = read_stage(out)
     if recorded is None:
         out.mkdir(parents=True, exist_ok=True)
         write_atomic(stage_path(out), to_json(description), out)
     elif differ := differences(recorded, description):
-        settings = "; ".join(map(str, differ))
+        settings = "; ".join(map(str, differ[:_MOST_SHOWN]))
+        if len(differ) > _MOST_SHOWN:
+            settings += f"; and {len(differ) - _MOST_SHOWN} more"
         raise StageMismatchError(
             f"{str(out)!r} holds outputs of other settings ({settings}); "
             "use another --out, or remove that folder"

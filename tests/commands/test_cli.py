@@ -200,7 +200,7 @@ def test_an_output_that_is_a_file(run, videos, tmp_path, layout):
     (tmp_path / "out").write_text("notes")
     status, said = extract(run, videos, tmp_path / "out", "--layout", layout)
     assert status == 2
-    assert "cannot write" in said
+    assert "out', which is a file; it must be a folder" in said
     assert str(tmp_path / "out") in said
     assert (tmp_path / "out").read_text() == "notes"
 

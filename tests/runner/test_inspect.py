@@ -129,6 +129,8 @@ def test_what_is_no_output_folder(tmp_path, capsys):
     assert stage_name(tmp_path) is None
     with pytest.raises(ParameterError, match=r"no stage\.json in it"):
         stage_folders(tmp_path)
+    with pytest.raises(ParameterError, match="none' does not exist"):
+        stage_folders(tmp_path / "none")
     assert run("status", tmp_path) == 2
     assert "no output folder of flowpipe" in capsys.readouterr().err
 

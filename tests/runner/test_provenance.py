@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowpipe.errors import FormatError
+from flowpipe.errors import FormatError, ParameterError
 from flowpipe.runner.json_files import read_json, to_json
 from flowpipe.runner.provenance import (
     StageMismatchError,
@@ -114,6 +114,18 @@ def test_a_stage_of_other_values_is_refused_listing_exactly_those(tmp_path):
         "bound: null recorded, 20.0 requested",
     ]
     assert contents(tmp_path) == before
+
+
+def test_of_many_differences_the_first_are_listed(tmp_path):
+    open_stage(tmp_path, {f"a{n:02}": n for n in range(20)})
+    with pytest.raises(StageMismatchError, match=r"\(a00: .*; a07: .* requested; and 12 more\)"):
+        open_stage(tmp_path, {f"a{n:02}": -1 for n in range(20)})
+
+
+def test_an_output_folder_is_no_file(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(ParameterError, match="out', which is a file; it must be a folder"):
+        open_stage(tmp_path / "out", DESCRIPTION)
 
 
 def test_a_stage_file_that_is_damaged_is_named(tmp_path):
