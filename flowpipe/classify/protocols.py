@@ -67,26 +67,39 @@ class Protocol:
     def among(self, present: Set[str], lost: str = "failed") -> Protocol:
         """Return the protocol of the clips that are present; `lost` says in the notes why.
 
+        A split without test clips is left out.
+
         Raises
         ------
         ParameterError
-            Nothing is left of a half of a split.
+            A split has no training clips, or no split has test clips.
         """
         absent = sorted(set(self.labels) - present)
         if not absent:
             return self
         splits = []
         for split in self.splits:
-            halves = [tuple(n for n in half if n in present) for half in (split.train, split.test)]
-            for half, left in zip(("training", "test"), halves, strict=True):
-                if not left:
-                    raise ParameterError(
-                        f"split {split.name!r} has no {half} clip left: all of them {lost}"
-                    )
-            splits.append(Split(split.name, halves[0], halves[1]))
-        note = f"{_count(absent, 'clip')} left out, since {_these(absent)} {lost}: {_some(absent)}"
+            train = tuple(name for name in split.train if name in present)
+            test = tuple(name for name in split.test if name in present)
+            if not train:
+                raise ParameterError(
+                    f"split {split.name!r} has no training clip left: all of them {lost}"
+                )
+            if test:
+                splits.append(Split(split.name, train, test))
+        if not splits:
+            raise ParameterError(
+                f"split {self.splits[0].name!r} has no test clip left: all of them {lost}"
+            )
+        notes = [
+            f"{_count(absent, 'clip')} left out, since {_these(absent)} {lost}: {_some(absent)}"
+        ]
+        if len(splits) < len(self.splits):
+            names = [split.name for split in self.splits]
+            gone = [name for name in names if name not in {split.name for split in splits}]
+            notes.append(f"{_count(gone, 'split')} left out without test clips: {_some(gone)}")
         labels = {name: label for name, label in self.labels.items() if name in present}
-        return replace(self, splits=tuple(splits), labels=labels, notes=(*self.notes, note))
+        return replace(self, splits=tuple(splits), labels=labels, notes=(*self.notes, *notes))
 
     def to_json(self) -> Json:
         """What :func:`protocol_from_json` reads."""

@@ -105,10 +105,10 @@ def encode(
     _record(used, missing, out)
     left = protocol.among(tables.keys())
     empty = _without_trajectories(tables)
+    _require_rows(left, tables)
     if encoding.leave_out_unusable and empty:
         left = left.among(tables.keys() - set(empty), "have no trajectories")
         empty = []
-    _require_rows(left, tables)
     fits = _fits(left, tables, out, made_with)
     logger.info(
         f"{len(tables)} clips, {_count(left.splits, 'split')}: {encoding.encoder.title} -> {out}"
@@ -143,7 +143,10 @@ def encode(
         ),
     )
     if summary.failed:
-        left = left.among({v.name for v in vectors if key_of(v.out, VECTORS_FORMAT) == v.key})
+        encoded = {v.name for v in vectors if key_of(v.out, VECTORS_FORMAT) == v.key}
+        if any(encoded.isdisjoint(split.test) for split in left.splits):
+            raise FittingError(f"no test clip of a split was encoded; {summary.failures} says why")
+        left = left.among(encoded)
     _write_protocol(left, protocol.training_labels(), tables, out)
     most = max(len(split.train) + len(split.test) for split in left.splits)
     computed = timed(

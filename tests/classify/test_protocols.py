@@ -199,8 +199,11 @@ def test_what_is_not_there_is_left_out_of_every_split():
     assert left.notes == ("1 clip left out, since it failed: 'a1'",)
     again = left.among(set(left.labels) - {"b2", "a3"})
     assert again.notes[1:] == ("2 clips left out, since they failed: 'a3', 'b2'",)
-    with pytest.raises(ParameterError, match="split 'without 1' has no test clip left"):
-        left.among(set(left.labels) - {"b1"})
+    fewer = left.among(set(left.labels) - {"b1"})
+    assert [split.name for split in fewer.splits] == ["without 2", "without 3"]
+    assert fewer.notes[-1] == "1 split left out without test clips: 'without 1'"
+    with pytest.raises(ParameterError, match="split 'without 1' has no training clip left"):
+        found.among({"a1", "b1"})
 
 
 def test_protocols_survive_json(tmp_path):

@@ -80,7 +80,8 @@ def test_a_second_run_finds_everything_there(tmp_path, dataset, tables, encoding
     times = (tmp_path / "v/times.json").read_bytes()
     caplog.clear()
     assert run(dataset, tables, tmp_path / "v", encoding).skipped == 6
-    for line in ("2 encoders: 0 done, 2 there", "6 clips: 0 done, 6 there", "2 kernels: 0 done"):
+    lines = ("2 encoders: 0 done, 2 skipped", "6 clips: 0 done, 6 skipped", "2 kernels: 0 done")
+    for line in lines:
         assert line in caplog.text
     assert contents(tmp_path / "v") == before
     assert (tmp_path / "v/times.json").read_bytes() == times
@@ -197,11 +198,20 @@ def test_unusable_clips_are_named_before_the_work_and_left_out_on_request(
 def test_one_error_where_no_clip_is_usable(tmp_path, dataset, encoding):
     rows = {clip.name: 0 for clip in dataset.clips}
     tables = write_tables(dataset, tmp_path / "t", rows, length=9)
-    message = "split 'one'.*training clip.*have no trajectories"
-    if not encoding.leave_out_unusable:
-        message = r"split 'one': none of its 4 training clips has a trajectory.*9 frames; a track"
+    message = r"split 'one': none of its 4 training clips has a trajectory.*9 frames; a track"
     with pytest.raises(ParameterError, match=message):
         run(dataset, tables, tmp_path / "v", encoding)
+
+
+def test_a_split_whose_test_clips_are_unusable_is_left_out(tmp_path, dataset):
+    tables = write_tables(dataset, tmp_path / "t", {"hug/0": 0, "kick/0": 0})
+    encoding = replace(SMALL, leave_out_unusable=True)
+    protocol = leave_one_group_out(dataset)
+    out = tmp_path / "v"
+    assert encode(dataset.clips, protocol, tables, out, encoding, workers=0).exit_status == 0
+    written = json.loads((out / "protocol.json").read_text())
+    assert [split["name"] for split in written["splits"]] == ["without g1", "without g2"]
+    assert written["notes"][-1] == "1 split left out without test clips: 'without g0'"
 
 
 def test_too_few_rows_say_so(tmp_path, dataset):

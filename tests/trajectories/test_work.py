@@ -303,3 +303,11 @@ def test_videos_of_tracks_are_not_written_among_the_videos(clip, capsys):
     assert "which contains the video" in capsys.readouterr().err
     assert clip.path.read_bytes() == before
     assert sorted(folder.iterdir()) == [clip.path]
+
+
+def test_videos_of_tracks_are_not_taken_for_input(clip, monkeypatch):
+    monkeypatch.chdir(clip.path.parent)
+    for _ in range(3):
+        summary = extract_trajectories(".", visualize=True, workers=0, scale_num=1, kind="dt")
+        assert summary.done + summary.skipped == 1
+    assert (clip.path.parent / "trajectories/moving.mp4").is_file()
