@@ -32,10 +32,11 @@ from flowpipe.encoding.work import ClipToEncode, EncodeClip, EncoderToFit, FitEn
 from flowpipe.errors import FlowpipeError, ParameterError
 from flowpipe.io.npz import key_of
 from flowpipe.runner import atomic, json_files, provenance
+from flowpipe.runner.failures import FailureLog
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Outcome, Workers, as_workers
 from flowpipe.runner.provenance import digest
-from flowpipe.runner.run import FailureLog, Summary, run_stage
+from flowpipe.runner.run import Summary, run_stage
 from flowpipe.runner.timing import timed
 from flowpipe.trajectories.clip_tables import ClipTable, find_tables
 

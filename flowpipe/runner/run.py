@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import json
 import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from flowpipe.errors import FormatError, ParameterError
-from flowpipe.runner import atomic, json_files, run_status
+from flowpipe.errors import ParameterError
+from flowpipe.runner import atomic, run_status
 from flowpipe.runner.done_cache import DoneCache
+from flowpipe.runner.failures import begin_log
 from flowpipe.runner.pool import (
     C,
     Outcome,
@@ -29,10 +28,12 @@ from flowpipe.runner.pool import (
     over_clips_in_threads,
 )
 from flowpipe.runner.progress import Progress
-from flowpipe.runner.provenance import RECORDS
 from flowpipe.runner.run_status import Recorder
 
 logger = logging.getLogger(__name__)
+
+_LONG_NAME = 100
+"""Names of fewer bytes than this fit into every file system, with any suffix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ def run_stage(
     sizes = {clip.name: _size(clip.path) for clip in clips}
     chosen = shard.of(clips, sizes)
     atomic.remove_stale(out)
-    log = FailureLog(out / RECORDS / _failures_name(shard), out) if record else None
+    log = None
     failed_clips: list[str] = []
     reasons: Counter[str] = Counter()
     console = Console(stderr=True) if workers.progress else None
@@ -202,8 +203,8 @@ def run_stage(
     with contextlib.ExitStack() as stack:
         # Workers that are killed while they process a clip leave temporary files.
         stack.callback(atomic.remove_stale, out)
-        if log:
-            _clear_failures(out, shard, {clip.name for clip in chosen})
+        if record:
+            log = begin_log(out, shard.index, shard.count, {clip.name for clip in chosen})
             path = out / run_status.FOLDER / f"{shard.index}-of-{shard.count}.json"
             recorder = stack.enter_context(Recorder(path, out, progress.snapshot))
         stack.enter_context(progress)
@@ -258,7 +259,7 @@ def _with_valid_names(
     refused: list[Outcome[C]] = []
     for clip in clips:
         try:
-            if outputs:
+            if outputs and len(os.fsencode(clip.name)) > _LONG_NAME:
                 atomic.check_names(outputs(clip), out)
             valid.append(clip)
         except atomic.NameTooLongError as error:
@@ -276,76 +277,3 @@ def _unfinished(clips: Sequence[C], cache: DoneCache[C], progress: Progress) -> 
         else:
             progress.finish(clip.name, outcome.status, outcome.reason)
     return unfinished
-
-
-def _failures_name(shard: Shard) -> str:
-    return (
-        "failures.jsonl" if shard.count == 1 else f"failures-{shard.index}-of-{shard.count}.jsonl"
-    )
-
-
-def _clear_failures(out: Path, shard: Shard, names: set[str]) -> None:
-    """Remove clips that are about to be processed from the failure files.
-
-    The files of the other shards of this run are left alone. Those of runs with another number of
-    shards are leftovers: they are updated too, and their progress files are deleted.
-    """
-    mine = _failures_name(shard)
-    others = {_failures_name(Shard(index, shard.count)) for index in range(1, shard.count + 1)}
-    records = out / RECORDS
-    for path in [records / mine, *records.glob("failures*.jsonl")]:
-        if path.name not in others - {mine}:
-            FailureLog(path, out).begin(names)
-    for path in (out / run_status.FOLDER).glob("*-of-*.json"):
-        if not path.stem.endswith(f"-of-{shard.count}"):
-            path.unlink(missing_ok=True)
-
-
-class FailureLog:
-    """Write and update the list of failed clips, one JSON object per line.
-
-    A clip stays listed until it succeeds.
-
-    Parameters
-    ----------
-    path
-        The file; it exists only while there are failures.
-    root
-        The output folder, for atomic writes.
-    """
-
-    def __init__(self, path: Path, root: Path) -> None:
-        self.path = path
-        self._root = root
-
-    def begin(self, names: set[str]) -> None:
-        """Remove the failures of clips that are about to be tried again."""
-        kept = [line for line in self._lines() if line.get("clip") not in names]
-        if kept:
-            data = "".join(json.dumps(line) + "\n" for line in kept)
-            atomic.write_atomic(self.path, data.encode(), self._root)
-        else:
-            self.path.unlink(missing_ok=True)
-
-    def add(self, outcome: Outcome[Any]) -> None:
-        """Append a failure in one unbuffered write."""
-        line = {
-            "clip": outcome.clip.name,
-            "path": os.fspath(outcome.clip.path),
-            "kind": outcome.kind,
-            "reason": outcome.reason,
-        }
-        if outcome.detail:
-            line["detail"] = outcome.detail
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab", buffering=0) as file:
-            file.write(json.dumps(line).encode() + b"\n")
-
-    def _lines(self) -> list[json_files.Json]:
-        lines = []
-        with contextlib.suppress(FileNotFoundError):
-            for data in self.path.read_bytes().splitlines():
-                # A kill can truncate the last line; the next run finds that failure again.
-                with contextlib.suppress(FormatError):
-                    lines.append(json_files.read_json(self.path, data))
-        return lines

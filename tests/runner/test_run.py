@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from flowpipe.errors import ParameterError
 from flowpipe.runner import progress
+from flowpipe.runner.failures import FailureLog
 from flowpipe.runner.pool import Outcome, RunStoppedError, Workers
 from flowpipe.runner.provenance import RECORDS
-from flowpipe.runner.run import FailureLog, Shard, Summary, as_shard, run_stage
+from flowpipe.runner.run import Shard, Summary, as_shard, run_stage
 from flowpipe.runner.run_status import states
 from tests.helpers.clips import contents
 from tests.helpers.work import ByName, Named
