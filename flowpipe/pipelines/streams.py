@@ -363,7 +363,43 @@ def _model(folder: Path, tested: LabelledFlow, number: int) -> tuple[StreamNetwo
             f"{str(folder / MODEL_NAME)!r} was trained on other classes than those of "
             f"{tested.dataset.name!r}"
         )
+    if snippets.is_flow:
+        trained = about["stream"]["sets"][number].get("flow")
+        _check_flow(folder / MODEL_NAME, trained, tested.flow)
     return network, snippets
+
+
+def _check_flow(model: Path, trained: Json | None, folder: Path) -> None:
+    """Compare the flow that a network was trained on with the flow that it is tested on.
+
+    Raises
+    ------
+    FlowpipeError
+        They differ in bound or step, which scale what the network sees. Other differences are
+        logged. Flow without a record is not compared.
+    """
+    tested = provenance.read_stage(folder)
+    if trained is None or tested is None:
+        return
+    for name in ("bound", "step", "size", "method", "stage"):
+        values = [_flow_setting(each, name) for each in (trained, tested)]
+        if values[0] == values[1] or (name == "bound" and None in values):
+            continue
+        sentence = (
+            f"{str(model)!r} was trained on flow with {name} {values[0]}, "
+            f"and the flow in {str(folder)!r} has {name} {values[1]}"
+        )
+        if name in ("bound", "step"):
+            raise FlowpipeError(f"{sentence}; extract it with the same {name}")
+        logger.warning(sentence)
+
+
+def _flow_setting(description: Json, name: str) -> object:
+    """Return a setting of flow; warped flow has those of the flow that it was made from."""
+    upstream = description.get("flow")
+    if description.get(name) is None and isinstance(upstream, dict):
+        return _flow_setting(upstream, name)
+    return description.get(name)
 
 
 def _tested(

@@ -96,6 +96,18 @@ def test_train_test_and_fuse(run, videos, flow, tmp_path):
     assert all("mean_class_accuracy" in each for each in metrics["streams"].values())
 
 
+def test_flow_of_another_bound_than_in_training_is_refused(run, videos, flow, tmp_path):
+    out = tmp_path / "flow5"
+    options = ("--method", "farneback", "--native", "--bound", "5", "--jobs", "0")
+    assert run("extract-flow", videos, "--out", out, *options)[0] == 0
+    network = tmp_path / "net"
+    assert run("train-stream", videos, flow, "--out", network, *QUICK)[0] == 0
+    test = ("--segments", 2, "--crops", 1, "--workers", 0, "--device", "cpu")
+    status, told = run("test-stream", videos, out, network, "--out", tmp_path / "s", *test)
+    assert (status, "bound 20.0" in told, "bound 5.0" in told) == (1, True, True), told
+    assert not (tmp_path / "s").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "differ"),
     [
