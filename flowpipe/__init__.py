@@ -23,9 +23,14 @@ if TYPE_CHECKING:
     from flowpipe.flow.extract import FlowStage
     from flowpipe.flow.store.reader import read_flow
     from flowpipe.io.video import read_video
+    from flowpipe.models.create import create_model, list_models
+    from flowpipe.pipelines.evaluate import evaluate
     from flowpipe.pipelines.flow import extract_flow
+    from flowpipe.pipelines.fuse import fuse
     from flowpipe.pipelines.idt_baseline import idt_baseline
+    from flowpipe.pipelines.train import train
     from flowpipe.pipelines.trajectories import extract_trajectories
+    from flowpipe.pipelines.two_stream import two_stream
     from flowpipe.runner.pool import Workers
     from flowpipe.training.data.clips import FlowClips, FrameClips
     from flowpipe.training.data.transforms import test_transform, train_transform
@@ -40,17 +45,23 @@ __all__ = [
     "FrameClips",
     "Metrics",
     "Workers",
+    "create_model",
     "dense_trajectories",
+    "evaluate",
     "extract_flow",
     "extract_trajectories",
+    "fuse",
     "idt_baseline",
+    "list_models",
     "load_dataset",
     "optical_flow",
     "protocol",
     "read_flow",
     "read_video",
     "test_transform",
+    "train",
     "train_transform",
+    "two_stream",
     "write_synthetic",
 ]
 
@@ -64,17 +75,23 @@ _HOMES = {
     "FrameClips": "training.data.clips",
     "Metrics": "classify.metrics",
     "Workers": "runner.pool",
+    "create_model": "models.create",
     "dense_trajectories": "trajectories.dense",
+    "evaluate": "pipelines.evaluate",
     "extract_flow": "pipelines.flow",
     "extract_trajectories": "pipelines.trajectories",
+    "fuse": "pipelines.fuse",
     "idt_baseline": "pipelines.idt_baseline",
+    "list_models": "models.create",
     "load_dataset": "datasets.load",
     "optical_flow": "flow.estimate",
     "protocol": "classify.protocols",
     "read_flow": "flow.store.reader",
     "read_video": "io.video",
     "test_transform": "training.data.transforms",
+    "train": "pipelines.train",
     "train_transform": "training.data.transforms",
+    "two_stream": "pipelines.two_stream",
     "write_synthetic": "datasets.synthetic",
 }
 

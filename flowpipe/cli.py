@@ -8,7 +8,8 @@ import os
 import re
 import select
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Annotated, Any, Union
 
 import tyro
 from rich.console import Console
@@ -18,10 +19,10 @@ from flowpipe import __version__
 from flowpipe.commands.baseline import Classify, Encode, IdtBaseline
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.maintenance import Clean, Demo, Doctor, Status, Verify
+from flowpipe.commands.networks import Evaluate, Fuse, Train, TwoStream
 from flowpipe.commands.options import Command
 from flowpipe.commands.stacks import ExportStacks, WarpFlow
 from flowpipe.commands.trajectories import ExtractTrajectories
-from flowpipe.commands.twostream import Fuse, TestStream, TrainStream, TwoStream
 from flowpipe.errors import FlowpipeError
 
 # Pipelines and reports import much more: each command imports what it needs.
@@ -35,15 +36,15 @@ _UNWRITABLE = (
     errno.ENOTDIR,
 )
 
-COMMANDS: dict[str, Callable[..., Command]] = {
+COMMANDS: dict[str, Any] = {
     "extract-flow": ExtractFlow,
     "extract-trajectories": ExtractTrajectories,
     "idt-baseline": IdtBaseline,
     "encode": Encode,
     "classify": Classify,
     "two-stream": TwoStream,
-    "train-stream": TrainStream,
-    "test-stream": TestStream,
+    "train": Train,
+    "evaluate": Evaluate,
     "fuse": Fuse,
     "view": View,
     "export-flow": ExportFlow,
@@ -66,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if arguments == ["--version"]:
             print(f"flowpipe {__version__}")
             return
-        command: Command = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+        command: Command = tyro.cli(
+            _commands(arguments),
             prog="flowpipe",
             description=(
                 "Optical flow, dense trajectories and two-stream baselines for action "
@@ -109,6 +110,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print("flowpipe: interrupted; finished clips are complete, run again to resume")
         status = 130
     sys.exit(status)
+
+
+def _commands(arguments: Sequence[str]) -> Any:
+    """Return the type of all commands, with the defaults that the arguments choose by a preset."""
+    types = []
+    for name, command in COMMANDS.items():
+        if hasattr(command, "defaults") and name in arguments[:1]:
+            default = command.defaults(arguments[1:])
+            types.append(Annotated[command, tyro.conf.subcommand(name, default=default)])
+        else:
+            types.append(Annotated[command, tyro.conf.subcommand(name)])
+    return Union[tuple(types)]  # noqa: UP007
 
 
 class _StderrHandler(logging.Handler):

@@ -1,7 +1,7 @@
 """Train and test one stream of a two-stream network in one file, to read and to copy.
 
 The loop is all here; reading flow, sampling snippets, transforms and networks are flowpipe's. What
-``flowpipe train-stream`` adds to it: checkpoints in the middle of an epoch, several GPUs, tables of
+``flowpipe train`` adds to it: checkpoints in the middle of an epoch, several GPUs, tables of
 splits. Flow first:
 
     flowpipe extract-flow videos/ --out flow --frames
@@ -28,10 +28,14 @@ from torch.utils.data import DataLoader
 from flowpipe.classify.metrics import evaluate
 from flowpipe.classify.scores import Scores, SplitScores, save_scores
 from flowpipe.errors import FlowpipeError
-from flowpipe.models.stream import Network, StreamNetwork
+from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.network import Network
+from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import initialise, load_model, save_model
 from flowpipe.training import FlowClips, FrameClips, test_transform, train_transform
 from flowpipe.training.data.sampling import Sampling
+from flowpipe.training.parameters import Training
+from flowpipe.training.train import parameter_groups
 
 Labelled = list[tuple[str, int]]
 
@@ -50,14 +54,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", default="default", help="torchvision's name, a file, or none")
     parser.add_argument("--segments", type=int, default=3, help="snippets of a clip in training")
     parser.add_argument("--length", type=int, default=5, help="flow fields of a snippet")
-    parser.add_argument("--size", type=int, default=224, help="side of the network's input")
+    parser.add_argument("--input-size", type=int, default=224, help="side of the network's input")
     parser.add_argument("--epochs", type=int, default=242)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=0.005)
     parser.add_argument("--dropout", type=float, default=0.7)
-    parser.add_argument("--clip", type=float, default=20.0, help="largest norm of the gradient")
+    parser.add_argument(
+        "--grad-clip", type=float, default=20.0, help="largest norm of the gradient"
+    )
     parser.add_argument("--test-segments", type=int, default=25)
-    parser.add_argument("--workers", type=int, default=4, help="processes that read clips")
+    parser.add_argument("--loader-workers", type=int, default=4, help="processes that read clips")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -83,7 +89,7 @@ def open_clips(
     sampling: Sampling = "test" if testing else "random"
     segments = options.test_segments if testing else options.segments
     # Tests get raw levels: ten crops of all snippets are made where they are needed.
-    transform = None if testing else train_transform(options.modality, options.size)
+    transform = None if testing else train_transform(options.modality, options.input_size)
     if options.modality == "flow":
         return FlowClips(
             options.flow,
@@ -112,35 +118,23 @@ def make_network(options: argparse.Namespace, n_classes: int) -> StreamNetwork:
     """
     from_scratch = options.weights == "none"
     parts = Network(
-        options.backbone,
+        backbone=options.backbone,
         dropout=options.dropout,
         consensus="average",
         batch_norm="train" if from_scratch else "partial",
     )
-    channels = 2 * options.length if options.modality == "flow" else 3
-    network = StreamNetwork(parts, channels, [n_classes])
+    length = options.length if options.modality == "flow" else 1
+    clip = ClipInput(options.modality, options.segments, length, options.input_size)
+    network = StreamNetwork(parts, clip, [n_classes])
     initialise(network, options.weights)
     return network
 
 
 def make_optimiser(network: StreamNetwork, options: argparse.Namespace) -> torch.optim.SGD:
-    """SGD with TSN's multipliers: a quick first convolution on flow, biases without decay."""
+    """Return SGD with TSN's factors on the learning rate of the first convolution and of biases."""
     conv1 = 5.0 if options.modality == "flow" and options.weights != "none" else 1.0
-    first = {id(weight) for weight in network.first.parameters()}
-    groups = []
-    for weight in network.parameters():
-        if not weight.requires_grad:
-            continue  # frozen
-        times = conv1 if id(weight) in first else 1.0
-        is_bias = weight.ndim == 1
-        groups.append(
-            {
-                "params": [weight],
-                "lr": options.lr * times,
-                "weight_decay": 0.0 if is_bias else 5e-4,
-            }
-        )
-    return torch.optim.SGD(groups, momentum=0.9)
+    training = Training(lr=options.lr, conv1_lr=conv1)
+    return torch.optim.SGD(parameter_groups(network, training), lr=options.lr, momentum=0.9)
 
 
 def train_epoch(
@@ -155,11 +149,11 @@ def train_epoch(
     for batch in loader:
         snippets, labels = (part.to(options.device) for part in batch)
         with torch.autocast("cuda", torch.bfloat16, enabled=options.device.startswith("cuda")):
-            scores = network(snippets)  # (B, K, C, H, W) -> (B, classes), mean over the K
+            scores = network(network.clips(snippets))  # (B, K, C, H, W): the mean over the K
         loss = nn.functional.cross_entropy(scores.float(), labels)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(network.parameters(), options.clip)
+        nn.utils.clip_grad_norm_(network.parameters(), options.grad_clip)
         optimiser.step()
         total += loss.item() * len(labels)
         right += int((scores.argmax(dim=1) == labels).sum())
@@ -172,10 +166,10 @@ def score(
 ) -> np.ndarray:
     """Scores of clips before any softmax: the mean over snippets and ten crops of each."""
     network.eval()
-    crops = test_transform(options.modality, options.size)  # flips of flow negate x
+    crops = test_transform(options.modality, options.input_size)  # flips of flow negate x
     rows = []
     with torch.inference_mode():
-        for snippets, _ in DataLoader(clips, batch_size=None, num_workers=options.workers):
+        for snippets, _ in DataLoader(clips, batch_size=None, num_workers=options.loader_workers):
             scores = [
                 network.snippets(crops(one[None], torch.Generator()).to(options.device))[0]
                 for one in snippets
@@ -185,7 +179,7 @@ def score(
 
 
 def main() -> None:
-    """Train, test, and write ``model.npz``, ``log.csv`` and ``scores.npz``."""
+    """Train, test, and write ``model.safetensors``, ``log.csv`` and ``scores.npz``."""
     options = arguments()
     train_list, test_list = read_list(options.train), read_list(options.test)
     classes = sorted({label for _, label in train_list})
@@ -210,8 +204,8 @@ def main() -> None:
         train_clips,
         batch_size=options.batch_size,
         shuffle=True,
-        num_workers=options.workers,
-        persistent_workers=options.workers > 0,
+        num_workers=options.loader_workers,
+        persistent_workers=options.loader_workers > 0,
         pin_memory=options.device.startswith("cuda"),
     )
 
@@ -230,8 +224,8 @@ def main() -> None:
             schedule.step()
 
     about = {"classes": [classes], "modality": options.modality, "length": options.length}
-    save_model(options.out / "model.npz", network, about, options.out)
-    network, about = load_model(options.out / "model.npz")  # runs no code, whoever made it
+    save_model(options.out / "model.safetensors", network, about, options.out)
+    network, about = load_model(options.out / "model.safetensors")  # runs no code, whoever made it
 
     found = SplitScores(
         "test",

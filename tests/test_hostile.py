@@ -88,8 +88,8 @@ def model(folder: Path) -> Path:
     from flowpipe.models.weights import save_model
     from tests.helpers.nets import small_network
 
-    save_model(folder / "model.npz", small_network(), {}, folder)
-    return folder / "model.npz"
+    save_model(folder / "model.safetensors", small_network(), {}, folder)
+    return folder / "model.safetensors"
 
 
 def weights(name: str):

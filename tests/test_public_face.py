@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import flowpipe
+from flowpipe.classify.scores import Scores, SplitScores, save_scores
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.extract import FlowStage
 from tests.helpers import media
@@ -33,11 +34,16 @@ def test_an_unknown_name_is_an_attribute_error():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Return what the docstrings assume: videos in ``videos``, their flow, and ``clip.avi``."""
+    """Return what the docstrings assume: ``videos``, their ``flow``, ``clip.avi``, and scores."""
     folder = tmp_path_factory.mktemp("docstrings")
     flowpipe.write_synthetic(folder / "videos", n_groups=2, clips_per_group=1, n_frames=20)
     flowpipe.extract_flow(folder / "videos", folder / "flow", size=None, workers=2)
     shutil.copy(next((folder / "videos").rglob("*.avi")), folder / "clip.avi")
+    labels = np.array([0, 1, 0])
+    for name in ("rgb", "flow"):
+        scores = np.eye(2, dtype=np.float32)[labels]
+        part = SplitScores("split1", ("a", "b", "c"), labels, scores)
+        save_scores(folder / f"{name}-scores.npz", Scores(("x", "y"), (part,)), folder)
     return folder
 
 

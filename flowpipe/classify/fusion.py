@@ -1,11 +1,12 @@
 """Late fusion: a weighted sum of the scores of several streams.
 
 TSN adds the scores before the softmax, RGB to flow as 1 to 1.5; the original two-stream network
-averages softmax outputs. Scores of the trajectories' machines take part like any others.
+averages softmax outputs. Scores of SVMs on trajectories take part like any others.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy import special
 
 from flowpipe.classify.scores import Scores, SplitScores, load_scores
 from flowpipe.errors import FlowpipeError, ParameterError
@@ -26,26 +27,35 @@ class UnlikeScoresError(FlowpipeError):
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """One stream of a fusion.
+class StreamScores:
+    """Scores of a stream, with their weight in a fusion.
 
     Attributes
     ----------
     name
-        For tables and errors, such as its file.
+        Name for tables and errors, such as that of the file.
     scores
-        Of all splits.
+        Scores of all splits.
     weight
-        In the sum.
+        Weight in the sum.
     """
 
     name: str
     scores: Scores
     weight: float = 1.0
 
+    def digest(self) -> str:
+        """Return 64 hexadecimal digits that tell the scores apart, whatever their file."""
+        state = hashlib.sha256()
+        for split in self.scores.splits:
+            state.update(repr((self.scores.classes, split.split, split.names)).encode())
+            state.update(split.labels.tobytes())
+            state.update(split.scores.tobytes())
+        return state.hexdigest()
+
 
 def parse(text: str) -> tuple[Path, float]:
-    """``rgb.npz:1.5`` -> the file and its weight, 1 where none is given.
+    """Parse ``rgb.npz:1.5``: return the file and its weight, 1 where there is none.
 
     Raises
     ------
@@ -64,30 +74,32 @@ def parse(text: str) -> tuple[Path, float]:
     return Path(path), weight
 
 
-def read_part(text: str) -> Part:
-    """Read the scores of a file with its weight, as :func:`parse` takes them.
+def read_stream(text: str, weight: float | None = None) -> StreamScores:
+    """Read the scores of a file, with the weight given or the one in the text (see :func:`parse`).
 
     Raises
     ------
     ParameterError, FormatError
         There is no such file, or it holds something else.
     """
-    path, weight = parse(text)
+    path, in_text = parse(text) if weight is None else (Path(text), weight)
+    if not math.isfinite(in_text):
+        raise ParameterError(f"the weight of {text!r} is {in_text}; it must be finite")
     try:
-        return Part(str(path), load_scores(path), weight)
+        return StreamScores(str(path), load_scores(path), in_text)
     except FileNotFoundError:
         raise ParameterError(f"{str(path)!r} does not exist; a scores.npz is expected") from None
 
 
-def fuse(parts: Sequence[Part], *, probabilities: bool = False) -> Scores:
-    """Add the scores of streams up, split by split.
+def fuse(parts: Sequence[StreamScores], *, softmax: bool = False) -> Scores:
+    """Add the scores of streams, split by split.
 
     Parameters
     ----------
     parts
         Streams that scored the same clips in the same splits. Their order is free; classes are
         matched by name, and so are clips.
-    probabilities
+    softmax
         Apply a softmax to each stream's scores first.
 
     Returns
@@ -111,11 +123,11 @@ def fuse(parts: Sequence[Part], *, probabilities: bool = False) -> Scores:
         _same(first, other, "splits", *splits)
     return Scores(
         first.scores.classes,
-        tuple(_fused(split.split, parts, probabilities) for split in first.scores.splits),
+        tuple(_fused(split.split, parts, softmax) for split in first.scores.splits),
     )
 
 
-def _fused(name: str, parts: Sequence[Part], probabilities: bool) -> SplitScores:
+def _fused(name: str, parts: Sequence[StreamScores], probabilities: bool) -> SplitScores:
     classes = parts[0].scores.classes
     like = _split(parts[0], name)
     total = np.zeros(like.scores.shape, np.float64)
@@ -134,15 +146,17 @@ def _fused(name: str, parts: Sequence[Part], probabilities: bool) -> SplitScores
                 f"of split {name!r}, such as {clip!r}"
             )
         scores: NDArray[np.float64] = own.scores[rows][:, columns].astype(np.float64)
-        total += part.weight * (softmax(scores, axis=1) if probabilities else scores)
+        total += part.weight * (special.softmax(scores, axis=1) if probabilities else scores)
     return SplitScores(name, like.names, like.labels, total.astype(np.float32))
 
 
-def _split(part: Part, name: str) -> SplitScores:
+def _split(part: StreamScores, name: str) -> SplitScores:
     return next(split for split in part.scores.splits if split.split == name)
 
 
-def _same(first: Part, other: Part, what: str, ours: set[str], theirs: set[str]) -> None:
+def _same(
+    first: StreamScores, other: StreamScores, what: str, ours: set[str], theirs: set[str]
+) -> None:
     told = [
         f"{part.name} lacks {_listed(sorted(lacking))}"
         for part, lacking in ((first, theirs - ours), (other, ours - theirs))

@@ -28,6 +28,7 @@ _PACKAGES = ("opencv-contrib-python", "av", "numba", "numpy", "torch", "torchvis
 TABLES = {
     "data set": ("flowpipe.datasets.table", "DATASETS"),
     "encoder": ("flowpipe.encoding", "ENCODERS"),
+    "model": ("flowpipe.models", "MODELS"),
 }
 """Modules and names of the tables that are listed, by the title of their list."""
 

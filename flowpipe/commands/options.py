@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Protocol
 
 from tyro.conf import Positional, arg
@@ -16,6 +18,15 @@ Inputs = Positional[
 ]
 
 
+Lists = Annotated[tuple[Path, ...], arg(metavar="FILE", help_behavior_hint="(default: its own)")]
+ProtocolName = Annotated[
+    str | None,
+    arg(
+        metavar="official|loo|K-fold|FILE",
+        help_behavior_hint="(default: official splits, or loo where there are none)",
+    ),
+]
+Splits = Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="(default: all)")]
 WorkerOptions = Annotated[Workers, arg(name="")]
 
 
@@ -50,3 +61,20 @@ def frame_size(size: str | None, short_side: int | None, default: str | None = N
     if match is None:
         raise ParameterError(f"--size is {text!r}; it must be WIDTHxHEIGHT, such as 340x256")
     return int(match[1]), int(match[2])
+
+
+def option_value(arguments: Sequence[str], option: str, default: str) -> str:
+    """Return the value of an option, before the arguments are parsed.
+
+    The last one counts, as for the parser. Underscores and hyphens are the same.
+    """
+    value = default
+    for index, argument in enumerate(arguments):
+        name, has_value, text = argument.partition("=")
+        if name.replace("_", "-") != option:
+            continue
+        if has_value:
+            value = text
+        elif index + 1 < len(arguments):
+            value = arguments[index + 1]
+    return value

@@ -1,4 +1,4 @@
-"""Segment consensus: the scores of a clip from those of its snippets.
+"""Segment consensus: scores of a clip from those of its snippets.
 
 Temporal segment networks (Wang et al., ECCV 2016; PAMI 2019) train on the consensus, so that the
 loss sees the clip and not the snippet. Their average is the default, their maximum and their
@@ -7,41 +7,40 @@ attention weighting are the alternatives.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from flowpipe.errors import ParameterError
-
-Consensus = Literal["average", "max", "attention"]
+from flowpipe.models.network import Consensus
 
 
 class Average(nn.Module):
-    """The mean over the segments."""
+    """Return the mean over the segments."""
 
     def forward(self, scores: Tensor, features: Tensor) -> Tensor:
-        """Scores of the clips: (B, K, classes), (B, K, F) -> (B, classes)."""
+        """Return scores of the clips: (B, K, classes), (B, K, F) -> (B, classes)."""
         return scores.mean(dim=1)
 
 
 class Maximum(nn.Module):
-    """The largest of each class over the segments."""
+    """Return the largest score of each class over the segments."""
 
     def forward(self, scores: Tensor, features: Tensor) -> Tensor:
-        """Scores of the clips: (B, K, classes), (B, K, F) -> (B, classes)."""
+        """Return scores of the clips: (B, K, classes), (B, K, F) -> (B, classes)."""
         return scores.amax(dim=1)
 
 
 class Attention(nn.Module):
-    """The mean over the segments, weighted by a softmax of what their features say.
+    """Return the mean over the segments, with weights that are computed from their features.
 
-    It begins as the plain mean.
+    It starts as the plain mean.
 
     Parameters
     ----------
     n_features
-        F.
+        Size F of a feature.
     """
 
     def __init__(self, n_features: int) -> None:
@@ -51,13 +50,13 @@ class Attention(nn.Module):
         nn.init.zeros_(self.importance.bias)
 
     def forward(self, scores: Tensor, features: Tensor) -> Tensor:
-        """Scores of the clips: (B, K, classes), (B, K, F) -> (B, classes)."""
+        """Return scores of the clips: (B, K, classes), (B, K, F) -> (B, classes)."""
         weights = torch.softmax(self.importance(features), dim=1)
         return (weights * scores).sum(dim=1)
 
 
 def consensus(kind: Consensus, n_features: int) -> nn.Module:
-    """The consensus of a name.
+    """Return the consensus of a name.
 
     Raises
     ------

@@ -1,11 +1,12 @@
-"""Weights of networks: torchvision's, files of others, and the files of trained streams.
+"""Weights of networks: torchvision's, files of other programs, and the files of trained networks.
 
 No file that is read can run code: torch's are read with ``weights_only``, which takes tensors and
-nothing else; safetensors and npz hold arrays.
+nothing else; safetensors holds arrays and text.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -15,21 +16,29 @@ from typing import Any, cast
 from urllib.error import URLError
 
 import numpy as np
+import safetensors.torch
 import torch
 import torchvision
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from flowpipe.errors import BackendUnavailableError, FormatError, ParameterError
-from flowpipe.io.npz import load_arrays, save_arrays
-from flowpipe.models.stream import Network, State, StreamNetwork
+from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.names import State
+from flowpipe.models.network import Network
+from flowpipe.models.stream import StreamNetwork
+from flowpipe.runner import atomic
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.provenance import sha256
 
-MODEL = "flowpipe stream 1"
-"""Format of a trained stream's file."""
+MODEL = "flowpipe model 1"
+"""Format of the description in a trained network's file."""
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
+# Programs whose objects (options, logs, counters) are found in published checkpoints.
+_HARMLESS = ("argparse.", "numpy.", "mmengine.", "mmcv.", "yacs.", "omegaconf.", "easydict.")
 
 
 def initialise(network: StreamNetwork, weights: str) -> None:
@@ -41,7 +50,7 @@ def initialise(network: StreamNetwork, weights: str) -> None:
         Whose backbone they are for; see :meth:`StreamNetwork.load_backbone`.
     weights
         ``none``; a name of torchvision's for the network, such as ``IMAGENET1K_V1``; ``default``,
-        its best ones; or a file: safetensors, a torch state dict, or a trained stream's npz.
+        its best ones; or a file: safetensors, or a torch state dict.
 
     Raises
     ------
@@ -55,10 +64,15 @@ def initialise(network: StreamNetwork, weights: str) -> None:
     if weights == "none":
         return
     path = Path(weights)
-    if path.suffix in (".safetensors", ".pt", ".pth", ".npz", ".tar", ".bin"):
+    if path.suffix in (".safetensors", ".pt", ".pth", ".tar", ".bin"):
         network.load_backbone(read_state(path), repr(weights))
         return
     backbone = network.network.backbone
+    if network.takes != "snippets":
+        raise ParameterError(
+            f"weights is {weights!r}; for {network.network.model} it must be none, or a file that "
+            "ends in .pth, .pt or .safetensors"
+        )
     network.load_backbone(_published(backbone, weights), f"{weights!r} of torchvision")
 
 
@@ -78,12 +92,14 @@ def read_state(path: Path) -> State:
     """
     if not path.is_file():
         raise FormatError(f"{str(path)!r} does not exist; a file of weights is expected")
-    if path.suffix == ".npz":
-        return _split_state(path)[1]
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        return _read_safetensors(path)[0]
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        unknown = _unknown_objects(path)
+        # Objects of these programs become empty ones, and are dropped.
+        stand_ins: list[Any] = [(type("Dropped", (_Dropped,), {}), name) for name in unknown]
+        with safe_globals(stand_ins):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,
         RuntimeError,
@@ -91,13 +107,12 @@ def read_state(path: Path) -> State:
         OSError,
         ValueError,
         KeyError,
+        TypeError,
+        AttributeError,
         zipfile.BadZipFile,
     ) as error:
-        told = str(error).partition("\n")[0]
-        raise FormatError(
-            f"{str(path)!r} is not a file of tensors: {told}; files with other objects are not "
-            "read, since they can run code"
-        ) from None
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise FormatError(f"{str(path)!r} is not a file of tensors: {reason}") from None
     for name in _CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -110,27 +125,62 @@ def read_state(path: Path) -> State:
     return dict(content)
 
 
+class _Dropped:
+    """Take the place of an object that is not needed."""
+
+    def __init__(self, *arguments: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _unknown_objects(path: Path) -> list[str]:
+    """Return the full names of the harmless objects in a file of torch.
+
+    Raises
+    ------
+    FormatError
+        There are others, which could run code.
+    """
+    try:
+        names = get_unsafe_globals_in_checkpoint(path)
+    except (RuntimeError, ValueError):  # an old file, not a zip: torch.load says what it holds
+        return ["argparse.Namespace"]
+    refused = sorted(name for name in names if not name.startswith(_HARMLESS))
+    if refused:
+        raise FormatError(
+            f"{str(path)!r} holds objects of {', '.join(refused[:3])}, which are not read, since "
+            "that can run code; save its state_dict alone"
+        )
+    return sorted(names)
+
+
 def save_model(path: Path, network: StreamNetwork, about: Json, root: Path) -> None:
-    """Write a network and what is to be known of it atomically.
+    """Write a network and what is to be known of it atomically, as safetensors.
 
     Parameters
     ----------
     path
-        The npz.
+        The file.
     network
-        Its weights and what it is made of are stored.
+        Its weights, its parts and its input are stored.
     about
-        JSON, given back by :func:`load_model`.
+        JSON, returned by :func:`load_model`.
     root
         Output folder, for the atomic write.
     """
     description = {
+        "format": MODEL,
         "network": asdict(network.network),
-        "channels": network.channels,
+        "clip": asdict(network.clip),
         "classes": list(network.classes),
         "about": about,
     }
-    save_arrays(path, MODEL, description, arrays_of(network), root)
+    state = {name: value.detach().cpu().contiguous() for name, value in _state(network).items()}
+    text = json.dumps(description, sort_keys=True)
+    data = safetensors.torch.save(state, {"format": "pt", "flowpipe": text})
+    atomic.write_atomic(path, data, root)
 
 
 def load_model(path: Path) -> tuple[StreamNetwork, Json]:
@@ -141,21 +191,52 @@ def load_model(path: Path) -> tuple[StreamNetwork, Json]:
     FormatError
         It does not exist, is not such a file, or does not fit together.
     """
-    description, state = _split_state(path)
+    if not path.is_file():
+        raise FormatError(f"{str(path)!r} does not exist; a trained network is expected")
+    state, metadata = _read_safetensors(path)
     try:
+        description = _description(metadata)
         network = StreamNetwork(
             Network(**description["network"]),
-            int(description["channels"]),
+            ClipInput(**description["clip"]),
             [int(count) for count in description["classes"]],
         )
-        about = description["about"]
-        if not isinstance(about, dict):
-            raise TypeError("about is no object")
         network.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RuntimeError, ParameterError) as error:
-        told = " ".join(str(error).split())
-        raise FormatError(f"{str(path)!r} is not a whole stream: {told}") from None
+    except (KeyError, TypeError, ValueError, RecursionError, RuntimeError, ParameterError) as error:
+        reason = " ".join(str(error).split())
+        raise FormatError(f"{str(path)!r} is not a whole trained network: {reason}") from None
+    about: Json = description["about"]
     return network, about
+
+
+def read_about(path: Path) -> Json:
+    """Return what :func:`save_model` was given to store with the network, without its weights.
+
+    Raises
+    ------
+    FormatError
+        The file is no trained network.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            about: Json = _description(dict(file.metadata() or {}))["about"]
+            return about
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise FormatError(f"{str(path)!r} is not a whole trained network: {error}") from None
+
+
+def _description(metadata: Mapping[str, str]) -> Json:
+    description = json.loads(metadata.get("flowpipe", "null"))
+    if not isinstance(description, dict) or description.get("format") != MODEL:
+        raise ValueError("it has no description by flowpipe")
+    if not isinstance(description.get("about"), dict):
+        raise TypeError("about is no object")
+    return description
+
+
+def _state(network: nn.Module) -> State:
+    state: State = network.state_dict()
+    return state
 
 
 def arrays_of(network: nn.Module) -> dict[str, NDArray[Any]]:
@@ -173,16 +254,6 @@ def as_state(arrays: Mapping[str, NDArray[Any]]) -> State:
     return {name: torch.from_numpy(np.array(a, order="C")) for name, a in arrays.items()}
 
 
-def _split_state(path: Path) -> tuple[Json, State]:
-    try:
-        description, arrays = load_arrays(path, MODEL)
-        return description, as_state(arrays)
-    except FileNotFoundError:
-        raise FormatError(f"{str(path)!r} does not exist; a trained stream is expected") from None
-    except TypeError as error:
-        raise FormatError(f"{str(path)!r} holds something else than numbers: {error}") from None
-
-
 def _published(backbone: str, weights: str) -> State:
     try:
         known = torchvision.models.get_model_weights(backbone)
@@ -194,7 +265,7 @@ def _published(backbone: str, weights: str) -> State:
     if weights != "default" and weights not in names:
         raise ParameterError(
             f"weights is {weights!r}; for {backbone} it must be none, default, "
-            f"{', '.join(names)}, or a file that ends in .pth, .pt, .safetensors or .npz"
+            f"{', '.join(names)}, or a file that ends in .pth, .pt or .safetensors"
         )
     chosen = known["DEFAULT" if weights == "default" else weights]
     try:
@@ -206,16 +277,10 @@ def _published(backbone: str, weights: str) -> State:
         ) from None
 
 
-def _read_safetensors(path: Path) -> State:
+def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
     try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError:
-        raise BackendUnavailableError(
-            f"{str(path)!r} takes the package safetensors: pip install 'flowpipe[safetensors]'"
-        ) from None
-    try:
-        state: State = load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return state, dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{str(path)!r} is not a whole safetensors file: {error}") from None
-    return state

@@ -13,18 +13,19 @@ from flowpipe.encoding.parameters import Encoding
 from flowpipe.flow import solvers
 from flowpipe.flow.extract import FlowStage
 from flowpipe.flow.warp import WarpStage
-from flowpipe.models.stream import Network
+from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.network import Network
 from flowpipe.pipelines.flow import extract_flow, view
 from flowpipe.pipelines.idt_baseline import idt_baseline
-from flowpipe.pipelines.streams import LabelledFlow, Machine
-from flowpipe.pipelines.twostream import compare_streams
+from flowpipe.pipelines.labelled import LabelledFlow
+from flowpipe.pipelines.two_stream import compare_streams
 from flowpipe.pipelines.verify import verify
 from flowpipe.pipelines.warp import warp_flow
 from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.training.distributed import torch_threads
-from flowpipe.training.evaluate import Testing
-from flowpipe.training.parameters import Snippets, Stream, Training
-from flowpipe.training.train import Loading
+from flowpipe.training.parameters import Stream, Training
+from flowpipe.training.runtime import Runtime
+from flowpipe.training.testing import Testing
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +60,9 @@ def demo(out: Path, *, workers: Workers | int | None = None) -> int:
                 "warped-flow": (LabelledFlow(dataset, first, warped), _stream("warped-flow")),
             },
             streams,
-            Testing(segments=10, crops=10),
+            Testing(test_segments=10, crops=10),
             idt=baseline / "scores.npz",
-            machine=Machine(loading=Loading(workers=min(workers.local_jobs, 2))),
+            runtime=Runtime(loader_workers=min(workers.local_jobs, 2)),
         )
     lines = [
         f"{len(dataset.clips)} videos of {len(dataset.classes)} classes: {videos}",
@@ -87,8 +88,10 @@ def _stream(name: Literal["rgb", "warped-flow"]) -> Stream:
     """
     is_flow = name == "warped-flow"
     return Stream(
-        Snippets(name, segments=1, length=10 if is_flow else 1, size=80, subtract_mean=is_flow),
-        Network("shufflenet_v2_x1_0", dropout=0.0, batch_norm="train"),
+        ClipInput(
+            name, segments=1, length=10 if is_flow else 1, input_size=80, subtract_mean=is_flow
+        ),
+        Network(backbone="shufflenet_v2_x1_0", dropout=0.0, batch_norm="train"),
         "none",
         Training(
             epochs=180 if is_flow else 36,
@@ -96,6 +99,6 @@ def _stream(name: Literal["rgb", "warped-flow"]) -> Stream:
             lr=0.05 if is_flow else 0.01,
             milestones=(0.7, 0.9),
             conv1_lr=1.0,
-            spread_classes=True,
+            balanced_batches=True,
         ),
     )

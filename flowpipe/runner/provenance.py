@@ -30,8 +30,8 @@ STAGES = {
     "trajectories": "dense trajectories",
     "encode": "encoders, vectors and kernels",
     "classify": "scores of SVMs",
-    "train-stream": "trained networks",
-    "test-stream": "scores of networks",
+    "train": "trained networks",
+    "evaluate": "scores of networks",
 }
 """Every stage by the name in its record, with a description of its outputs."""
 _BLOCK = 1 << 16

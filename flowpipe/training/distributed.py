@@ -105,8 +105,7 @@ def alone(command: str) -> None:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1:
         raise ParameterError(
-            f"{command} runs in one process, but torchrun started {size}; "
-            "train-stream takes several"
+            f"{command} runs in one process, but torchrun started {size}; train takes several"
         )
 
 

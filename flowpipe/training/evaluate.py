@@ -8,8 +8,7 @@ the snippets, which is their average too unless the network was trained with ano
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -17,34 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from flowpipe.errors import ParameterError
 from flowpipe.models.stream import StreamNetwork
-from flowpipe.runner.json_files import Json
 from flowpipe.training.data.clips import Transform
 from flowpipe.training.train import START, autocast, begin_worker
-
-
-@dataclass(frozen=True, slots=True)
-class Testing:
-    """How much of a clip is looked at."""
-
-    __test__ = False  # no test of pytest's
-
-    segments: int = 25
-    """Snippets at equal steps."""
-    crops: Literal[1, 10] = 10
-    """10: corners, centre and their mirror images; 1: the centre."""
-
-    def __post_init__(self) -> None:
-        if self.segments < 1 or self.crops not in (1, 10):
-            raise ParameterError(
-                f"segments is {self.segments} and crops is {self.crops}; "
-                "they must be 1 or more, and 1 or 10"
-            )
-
-    def description(self) -> Json:
-        """Everything that determines the scores, besides the network and the clips."""
-        return {"stage": "test-stream", **asdict(self)}
 
 
 class RawClips(Protocol):
@@ -92,7 +66,7 @@ def score_clips(
         Before any softmax, of the classes of all data sets of the network.
     """
     device = device or torch.device("cpu")
-    network = network.to(device).to(memory_format=torch.channels_last).eval()
+    network = network.to(device).channels_last().eval()
     loader = DataLoader(
         cast(Dataset[Any], clips),
         batch_size=None,
@@ -103,21 +77,20 @@ def score_clips(
     rows = []
     with torch.inference_mode():
         for snippets, _ in loader:
-            scores, features = _snippets(network, snippets, transform, device, batch_size)
-            rows.append(network.consensus(scores[None], features[None])[0].cpu().numpy())
+            score = _joint_scores if network.joins_segments else _mean_scores
+            rows.append(score(network, snippets, transform, device, batch_size).cpu().numpy())
             advance(1)
     return np.stack(rows).astype(np.float32)
 
 
-def _snippets(
+def _mean_scores(
     network: StreamNetwork, snippets: Tensor, transform: Transform, device: torch.device, most: int
-) -> tuple[Tensor, Tensor]:
-    """(K, classes) and (K, F) of the snippets of a clip: means over their crops."""
+) -> Tensor:
+    """Return the consensus of the snippets, each the mean over its crops: (classes,)."""
     nothing_random = torch.Generator()
     parts = []
-    # One snippet says how many crops there are.
-    first = transform(snippets[:1], nothing_random)
-    crops = len(first)
+    # The transform of one snippet tells the number of crops.
+    crops = len(transform(snippets[:1], nothing_random))
     at_once = max(1, most // crops)
     for start in range(0, len(snippets), at_once):
         images = transform(snippets[start : start + at_once], nothing_random).to(device)
@@ -126,4 +99,19 @@ def _snippets(
         parts.append(
             [x.float().view(-1, crops, x.shape[1]).mean(dim=1) for x in (scores, features)]
         )
-    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+    scores, features = (torch.cat([part[index] for part in parts])[None] for index in (0, 1))
+    combined: Tensor = network.consensus(scores, features)[0]
+    return combined
+
+
+def _joint_scores(
+    network: StreamNetwork, snippets: Tensor, transform: Transform, device: torch.device, most: int
+) -> Tensor:
+    """Return the mean over the crops of scores of all snippets together: (classes,)."""
+    images = transform(snippets, torch.Generator())
+    views = images.unflatten(0, (len(snippets), -1)).transpose(0, 1)  # (crops, K, C, H, W)
+    scores = []
+    for batch in views.split(max(1, most // len(snippets))):
+        with autocast(device):
+            scores.append(network(network.clips(batch.to(device))).float())
+    return torch.cat(scores).mean(dim=0)

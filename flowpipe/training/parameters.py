@@ -1,8 +1,8 @@
-"""What determines a stream: its input, its network, its training; and the published ones.
+"""What determines a trained network: its input, its parts, its training; and published presets.
 
 ``tsn``: temporal segment networks (Wang et al., ECCV 2016), as the authors' Caffe models train
 them on UCF101. ``two-stream``: the original (Simonyan and Zisserman, NIPS 2014). Their schedules
-count iterations on the 9537 training clips of UCF101 (but for RGB differences, which are
+count iterations on the 9537 training clips of UCF101 (except for RGB differences, which are
 tsn-pytorch's); here they are epochs, so that they follow the size of the set. ``small``: for sets
 of hundreds of clips and machines without a GPU, from scratch.
 """
@@ -10,55 +10,18 @@ of hundreds of clips and machines without a GPU, from scratch.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Literal, get_args
+
+from tyro.conf import arg
 
 from flowpipe.errors import ParameterError
-from flowpipe.models.stream import Network
+from flowpipe.models import table
+from flowpipe.models.clip_input import ClipInput, Modality
+from flowpipe.models.network import Network
 from flowpipe.runner.json_files import Json
-from flowpipe.training.data.stacks import Stacking
-from flowpipe.training.data.transforms import Modality
 
 Preset = Literal["tsn", "two-stream", "small"]
-
-
-@dataclass(frozen=True, slots=True)
-class Snippets:
-    """What a network sees of a clip."""
-
-    modality: Modality = "flow"
-    """rgb, flow, rgb-diff, or warped-flow (flow with the camera's motion taken out)."""
-    segments: int = 3
-    """Equal parts of a clip, each of which gives a snippet in training."""
-    length: int = 5
-    """Flow fields, frames or differences of a snippet."""
-    size: int = 224
-    """Side of the network's input in pixels."""
-    stacking: Stacking = "flow"
-    """Of flow: the same pixel in all fields of a stack, or along the trajectory from it."""
-    subtract_mean: bool = False
-    """Of flow: take its mean out of every field, and with it most of the camera's motion."""
-
-    def __post_init__(self) -> None:
-        if self.modality not in get_args(Modality):
-            raise ParameterError(
-                f"modality is {self.modality!r}; it must be one of {', '.join(get_args(Modality))}"
-            )
-        for name in ("segments", "length", "size"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        if self.subtract_mean and not self.is_flow:
-            raise ParameterError(f"subtract_mean is of flow, and modality is {self.modality!r}")
-
-    @property
-    def is_flow(self) -> bool:
-        """Whether the snippets are flow."""
-        return self.modality in ("flow", "warped-flow")
-
-    @property
-    def channels(self) -> int:
-        """Of a snippet."""
-        return (2 if self.is_flow else 3) * self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +29,26 @@ class Training:
     """Stochastic gradient descent and its schedule."""
 
     epochs: int = 242
-    """Times that every clip is seen."""
+    """Number of times that every clip is seen."""
     batch_size: int = 128
-    """Clips of a step, over all processes; the clips of an epoch are dealt out evenly."""
+    """Number of clips per step, over all processes. The clips of an epoch are divided evenly."""
     lr: float = 0.005
-    """Learning rate, to begin with."""
+    """Initial learning rate."""
     milestones: tuple[float, ...] = (0.556, 0.889)
-    """Parts of the epochs after which the learning rate is divided by 10."""
+    """Fractions of the epochs after which the learning rate is divided by 10."""
     momentum: float = 0.9
-    """Of the descent."""
+    """Momentum of the gradient descent."""
     weight_decay: float = 5e-4
-    """Of weights; biases and normalisations have none."""
-    clip: float | None = 20.0
-    """Largest norm of the gradient."""
+    """Weight decay; biases and normalisation layers have none."""
+    grad_clip: Annotated[float | None, arg(metavar="NORM")] = 20.0
+    """Largest norm of the gradient; None for no limit."""
     conv1_lr: float = 5.0
-    """Learning rate of the first convolution, times that of others. Biases have twice their
-    layer's."""
-    spread_classes: bool = False
-    """Have every batch hold all classes, for small batches of few classes."""
+    """Factor on the learning rate of the first convolution. The factor for a bias is twice that
+    of its layer's weight."""
+    balanced_batches: bool = False
+    """Put clips of all classes into every batch, as suits small batches and few classes."""
     seed: int = 0
-    """Everything random follows from it."""
+    """Seed of everything random."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -102,8 +65,10 @@ class Training:
             raise ParameterError(
                 f"weight_decay is {self.weight_decay}; it must be 0 or more, and finite"
             )
-        if self.clip is not None and not 0 < self.clip < math.inf:
-            raise ParameterError(f"clip is {self.clip}; it must be more than 0, and finite")
+        if self.grad_clip is not None and not 0 < self.grad_clip < math.inf:
+            raise ParameterError(
+                f"grad_clip is {self.grad_clip}; it must be more than 0, and finite"
+            )
         if self.seed < 0:
             raise ParameterError(f"seed is {self.seed}; it must be 0 or more")
         if not all(0 < part <= 1 for part in self.milestones):
@@ -112,20 +77,21 @@ class Training:
             )
 
     def lr_at(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0."""
+        """Return the learning rate of an epoch, counted from 0."""
         passed = sum(epoch >= round(part * self.epochs) for part in self.milestones)
         return self.lr * 0.1**passed
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """All of it."""
+    """Everything that determines a trained network, besides the clips."""
 
-    snippets: Snippets = field(default_factory=Snippets)
-    network: Network = field(default_factory=Network)
-    weights: str = "default"
-    """To begin with: torchvision's by their name there (default is the best), none, or a file."""
-    training: Training = field(default_factory=Training)
+    clip: Annotated[ClipInput, arg(name="")] = field(default_factory=ClipInput)
+    network: Annotated[Network, arg(name="")] = field(default_factory=Network)
+    weights: Annotated[str, arg(metavar="NAME|FILE|none")] = "default"
+    """Initial weights: torchvision's by name (default: its best), a file (.pth, .safetensors), or
+    none."""
+    training: Annotated[Training, arg(name="")] = field(default_factory=Training)
 
     def __post_init__(self) -> None:
         if self.weights == "none" and self.network.batch_norm != "train":
@@ -135,47 +101,132 @@ class Stream:
             )
 
     def description(self) -> Json:
-        """Everything that determines the network, besides the clips."""
-        return {"stage": "train-stream", **asdict(self)}
+        """Return everything that determines the network, besides the clips, as JSON."""
+        return {"stage": "train", **asdict(self)}
+
+    def changed(self, **options: Any) -> Stream:
+        """Return the stream with other values of fields of its groups, by their names.
+
+        Raises
+        ------
+        ParameterError
+            There is no such field, or a value is out of range.
+        """
+        groups: dict[str, dict[str, Any]] = {"clip": {}, "network": {}, "training": {}}
+        own: dict[str, Any] = {}
+        for name, value in options.items():
+            group = next((each for each in groups if name in _fields(getattr(self, each))), None)
+            if group is not None:
+                groups[group][name] = value
+            elif name == "weights":
+                own[name] = value
+            else:
+                known = [*_fields(self.clip), *_fields(self.network), *_fields(self.training)]
+                raise ParameterError(
+                    f"{name!r} is no option of a network; the options are {', '.join(known)} and "
+                    "weights"
+                )
+        if own.get("weights") == "none":  # there are no statistics to keep
+            groups["network"].setdefault("batch_norm", "train")
+        parts = {name: replace(getattr(self, name), **given) for name, given in groups.items()}
+        return replace(self, **own, **parts)
 
 
-def preset(name: Preset, modality: Modality = "flow") -> Stream:
-    """The published parameters of a stream.
+def _fields(group: object) -> list[str]:
+    return [*type(group).__dataclass_fields__]  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """Weights of the streams in their sum."""
+
+    fusion_weights: Annotated[tuple[float, float, float], arg(metavar="RGB FLOW IDT")] = (
+        1.0,
+        1.5,
+        1.0,
+    )
+    """Weights of the scores of RGB frames, of flow, and of trajectories (--idt)."""
+    softmax: bool = False
+    """Add probabilities in place of the scores before the softmax."""
+
+    def weight(self, stream: Stream) -> float:
+        """Return the weight of a network's scores."""
+        return self.fusion_weights[1 if stream.clip.is_flow else 0]
+
+
+def preset(name: Preset, modality: Modality = "flow", model: str = "tsn") -> Stream:
+    """Return the published parameters of a network.
+
+    Parameters
+    ----------
+    name
+        The preset.
+    modality
+        What the network sees.
+    model
+        The network; its input takes the place of the preset's.
 
     Raises
     ------
     ParameterError
-        There is no such preset or no such modality.
+        There is no such preset, modality or model.
     """
+    stream = _preset(name, modality)
+    if model == "tsn":
+        return stream
+    entry = table.model(model)
+    backbone = stream.network.backbone if entry.takes == "snippets" else "resnet50"
+    if model == "tea":
+        backbone = "resnet50"
+    clip = replace(stream.clip, **_suited(entry, name))
+    network = replace(stream.network, model=model, backbone=backbone)
+    weights = stream.weights if entry.takes == "snippets" and model != "tea" else "none"
+    if weights == "none":
+        network = replace(network, batch_norm="train")
+    return replace(stream, clip=clip, network=network, weights=weights)
+
+
+def _suited(entry: table.Model, name: Preset) -> dict[str, Any]:
+    changes = dict(entry.input)
+    if name == "small" and entry.takes == "snippets":
+        changes.pop("input_size", None)  # the preset's is for machines without a GPU
+    return changes
+
+
+def _preset(name: Preset, modality: Modality) -> Stream:
     is_rgb = modality == "rgb"
     length = {"rgb": 1, "rgb-diff": 5}.get(modality)
     match name:
         case "tsn":
             schedules = {
-                "rgb": Training(47, lr=0.001, milestones=(0.429, 0.857), clip=40.0, conv1_lr=1.0),
+                "rgb": Training(
+                    47, lr=0.001, milestones=(0.429, 0.857), grad_clip=40.0, conv1_lr=1.0
+                ),
                 "rgb-diff": Training(
-                    180, lr=0.001, milestones=(0.444, 0.889), clip=40.0, conv1_lr=1.0
+                    180, lr=0.001, milestones=(0.444, 0.889), grad_clip=40.0, conv1_lr=1.0
                 ),
             }
             return Stream(
-                Snippets(modality, 3, length or 5),
-                Network("resnet50", dropout=0.8 if modality in schedules else 0.7),
+                ClipInput(modality, 3, length or 5),
+                Network(backbone="resnet50", dropout=0.8 if modality in schedules else 0.7),
                 "default",
                 schedules.get(modality, Training()),
             )
         case "two-stream":
             schedule = (537, (0.7,)) if is_rgb else (2147, (0.625, 0.875))
             return Stream(
-                Snippets(modality, 1, length or 10, subtract_mean=length is None),
-                Network("cnn-m-2048", dropout=0.9, batch_norm="train"),
+                ClipInput(modality, 1, length or 10, subtract_mean=length is None),
+                Network(backbone="cnn-m-2048", dropout=0.9, batch_norm="train"),
                 "none",
-                Training(schedule[0], 256, 0.01, schedule[1], clip=None, conv1_lr=1.0),
+                Training(schedule[0], 256, 0.01, schedule[1], grad_clip=None, conv1_lr=1.0),
             )
         case "small":
             return Stream(
-                Snippets(modality, 3, length or 5, size=112),
-                Network("resnet18", dropout=0.5, batch_norm="train"),
+                ClipInput(modality, 3, length or 5, input_size=112),
+                Network(backbone="resnet18", dropout=0.5, batch_norm="train"),
                 "none",
-                Training(60, 16, 0.01, (0.6, 0.85), clip=20.0, conv1_lr=1.0, spread_classes=True),
+                Training(
+                    60, 16, 0.01, (0.6, 0.85), grad_clip=20.0, conv1_lr=1.0, balanced_batches=True
+                ),
             )
     raise ParameterError(f"preset is {name!r}; it must be one of {', '.join(get_args(Preset))}")

@@ -37,7 +37,7 @@ from flowpipe.training.distributed import Group
 from flowpipe.training.log import Epoch, History
 from flowpipe.training.parameters import Training
 
-MODEL_NAME, CHECKPOINT_NAME = "model.npz", "checkpoint.npz"
+MODEL_NAME, CHECKPOINT_NAME = "model.safetensors", "checkpoint.npz"
 START = "spawn"
 """How workers start: a fork of a process in which OpenCV has threads hangs when it uses OpenCV."""
 _CHECKPOINT = "flowpipe checkpoint 1"
@@ -50,18 +50,18 @@ class DivergedError(FlowpipeError):
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """How samples reach the network; nothing of it changes the result.
+    """How samples reach the network; it does not change the result.
 
     Attributes
     ----------
     workers
-        Processes that read and transform clips; 0 does it in this one.
-    every
-        Steps from one checkpoint to the next.
+        Number of processes that read and transform clips; 0 uses this process.
+    checkpoint_every
+        Number of steps between checkpoints.
     """
 
     workers: int = 0
-    every: int = 200
+    checkpoint_every: int = 200
 
 
 def train(
@@ -78,7 +78,8 @@ def train(
 ) -> StreamNetwork:
     """Train a network, or go on where it was interrupted, or load it if that is done.
 
-    Writes ``model.npz``, ``log.csv`` and ``curves.png``; while it is under way ``checkpoint.npz``.
+    Writes ``model.safetensors``, ``log.csv`` and ``curves.png``; while it is under way
+    ``checkpoint.npz``.
 
     Parameters
     ----------
@@ -185,7 +186,7 @@ class _Run:
         loading: Loading,
     ) -> None:
         # Convolutions are faster with channels last.
-        self.network = network.to(group.device).to(memory_format=torch.channels_last)
+        self.network = network.to(group.device).channels_last()
         self.clips, self.parameters = clips, parameters
         self.out, self.group, self.loading = out, group, loading
         self.about = {**about, "training": asdict(parameters)}
@@ -193,7 +194,7 @@ class _Run:
             clips.labels,
             parameters.batch_size,
             parameters.seed,
-            spread=parameters.spread_classes,
+            spread=parameters.balanced_batches,
             rank=group.rank,
             world=group.size,
         )
@@ -243,7 +244,7 @@ class _Run:
             sums += self._one_step(snippets, labels, sizes[self.step])
             self.step += 1
             done = epoch * self.batches.steps + self.step
-            if done % self.loading.every == 0 and self.step < self.batches.steps:
+            if done % self.loading.checkpoint_every == 0 and self.step < self.batches.steps:
                 self.sums, spent = sums.tolist(), time.perf_counter()
                 self.seconds += spent - began
                 began = spent
@@ -253,13 +254,13 @@ class _Run:
         if not math.isfinite(total):
             raise DivergedError(
                 f"the loss of epoch {epoch + 1} is {total}, with lr {rate:g}; take a smaller lr, "
-                "or a smaller clip"
+                "or a smaller grad_clip"
             )
         finished = Epoch(epoch + 1, rate, total / count, right / count, self.seconds, int(count))
         self.epochs.append(finished)
         self.epoch, self.step, self.sums, self.seconds = epoch + 1, 0, [0.0, 0.0, 0.0], 0.0
         last = self.epoch == self.parameters.epochs
-        if (self.epoch * self.batches.steps) % self.loading.every == 0 and not last:
+        if (self.epoch * self.batches.steps) % self.loading.checkpoint_every == 0 and not last:
             self._save()
         return finished
 
@@ -270,14 +271,14 @@ class _Run:
         snippets = snippets.to(device, non_blocking=True)
         labels = labels.to(device, non_blocking=True)
         with autocast(device):
-            scores = self.module(snippets).float()
+            scores = self.module(self.network.clips(snippets)).float()
         losses = loss(scores, labels, self.network.classes)
         self.optimiser.zero_grad(set_to_none=True)
         # Processes' gradients are averaged; their clips may differ in number.
-        (losses.sum() * (self.group.size / batch)).backward()  # type: ignore[no-untyped-call]
-        if self.parameters.clip is not None:
+        (losses.sum() * (self.group.size / batch)).backward()
+        if self.parameters.grad_clip is not None:
             trained = [p for p in self.network.parameters() if p.requires_grad]
-            nn.utils.clip_grad_norm_(trained, self.parameters.clip)
+            nn.utils.clip_grad_norm_(trained, self.parameters.grad_clip)
         self.optimiser.step()
         right = among_own(scores, labels, self.network.classes).argmax(dim=1) == labels
         found = [losses.detach().sum(), right.sum(), torch.tensor(len(labels), device=device)]

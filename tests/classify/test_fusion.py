@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from flowpipe.classify.fusion import Part, UnlikeScoresError, fuse, parse, read_part
+from flowpipe.classify.fusion import StreamScores, UnlikeScoresError, fuse, parse, read_stream
 from flowpipe.classify.metrics import evaluate
 from flowpipe.classify.scores import Scores, SplitScores, save_scores
 from flowpipe.errors import FormatError, ParameterError
@@ -31,7 +31,7 @@ def scores(seed=0, *, names="abcd", classes=CLASSES, splits=("1", "2"), labels=N
 
 def test_raw_scores_one_to_one_and_a_half():
     rgb, flow = scores(1), scores(2)
-    fused = fuse([Part("rgb", rgb, 1), Part("flow", flow, 1.5)])
+    fused = fuse([StreamScores("rgb", rgb, 1), StreamScores("flow", flow, 1.5)])
     for one, other, both in zip(rgb.splits, flow.splits, fused.splits, strict=True):
         np.testing.assert_allclose(both.scores, one.scores + 1.5 * other.scores, rtol=1e-5)
         assert (both.split, both.names) == (one.split, one.names)
@@ -40,15 +40,15 @@ def test_raw_scores_one_to_one_and_a_half():
 
 def test_probabilities():
     rgb, flow, idt = scores(1), scores(2), scores(3)
-    parts = [Part("rgb", rgb), Part("flow", flow, 2), Part("idt", idt, 0.5)]
-    fused = fuse(parts, probabilities=True)
+    parts = [StreamScores("rgb", rgb), StreamScores("flow", flow, 2), StreamScores("idt", idt, 0.5)]
+    fused = fuse(parts, softmax=True)
     expected = sum(w * softmax(s.splits[1].scores, 1) for w, s in ((1, rgb), (2, flow), (0.5, idt)))
     np.testing.assert_allclose(fused.splits[1].scores, expected, rtol=1e-5)
 
 
 def test_one_stream_alone_is_itself():
     rgb = scores(1)
-    found = fuse([Part("rgb", rgb, 2.0)])
+    found = fuse([StreamScores("rgb", rgb, 2.0)])
     np.testing.assert_array_equal(found.splits[0].scores, 2 * rgb.splits[0].scores)
 
 
@@ -68,8 +68,8 @@ def test_the_order_of_clips_classes_and_splits_is_free(clips, columns, splits):
             )
         )
     shuffled = Scores(tuple(CLASSES[i] for i in columns), tuple(mixed))
-    found = fuse([Part("rgb", rgb), Part("flow", shuffled, 1.5)])
-    expected = fuse([Part("rgb", rgb), Part("flow", flow, 1.5)])
+    found = fuse([StreamScores("rgb", rgb), StreamScores("flow", shuffled, 1.5)])
+    expected = fuse([StreamScores("rgb", rgb), StreamScores("flow", flow, 1.5)])
     for one, other in zip(found.splits, expected.splits, strict=True):
         np.testing.assert_array_equal(one.scores, other.scores)
         assert one.names == other.names
@@ -81,7 +81,7 @@ def test_mean_class_accuracy_is_the_mean_over_classes():
     labels = np.array([0, 0, 0, 0, 1])
     table = np.array([[9, 0], [9, 0], [9, 0], [0, 9], [9, 0]], np.float32)
     part = SplitScores("1", tuple("abcde"), labels, table)
-    metrics = evaluate(fuse([Part("a", Scores(("x", "y"), (part,)))]))
+    metrics = evaluate(fuse([StreamScores("a", Scores(("x", "y"), (part,)))]))
     assert metrics.accuracy.value == pytest.approx(3 / 5)
     assert metrics.mean_class_accuracy.value == pytest.approx((3 / 4 + 0) / 2)
 
@@ -100,20 +100,20 @@ def test_mean_class_accuracy_is_the_mean_over_classes():
 )
 def test_streams_that_do_not_fit_are_refused(other, told):
     with pytest.raises(UnlikeScoresError, match=told):
-        fuse([Part("rgb", scores(1)), Part("flow", other)])
+        fuse([StreamScores("rgb", scores(1)), StreamScores("flow", other)])
 
 
 def test_long_lists_are_cut():
     few, many = scores(1, names="a"), scores(2, names=[f"{i:03d}" for i in range(50)])
     with pytest.raises(UnlikeScoresError, match=r"'1/019' and 30 more; flow lacks '1/a'"):
-        fuse([Part("rgb", few), Part("flow", many)])
+        fuse([StreamScores("rgb", few), StreamScores("flow", many)])
 
 
 def test_nothing_to_fuse():
     with pytest.raises(ParameterError, match="at least one"):
         fuse([])
     with pytest.raises(ParameterError, match="at least one"):
-        fuse([Part("rgb", scores(), 0)])
+        fuse([StreamScores("rgb", scores(), 0)])
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_file_whose_name_ends_like_a_weight(tmp_path):
     path = tmp_path / "rgb:2"
     save_scores(path, scores(), tmp_path)
     assert parse(str(path)) == (path, 1.0)
-    assert read_part(f"{path}:3").weight == 3
+    assert read_stream(f"{path}:3").weight == 3
 
 
 @pytest.mark.parametrize("text", ["rgb.npz:much", "rgb.npz:", ":1", "rgb.npz:nan", "rgb.npz:inf"])
@@ -144,7 +144,7 @@ def test_wrong_weights(text):
 
 def test_files_that_hold_no_scores(tmp_path):
     with pytest.raises(ParameterError, match="does not exist"):
-        read_part(str(tmp_path / "none.npz"))
+        read_stream(str(tmp_path / "none.npz"))
     (tmp_path / "text.npz").write_text("1 2 3")
     with pytest.raises(FormatError, match=r"text\.npz"):
-        read_part(f"{tmp_path / 'text.npz'}:2")
+        read_stream(f"{tmp_path / 'text.npz'}:2")

@@ -6,19 +6,36 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from flowpipe.models.stream import Network, StreamNetwork
+from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.network import Network
+from flowpipe.models.stream import StreamNetwork
 
 SMALLEST = "shufflenet_v2_x0_5"
 NO_NORMS = "squeezenet1_1"
 
 
 def small_network(
-    channels: int = 4, classes=(3,), *, seed: int = 0, backbone: str = SMALLEST, **options
+    channels: int = 4,
+    classes=(3,),
+    *,
+    seed: int = 0,
+    backbone: str = SMALLEST,
+    segments: int = 3,
+    **options,
 ) -> StreamNetwork:
     options = {"dropout": 0.5, "batch_norm": "train", **options}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return StreamNetwork(Network(backbone, **options), channels, classes)
+        return StreamNetwork(
+            Network(backbone=backbone, **options), seen(channels, segments), classes
+        )
+
+
+def seen(channels: int, segments: int = 3) -> ClipInput:
+    """Return an input with so many channels: flow, or RGB where they are odd."""
+    if channels % 2:
+        return ClipInput("rgb", segments, channels // 3, 32)
+    return ClipInput("flow", segments, channels // 2, 32)
 
 
 class NoiseClips(Dataset):

@@ -9,9 +9,29 @@ from pathlib import Path
 from flowpipe.datasets.synthetic import Synthetic, write_synthetic
 from tests.helpers.clips import command, contents, environment
 
-_NETWORK = ("--backbone", "shufflenet_v2_x0_5", "--size", 32, "--epochs", 1, "--batch-size", 4)
-_TESTING = ("--split", "split1", "--segments", 2, "--crops", 1, "--workers", 0, "--device", "cpu")
-_TRAINING = ("--preset", "small", *_NETWORK, "--workers", 0, "--device", "cpu")
+_NETWORK = (
+    "--backbone",
+    "shufflenet_v2_x0_5",
+    "--input-size",
+    32,
+    "--epochs",
+    1,
+    "--batch-size",
+    4,
+)
+_TESTING = (
+    "--split",
+    "split1",
+    "--test-segments",
+    2,
+    "--crops",
+    1,
+    "--loader-workers",
+    0,
+    "--device",
+    "cpu",
+)
+_TRAINING = ("--preset", "small", *_NETWORK, "--loader-workers", 0, "--device", "cpu")
 
 
 def stages(root: Path, out: Path, made: Path, jobs: int = 2) -> dict[str, tuple[object, ...]]:
@@ -31,7 +51,7 @@ def stages(root: Path, out: Path, made: Path, jobs: int = 2) -> dict[str, tuple[
     videos, flow, tables = root / "videos", made / "flow", made / "trajectories"
     several, one = ("--jobs", jobs), ("--jobs", min(jobs, 1))
     extract = ("extract-flow", videos, "--native", "--tvl1.iterations", 40, *several)
-    streams = ("--stream", "flow", "--checkpoint-every", 1, "--split", "split1")
+    streams = ("--modality", "flow", "--checkpoint-every", 1, "--split", "split1")
     few = ("--gaussians", 4, "--rows", 500, "--descriptors", "hof", "mbhx")
     return {
         "flow": (*extract, "--frames", "--out", out / "flow"),
@@ -49,8 +69,8 @@ def stages(root: Path, out: Path, made: Path, jobs: int = 2) -> dict[str, tuple[
         "another layout": ("export-flow", flow, out / "h5", "--layout", "h5", *several),
         "vectors": ("encode", videos, tables, "--out", out / "vectors", *few, *one),
         "scores": ("classify", made / "vectors", "--out", out / "scores", *one),
-        "network": ("train-stream", videos, flow, "--out", out / "net", *streams, *_TRAINING),
-        "tests": ("test-stream", videos, flow, made / "net", "--out", out / "tests", *_TESTING),
+        "network": ("train", videos, flow, "--out", out / "net", *streams, *_TRAINING),
+        "tests": ("evaluate", made / "net", videos, flow, "--out", out / "tests", *_TESTING),
     }
 
 

@@ -9,8 +9,10 @@ from torchvision.models import get_model
 
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.models.cnn_m import CnnM2048
-from flowpipe.models.stream import Network, StreamNetwork, among_own, backbones, loss
-from tests.helpers.nets import small_network
+from flowpipe.models.network import Network
+from flowpipe.models.stream import StreamNetwork, among_own, loss
+from flowpipe.models.table import backbones
+from tests.helpers.nets import seen, small_network
 
 
 @pytest.mark.parametrize(
@@ -26,13 +28,13 @@ from tests.helpers.nets import small_network
 )
 def test_backbones_take_flow_and_give_scores(backbone, size):
     network = small_network(10, (7,), backbone=backbone)
-    assert network(torch.zeros(2, 3, 10, size, size)).shape == (2, 7)
+    assert network(torch.zeros(2, 10, 3, size, size)).shape == (2, 7)
 
 
 @pytest.mark.parametrize("backbone", ["vgg16", "resnet101", "efficientnet_b7", "cnn-m-2048"])
 def test_large_backbones_keep_their_features(backbone):
     with torch.device("meta"):
-        network = StreamNetwork(Network(backbone, batch_norm="train"), 20, (101,))
+        network = StreamNetwork(Network(backbone=backbone, batch_norm="train"), seen(20), (101,))
     features = {"vgg16": 4096, "resnet101": 2048, "efficientnet_b7": 2560, "cnn-m-2048": 2048}
     assert network.last.in_features == features[backbone]
     assert network.first.in_channels == 20
@@ -44,7 +46,9 @@ def test_large_backbones_keep_their_features(backbone):
 @pytest.mark.parametrize("backbone", ["vgg16", "cnn-m-2048"])
 def test_networks_that_drop_twice_drop_alike(backbone):
     with torch.device("meta"):
-        network = StreamNetwork(Network(backbone, dropout=0.9, batch_norm="train"), 20, (101,))
+        network = StreamNetwork(
+            Network(backbone=backbone, dropout=0.9, batch_norm="train"), seen(20), (101,)
+        )
     assert [m.p for m in network.modules() if isinstance(m, nn.Dropout)] == [0.9, 0.9]
 
 
@@ -104,8 +108,8 @@ def test_the_last_layer_begins_small_and_dropout_stands_before_it():
     assert network.dropout.p == 0.7
     features = []
     network.last.register_forward_hook(lambda module, inputs, output: features.append(inputs[0]))
-    network.train()(torch.randn(8, 1, 10, 32, 32))
-    network.eval()(torch.randn(8, 1, 10, 32, 32))
+    network.train()(torch.randn(8, 10, 1, 32, 32))
+    network.eval()(torch.randn(8, 10, 1, 32, 32))
     trained, tested = ((found != 0).float().mean().item() for found in features)
     assert trained / tested == pytest.approx(0.3, abs=0.05)
 
@@ -125,10 +129,10 @@ def test_frozen_normalisations_are_really_frozen(batch_norm, learning):
     network.eval()
     network.train()  # which must not wake them
     descent = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.5)
-    nn.functional.cross_entropy(network(torch.randn(2, 2, 4, 32, 32)), torch.tensor([0, 1]))
+    nn.functional.cross_entropy(network(torch.randn(2, 4, 2, 32, 32)), torch.tensor([0, 1]))
     for _ in range(2):
         descent.zero_grad()
-        scores = network(torch.randn(2, 2, 4, 32, 32))
+        scores = network(torch.randn(2, 4, 2, 32, 32))
         nn.functional.cross_entropy(scores, torch.tensor([0, 1])).backward()
         descent.step()
     changed = [

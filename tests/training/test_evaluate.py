@@ -7,7 +7,8 @@ from torch.utils.data import Dataset
 
 from flowpipe.errors import ParameterError
 from flowpipe.training.data.transforms import test_transform as crops_of_tests
-from flowpipe.training.evaluate import Testing, score_clips
+from flowpipe.training.evaluate import score_clips
+from flowpipe.training.testing import Testing
 from tests.helpers.nets import small_network
 
 
@@ -60,6 +61,19 @@ def test_the_networks_own_consensus_is_over_snippets(consensus):
     np.testing.assert_allclose(found[1], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("model", ["tsm", "trn-multiscale", "lrcn"])
+def test_networks_that_relate_segments_see_the_whole_clip(model):
+    net = small_network(backbone="mobilenet_v2", model=model, segments=5).eval()
+    transform = crops_of_tests("flow", 32)
+    found = score_clips(net, Levels(), transform, batch_size=20)
+    with torch.inference_mode():
+        crops = transform(Levels()[1][0], torch.Generator()).unflatten(0, (5, 10)).transpose(0, 1)
+        expected = net(net.clips(crops)).mean(dim=0)
+    np.testing.assert_allclose(found[1], expected, rtol=1e-4, atol=1e-5)
+    assert Testing().segments(net) == 5
+    assert Testing().segments(network()) == 25
+
+
 def test_dropout_and_statistics_rest(tmp_path):
     net = network(dropout=0.9).train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -76,7 +90,9 @@ def test_workers_do_not_change_the_scores():
     np.testing.assert_array_equal(alone, score_clips(net, Levels(), transform, workers=2))
 
 
-@pytest.mark.parametrize("wrong", [(0, 10), (25, 5)])
-def test_wrong_numbers(wrong):
-    with pytest.raises(ParameterError, match="segments is"):
+@pytest.mark.parametrize(
+    ("wrong", "told"), [((0, 10), "test_segments is 0"), ((25, 5), "crops is 5")]
+)
+def test_wrong_numbers(wrong, told):
+    with pytest.raises(ParameterError, match=told):
         Testing(*wrong)

@@ -7,12 +7,11 @@ from typing import get_args
 import pytest
 import torch
 
-from flowpipe.commands.twostream import StreamOptions
 from flowpipe.errors import ParameterError
-from flowpipe.models.stream import Network
+from flowpipe.models.clip_input import ClipInput, Modality
+from flowpipe.models.network import Network
 from flowpipe.training.data import datasets
-from flowpipe.training.data.transforms import Modality
-from flowpipe.training.parameters import Preset, Snippets, Stream, Training, preset
+from flowpipe.training.parameters import Preset, Stream, Training, preset
 
 UCF101 = 9537
 """Training clips of its first split."""
@@ -40,45 +39,57 @@ def test_schedules_are_the_published_ones(name, modality, iterations, falls, bat
 
 def test_the_recipes_of_the_papers():
     flow, rgb = preset("tsn", "flow"), preset("tsn", "rgb")
-    assert (flow.snippets.segments, flow.snippets.length, flow.snippets.channels) == (3, 5, 10)
-    assert (rgb.snippets.segments, rgb.snippets.channels) == (3, 3)
+    assert (flow.clip.segments, flow.clip.length, flow.clip.channels) == (3, 5, 10)
+    assert (rgb.clip.segments, rgb.clip.channels) == (3, 3)
     assert (flow.network.dropout, rgb.network.dropout) == (0.7, 0.8)
     assert (flow.training.lr, rgb.training.lr) == (0.005, 0.001)
-    assert (flow.training.clip, rgb.training.clip) == (20, 40)
+    assert (flow.training.grad_clip, rgb.training.grad_clip) == (20, 40)
     assert (flow.training.conv1_lr, rgb.training.conv1_lr) == (5, 1)
     assert flow.network.batch_norm == "partial"
     old = preset("two-stream", "flow")
-    assert (old.snippets.segments, old.snippets.channels) == (1, 20)
+    assert (old.clip.segments, old.clip.channels) == (1, 20)
     assert (old.network.backbone, old.weights) == ("cnn-m-2048", "none")
-    assert old.snippets.subtract_mean
-    assert not preset("two-stream", "rgb").snippets.subtract_mean
-    assert not flow.snippets.subtract_mean
+    assert old.clip.subtract_mean
+    assert not preset("two-stream", "rgb").clip.subtract_mean
+    assert not flow.clip.subtract_mean
 
 
 @pytest.mark.parametrize("name", get_args(Preset))
 @pytest.mark.parametrize("modality", get_args(Modality))
 def test_all_presets_say_what_they_are(name, modality):
     stream = preset(name, modality)
-    assert stream.snippets.modality == modality
+    assert stream.clip.modality == modality
     said = json.loads(json.dumps(stream.description()))
     assert said["training"]["epochs"] == stream.training.epochs
     assert said["network"]["backbone"] == stream.network.backbone
 
 
 def test_options_change_a_preset_and_nothing_else():
-    changed = StreamOptions(lr=0.1, backbone="resnet18", clip=0, segments=7).stream("tsn", "flow")
     base = preset("tsn", "flow")
+    changed = base.changed(lr=0.1, backbone="resnet18", grad_clip=None, segments=7)
     assert (changed.training.lr, changed.network.backbone) == (0.1, "resnet18")
-    assert (changed.training.clip, changed.snippets.segments) == (None, 7)
+    assert (changed.training.grad_clip, changed.clip.segments) == (None, 7)
     assert changed.training.epochs == base.training.epochs
-    assert changed.snippets.length == base.snippets.length
-    assert StreamOptions().stream("tsn", "flow") == base
+    assert changed.clip.length == base.clip.length
+    assert base.changed() == base
+    with pytest.raises(ParameterError, match="'learning_rate' is no option of a network"):
+        base.changed(learning_rate=1)
+
+
+def test_a_model_brings_the_input_of_its_paper():
+    assert preset("tsn", "flow", "tsm").clip.segments == 8
+    i3d = preset("tsn", "flow", "i3d")
+    assert (i3d.clip.segments, i3d.clip.length, i3d.weights) == (1, 64, "none")
+    assert preset("small", "rgb", "trn").clip.input_size == 112
+    with pytest.raises(ParameterError, match="model is 'lenet'"):
+        preset("tsn", "flow", "lenet")
 
 
 def test_from_scratch_all_normalisations_learn():
-    assert StreamOptions(weights="none").stream("tsn", "flow").network.batch_norm == "train"
+    base = preset("tsn", "flow")
+    assert base.changed(weights="none").network.batch_norm == "train"
     with pytest.raises(ParameterError, match="batch_norm is 'partial' and weights is 'none'"):
-        StreamOptions(weights="none", batch_norm="partial").stream("tsn", "flow")
+        base.changed(weights="none", batch_norm="partial")
     with pytest.raises(ParameterError, match="batch_norm is 'frozen'"):
         Stream(network=Network(batch_norm="frozen"), weights="none")
 
@@ -87,15 +98,19 @@ def test_from_scratch_all_normalisations_learn():
     ("make", "told"),
     [
         (lambda: preset("tsm"), "preset is 'tsm'"),
-        (lambda: Snippets("depth"), "modality is 'depth'"),
-        (lambda: Snippets(segments=0), "segments is 0"),
-        (lambda: Snippets(length=-1), "length is -1"),
-        (lambda: Snippets("rgb", subtract_mean=True), "subtract_mean is of flow"),
+        (lambda: ClipInput("depth"), "modality is 'depth'"),
+        (lambda: ClipInput(segments=0), "segments is 0"),
+        (lambda: ClipInput(length=-1), "length is -1"),
+        (lambda: ClipInput("rgb", subtract_mean=True), "subtract_mean is True; it applies to flow"),
+        (lambda: ClipInput("rgb", bound=20.0), "bound is 20.0; it applies to flow"),
+        (lambda: ClipInput(bound=-1.0), "bound is -1.0"),
+        (lambda: Network("i3d", "resnet18"), "backbone is 'resnet18'; i3d has its own"),
+        (lambda: Network("tsm", consensus="max"), "consensus is 'max'; tsm relates"),
         (lambda: Training(epochs=0), "epochs is 0"),
         (lambda: Training(lr=float("nan")), "lr is nan"),
         (lambda: Training(momentum=1), "momentum is 1"),
         (lambda: Training(weight_decay=-1), "weight_decay is -1"),
-        (lambda: Training(clip=0.0), "clip is 0.0"),
+        (lambda: Training(grad_clip=0.0), "grad_clip is 0.0"),
         (lambda: Training(milestones=(1.5,)), "milestones are"),
         (lambda: Training(seed=-1), "seed is -1"),
     ],
@@ -111,7 +126,7 @@ def test_wrong_values_are_named(make, told):
 def test_the_mean_of_each_field_is_taken_out(transform):
     levels = torch.randint(256, (2, 4, 40, 40), dtype=torch.uint8)
     plain, without = (
-        transform(Snippets(length=2, size=32, subtract_mean=subtract))(
+        transform(ClipInput(length=2, input_size=32, subtract_mean=subtract), Network())(
             levels, torch.Generator().manual_seed(1)
         )
         for subtract in (False, True)

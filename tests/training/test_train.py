@@ -33,9 +33,9 @@ from tests.helpers.clips import environment
 from tests.helpers.nets import NO_NORMS, NoiseClips, small_network
 
 PARAMETERS = Training(
-    epochs=3, batch_size=4, lr=0.05, milestones=(0.5, 0.9), clip=1.0, conv1_lr=5.0, seed=3
+    epochs=3, batch_size=4, lr=0.05, milestones=(0.5, 0.9), grad_clip=1.0, conv1_lr=5.0, seed=3
 )
-OFTEN = Loading(every=1)
+OFTEN = Loading(checkpoint_every=1)
 
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
@@ -95,7 +95,7 @@ def test_resuming_equals_no_interruption(tmp_path, uninterrupted, samples, every
             PARAMETERS,
             tmp_path,
             {},
-            loading=Loading(every=every),
+            loading=Loading(checkpoint_every=every),
         )
     assert not (tmp_path / MODEL_NAME).exists()
     # What the network begins with is in the checkpoint, if there is one.
@@ -331,7 +331,7 @@ with process_group("cpu") as group:
     network = small_network(backbone=NO_NORMS, dropout=0.0, seed=group.rank)
     train(network, NoiseClips(), TWO, Path(sys.argv[1]), {}, group=group)
 """
-TWO = Training(epochs=2, batch_size=4, lr=0.02, milestones=(0.5,), clip=1.0, conv1_lr=2.0)
+TWO = Training(epochs=2, batch_size=4, lr=0.02, milestones=(0.5,), grad_clip=1.0, conv1_lr=2.0)
 
 
 @pytest.mark.slow

@@ -26,9 +26,10 @@ from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.store import FlowReader
 from flowpipe.io import video
 from flowpipe.io.source import resized
+from flowpipe.models.clip_input import Stacking
 from flowpipe.training.data import clip_index, sampling
 from flowpipe.training.data.sampling import Sampling
-from flowpipe.training.data.stacks import Stacking, read_stack
+from flowpipe.training.data.stacks import read_stack
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 """Maps (segments, channels, H, W) to a network's input, with the generator's randomness."""
@@ -63,7 +64,7 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         self._clips = clip_index.checked(self.source, self.names, self._usable_length, bound=bound)
         # Shared, so that it reaches the workers that a loader keeps from epoch to epoch.
         self._epoch = torch.zeros((), dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._epoch.share_memory_()
         self._open: OrderedDict[int, FlowReader] = OrderedDict()
         self._process = os.getpid()
 

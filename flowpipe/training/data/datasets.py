@@ -1,4 +1,4 @@
-"""The data set of a stream: flow or frames, by what its network takes."""
+"""Data sets of flow or frames, by what a network sees."""
 
 from __future__ import annotations
 
@@ -10,86 +10,107 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from flowpipe.flow.quantize import DEFAULT_BOUND
+from flowpipe.models import table
+from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.network import Network
 from flowpipe.training.data.clips import FlowClips, FrameClips, Transform
 from flowpipe.training.data.sampling import Sampling
 from flowpipe.training.data.transforms import Compose, test_transform, train_transform
-from flowpipe.training.parameters import Snippets
 
 
 def stream_clips(
     source: Path,
     clips: Sequence[tuple[str, int]],
-    snippets: Snippets,
+    clip: ClipInput,
     *,
     sampling: Sampling,
     transform: Transform | None,
     segments: int | None = None,
     seed: int = 0,
 ) -> FlowClips | FrameClips:
-    """Clips as a stream sees them.
+    """Return clips as a network sees them.
 
     Parameters
     ----------
     source
-        Folder of ``extract-flow``.
+        Output folder of ``extract-flow``, or flow of another tool.
     clips
-        (clip name, class index) of each.
-    snippets
-        What the network takes.
+        (name, class index) of each clip.
+    clip
+        What the network sees.
     sampling, transform, seed
         As for :class:`FlowClips`.
     segments
-        Instead of those of `snippets`.
+        Number of segments, in place of that of `clip`.
 
     Raises
     ------
     UnusableClipsError
         Clips are missing, too short or damaged; all are listed.
     """
-    segments = segments or snippets.segments
-    if snippets.modality in ("flow", "warped-flow"):
+    segments = segments or clip.segments
+    if clip.is_flow:
         return FlowClips(
             source,
             clips,
             segments=segments,
-            length=snippets.length,
+            length=clip.length,
             sampling=sampling,
             transform=transform,
             seed=seed,
-            stacking=snippets.stacking,
+            stacking=clip.stacking,
+            bound=DEFAULT_BOUND if clip.bound is None else clip.bound,
         )
     return FrameClips(
         source,
         clips,
         segments=segments,
-        length=snippets.length,
+        length=clip.length,
         sampling=sampling,
         transform=transform,
-        modality="rgb" if snippets.modality == "rgb" else "rgb-diff",
+        modality="rgb" if clip.modality == "rgb" else "rgb-diff",
         seed=seed,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class SubtractMean:
-    """Take its mean out of each field of flow, as the two-stream networks of 2014 do."""
+    """Subtract the mean of each field of flow, as the two-stream networks of 2014 do."""
 
     def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
-        """Each channel of (N, C, H, W) by itself."""
+        """(N, C, H, W) -> the same, each channel with mean 0."""
         return snippets - snippets.mean(dim=(-2, -1), keepdim=True)
 
 
-def training_transform(snippets: Snippets) -> Compose:
-    """What training does to the snippets of a clip."""
-    return _completed(train_transform(snippets.modality, snippets.size), snippets)
+def training_transform(clip: ClipInput, network: Network) -> Compose:
+    """Return the random crops, flips and normalisation of training."""
+    mean, std = table.model(network.model).normalisation
+    transform = train_transform(clip.modality, clip.input_size, mean=mean, std=std)
+    return _completed(transform, clip, network)
 
 
-def testing_transform(snippets: Snippets, crops: Literal[1, 10]) -> Compose:
-    """What a test does to them."""
-    return _completed(test_transform(snippets.modality, snippets.size, crops=crops), snippets)
+def testing_transform(clip: ClipInput, network: Network, crops: Literal[1, 10]) -> Compose:
+    """Return the crops and normalisation of a test."""
+    mean, std = table.model(network.model).normalisation
+    transform = test_transform(clip.modality, clip.input_size, crops=crops, mean=mean, std=std)
+    return _completed(transform, clip, network)
 
 
-def _completed(transform: Compose, snippets: Snippets) -> Compose:
-    if not snippets.subtract_mean:
-        return transform
-    return Compose((*transform.transforms, SubtractMean()))
+@dataclass(frozen=True, slots=True)
+class ReverseColours:
+    """Put RGB channels into the order blue, green, red, which networks from Caffe take."""
+
+    def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
+        """(N, 3 L, H, W) -> the same."""
+        return snippets.unflatten(1, (-1, 3)).flip(2).flatten(1, 2)
+
+
+def _completed(transform: Compose, clip: ClipInput, network: Network) -> Compose:
+    steps = transform.transforms
+    if clip.subtract_mean:
+        steps = (*steps, SubtractMean())
+    is_caffe = network.backbone == "bn-inception" or network.model.startswith("eco")
+    if is_caffe and not clip.is_flow:
+        steps = (ReverseColours(), *steps)
+    return Compose(steps)

@@ -26,11 +26,12 @@ from tyro.conf import arg
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError, check_range
 from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.store import FlowReader, StoredClip
+from flowpipe.models.clip_input import Stacking
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done
 from flowpipe.training.data.clip_index import check_members
-from flowpipe.training.data.stacks import Stacking, read_stack
+from flowpipe.training.data.stacks import read_stack
 
 Format = Literal["npy", "tar"]
 

@@ -8,8 +8,6 @@ fields are sampled where each pixel has moved to, so that a channel pair follows
 
 from __future__ import annotations
 
-from typing import Literal
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +15,7 @@ from numpy.typing import NDArray
 from flowpipe.errors import FormatError
 from flowpipe.flow.quantize import ZERO_LEVEL, to_uint8
 from flowpipe.flow.store import FlowReader
-
-Stacking = Literal["flow", "trajectory"]
+from flowpipe.models.clip_input import Stacking
 
 X, Y = slice(0, None, 2), slice(1, None, 2)
 """The channels of a stack that hold horizontal and vertical displacement."""

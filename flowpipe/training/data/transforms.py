@@ -30,12 +30,12 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
 from flowpipe.errors import ParameterError
+from flowpipe.models.clip_input import Modality
 from flowpipe.training.data.clips import Transform
 from flowpipe.training.data.stacks import ZERO, X
 
-Modality = Literal["rgb", "flow", "rgb-diff", "warped-flow"]
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+"""Of RGB levels from 0 to 255."""
 
 _SCALES = (1.0, 0.875, 0.75, 0.66)
 
@@ -197,7 +197,14 @@ class Compose:
         return snippets
 
 
-def train_transform(modality: Modality, size: int, *, jitter: float = 0.0) -> Compose:
+def train_transform(
+    modality: Modality,
+    size: int,
+    *,
+    jitter: float = 0.0,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Compose:
     """What training does to the snippets of a clip.
 
     Parameters
@@ -207,7 +214,9 @@ def train_transform(modality: Modality, size: int, *, jitter: float = 0.0) -> Co
     size
         Side of the network's input, in pixels.
     jitter
-        Of colours, ``rgb`` only, from 0 to 1. TSN has none.
+        Strength of random changes of colour, ``rgb`` only, from 0 to 1. TSN has none.
+    mean, std
+        Normalisation of RGB levels, in red, green, blue; by default ImageNet's.
 
     Returns
     -------
@@ -233,8 +242,8 @@ def train_transform(modality: Modality, size: int, *, jitter: float = 0.0) -> Co
         raise ParameterError(f"jitter is {jitter}; it must be from 0 to 1, and 0 for {modality}")
     colours = (Jitter(jitter),) if jitter else ()
     scales = _SCALES[:3] if _is_flow(modality) else _SCALES
-    steps = (ScaledCrop(size, scales), Flip(_is_flow(modality)), *colours, normalisation(modality))
-    return Compose(steps)
+    steps = (ScaledCrop(size, scales), Flip(_is_flow(modality)), *colours)
+    return Compose((*steps, normalisation(modality, mean, std)))
 
 
 def test_transform(
@@ -242,6 +251,8 @@ def test_transform(
     size: int,
     *,
     crops: Literal[1, 10] = 10,  # noqa: PT028
+    mean: Sequence[float] = IMAGENET_MEAN,  # noqa: PT028
+    std: Sequence[float] = IMAGENET_STD,  # noqa: PT028
 ) -> Compose:
     """What a test does to the snippets of a clip; nothing in it is random.
 
@@ -250,7 +261,7 @@ def test_transform(
 
     Parameters
     ----------
-    modality, size
+    modality, size, mean, std
         As for :func:`train_transform`.
     crops
         10: corners, centre and their mirror images; 1: the centre.
@@ -282,21 +293,25 @@ def test_transform(
     _check(modality, size)
     if crops not in (1, 10):
         raise ParameterError(f"crops is {crops}; it must be 1 or 10")
-    return Compose((TenCrop(size, crops, _is_flow(modality)), normalisation(modality)))
+    crop = TenCrop(size, crops, _is_flow(modality))
+    return Compose((crop, normalisation(modality, mean, std)))
 
 
-def normalisation(modality: Modality) -> Normalise:
-    """The range that a network of this modality takes.
+def normalisation(
+    modality: Modality,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Normalise:
+    """Return the normalisation to the range that a network of a modality takes.
 
-    ``rgb``: ImageNet's mean and deviation. Flow: see the top of this page. ``rgb-diff``: the
+    ``rgb``: the mean and deviation given. Flow: see the top of this page. ``rgb-diff``: the
     difference of two frames that were normalised as ``rgb``.
     """
     if _is_flow(modality):
         return Normalise((float(ZERO),), (float(ZERO),))
-    std = tuple(255 * one for one in IMAGENET_STD)
     if modality == "rgb-diff":
-        return Normalise((0.0,) * 3, std)
-    return Normalise(tuple(255 * one for one in IMAGENET_MEAN), std)
+        return Normalise((0.0,) * 3, tuple(std))
+    return Normalise(tuple(mean), tuple(std))
 
 
 def _is_flow(modality: Modality) -> bool:

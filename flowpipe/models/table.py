@@ -1,0 +1,565 @@
+"""The table of networks: how each is built, what it sees, and where it is published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from flowpipe.errors import ParameterError
+from flowpipe.models.clip_input import ClipInput
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from flowpipe.models.names import State
+
+# torch is imported by the functions that build networks: the command line reads the table.
+
+Takes = Literal["snippets", "segments", "frames"]
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+
+_IMAGENET: Normalisation = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A network that a user can ask for by name.
+
+    Attributes
+    ----------
+    build
+        Return the network for a :class:`~flowpipe.models.clip_input.ClipInput`. With ``snippets``
+        it takes a backbone's name too, and maps (N, C, H, W) to (N, classes) with a linear layer at
+        the end. Others have ``features(clips)``, (B, C, T, H, W) -> (B, T', F), ``n_features``, and
+        the name of their last layer in ``head_name``.
+    takes
+        ``snippets``: a 2-D network that scores each snippet, or relates the segments of a clip;
+        ``segments``: a clip whose T are the segments; ``frames``: a clip whose T are the
+        consecutive frames of a snippet.
+    title
+        One line for lists.
+    published
+        Authors, title, venue.
+    accuracy
+        Published accuracy, with the data set.
+    head
+        Return the module that maps the features of the segments, (B, K, F), to scores; None for a
+        linear layer on each and a consensus.
+    input
+        Changes of the input that the preset gives: those that the paper has.
+    normalisation
+        Mean and standard deviation of RGB levels of 0 to 255, per channel.
+    names
+        Return published weights under the names of the network; None where they have them.
+    """
+
+    build: Callable[..., nn.Module]
+    takes: Takes
+    title: str
+    published: str
+    accuracy: str = ""
+    head: Callable[[int, int, int], nn.Module] | None = None
+    relates_segments: bool = False
+    input: tuple[tuple[str, Any], ...] = ()
+    normalisation: Normalisation = _IMAGENET
+    names: Callable[[State], State] | None = None
+
+    def suited(self, clip: ClipInput) -> ClipInput:
+        """Return the input of a preset with the changes that this network needs."""
+        return replace(clip, **dict(self.input))
+
+
+def model(name: str) -> Model:
+    """Return the entry of a name.
+
+    Raises
+    ------
+    ParameterError
+        There is none.
+    """
+    if name not in MODELS:
+        raise ParameterError(f"model is {name!r}; it must be one of {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def backbones() -> list[str]:
+    """Return the names of all 2-D networks that a segment network can be made of."""
+    import torchvision
+
+    return [*torchvision.models.list_models(module=torchvision.models), *BACKBONES]
+
+
+def _cnn_m_2048(channels: int) -> nn.Module:
+    from flowpipe.models import cnn_m
+
+    # The paper's temporal network lacks the second normalisation, to take less memory.
+    return cnn_m.CnnM2048(channels, second_norm=channels == 3)
+
+
+def _bn_inception(channels: int) -> nn.Module:
+    from flowpipe.models.bn_inception import BNInception
+
+    return BNInception(channels)
+
+
+BACKBONES: dict[str, Callable[[int], nn.Module]] = {
+    "cnn-m-2048": _cnn_m_2048,
+    "bn-inception": _bn_inception,
+}
+"""2-D networks that torchvision lacks: name -> a function of the number of channels."""
+
+# These two come with auxiliary heads, which have no place here.
+_NO_AUXILIARY = {"aux_logits": False, "init_weights": True}
+
+
+def backbone(name: str, channels: int) -> nn.Module:
+    """Return a 2-D network by its name, with a last layer for 1000 classes.
+
+    Raises
+    ------
+    ParameterError
+        There is no such network.
+    """
+    import torchvision
+
+    if name in BACKBONES:
+        return BACKBONES[name](channels)
+    if name not in backbones():
+        raise ParameterError(
+            f"backbone is {name!r}; it must be a classification network of torchvision, such as "
+            f"resnet18, vgg16, efficientnet_b0 or mobilenet_v3_small, or {', '.join(BACKBONES)}"
+        )
+    options = _NO_AUXILIARY if name in ("googlenet", "inception_v3") else {}
+    return cast("nn.Module", torchvision.models.get_model(name, weights=None, **options))
+
+
+def _segment_network(clip: ClipInput, name: str) -> nn.Module:
+    return backbone(name, clip.channels)
+
+
+def _with_modules(clip: ClipInput, name: str, *, insert: Callable[[nn.Module], None]) -> nn.Module:
+    """Return a backbone with temporal modules; its ``plain_names`` are those without them."""
+    network = backbone(name, clip.channels)
+    before = {id(tensor): name for name, tensor in network.state_dict(keep_vars=True).items()}
+    insert(network)
+    names = {
+        name: before[id(tensor)]
+        for name, tensor in network.state_dict(keep_vars=True).items()
+        if id(tensor) in before
+    }
+    cast(Any, network).plain_names = names
+    return network
+
+
+def _insert_shifts(network: nn.Module) -> None:
+    from flowpipe.models.temporal import TemporalShift, wrap_first_convolutions
+
+    wrap_first_convolutions(network, TemporalShift)
+
+
+def _insert_motion(network: nn.Module) -> None:
+    from flowpipe.models.temporal import SpatioTemporalMotion, bottlenecks
+
+    for block in bottlenecks(network):
+        block.conv2 = SpatioTemporalMotion(block.conv2)
+
+
+def _insert_non_local(network: nn.Module) -> None:
+    from flowpipe.models.temporal import add_non_local
+
+    add_non_local(network)
+
+
+def _tea(clip: ClipInput, name: str) -> nn.Module:
+    if name != "resnet50":
+        raise ParameterError(f"backbone is {name!r}; tea has its own, and takes none")
+    from flowpipe.models.tea import TeaResNet
+
+    return TeaResNet()
+
+
+def _relation(features: int, segments: int, classes: int) -> nn.Module:
+    from torch import nn
+
+    from flowpipe.models.relation import Relation
+
+    return nn.Sequential(nn.Linear(features, 256), Relation(256, segments, classes))
+
+
+def _relations(features: int, segments: int, classes: int) -> nn.Module:
+    from torch import nn
+
+    from flowpipe.models.relation import MultiScaleRelation
+
+    return nn.Sequential(nn.Linear(features, 256), MultiScaleRelation(256, segments, classes))
+
+
+def _recurrent(features: int, segments: int, classes: int) -> nn.Module:
+    from flowpipe.models.recurrent import Recurrent
+
+    return Recurrent(features, classes)
+
+
+def _i3d(clip: ClipInput) -> nn.Module:
+    from flowpipe.models.i3d import I3D
+
+    return I3D(clip.channels_per_frame, 1)
+
+
+def _c3d(clip: ClipInput) -> nn.Module:
+    from flowpipe.models.c3d import C3D
+
+    return C3D(clip.channels_per_frame, 1)
+
+
+def _resnet3d(clip: ClipInput, *, architecture: str) -> nn.Module:
+    from flowpipe.models import resnet3d
+
+    return resnet3d.ResNet3D(getattr(resnet3d, architecture), clip.channels_per_frame, 1)
+
+
+def _eco(clip: ClipInput, *, full: bool) -> nn.Module:
+    from flowpipe.models.eco import ECO
+
+    return ECO(clip.channels, 1, full=full)
+
+
+def _deepvideo(clip: ClipInput, *, joining: Any) -> nn.Module:
+    from flowpipe.models.deepvideo import DeepVideo
+
+    return DeepVideo(joining, clip.channels_per_frame, 1)
+
+
+def _tdn(clip: ClipInput) -> nn.Module:
+    from flowpipe.models.tdn import TDN
+
+    if clip.modality != "rgb":
+        raise ParameterError(f"modality is {clip.modality!r}; tdn takes rgb")
+    return TDN(1)
+
+
+def _timesformer(clip: ClipInput, *, attention: Any) -> nn.Module:
+    from flowpipe.models.timesformer import TimeSformer
+
+    return TimeSformer(
+        clip.channels, 1, frames=clip.segments, size=clip.input_size, attention=attention
+    )
+
+
+def _vivit(clip: ClipInput, *, factorisation: Any) -> nn.Module:
+    from flowpipe.models.vivit import Vivit
+
+    return Vivit(
+        clip.channels_per_frame,
+        1,
+        frames=clip.length,
+        size=clip.input_size,
+        factorisation=factorisation,
+    )
+
+
+def _torchvision_video(clip: ClipInput, *, name: str) -> nn.Module:
+    from flowpipe.models.torchvision_video import TorchvisionVideo
+
+    return TorchvisionVideo(name)
+
+
+_KINETICS: Normalisation = ((110.2008, 100.63983, 95.99475), (58.14765, 56.46975, 55.332195))
+_SLOWFAST: Normalisation = ((114.75,) * 3, (57.375,) * 3)
+_UNIT: Normalisation = ((127.5,) * 3, (127.5,) * 3)
+_BGR: Normalisation = ((104.0, 117.0, 128.0), (1.0,) * 3)
+
+
+def _names_of(module: str, *functions: str) -> Callable[[State], State]:
+    """Return the renaming that a module's functions make, one after the other."""
+
+    def renamed(state: State) -> State:
+        for function in functions:
+            state = getattr(import_module(f"flowpipe.models.{module}"), function)(state)
+        return state
+
+    return renamed
+
+
+def _clip_of(length: int, size: int = 224) -> tuple[tuple[str, Any], ...]:
+    return (("segments", 1), ("length", length), ("input_size", size))
+
+
+def _segments_of(count: int, length: int = 1) -> tuple[tuple[str, Any], ...]:
+    return (("segments", count), ("length", length), ("input_size", 224))
+
+
+_TSM = "J. Lin, C. Gan, S. Han, 'TSM: Temporal Shift Module', ICCV 2019"
+_TRN = "B. Zhou et al., 'Temporal Relational Reasoning in Videos', ECCV 2018"
+_SLOWFAST_PAPER = "C. Feichtenhofer et al., 'SlowFast Networks', ICCV 2019"
+_NON_LOCAL = "X. Wang et al., 'Non-local Neural Networks', CVPR 2018"
+_ECO = "M. Zolfaghari, K. Singh, T. Brox, 'ECO', ECCV 2018"
+_DEEPVIDEO = "A. Karpathy et al., 'Large-scale Video Classification', CVPR 2014"
+_TIMESFORMER = "G. Bertasius et al., 'Is Space-Time Attention All You Need', ICML 2021"
+_VIVIT = "A. Arnab et al., 'ViViT: A Video Vision Transformer', ICCV 2021"
+_R2PLUS1D = "D. Tran et al., 'A Closer Look at Spatiotemporal Convolutions', CVPR 2018"
+
+MODELS: dict[str, Model] = {
+    "tsn": Model(
+        _segment_network,
+        "snippets",
+        "temporal segment network: the consensus of snippets from all parts of a clip",
+        "L. Wang et al., 'Temporal Segment Networks', ECCV 2016",
+        "UCF101 94.0, HMDB51 68.5 (two-stream, BN-Inception)",
+    ),
+    "tsm": Model(
+        partial(_with_modules, insert=_insert_shifts),
+        "snippets",
+        "channels shifted between neighbouring segments, in every residual block",
+        _TSM,
+        "Kinetics-400 74.1 (ResNet-50, 8 frames)",
+        relates_segments=True,
+        input=(("segments", 8),),
+    ),
+    "trn": Model(
+        _segment_network,
+        "snippets",
+        "an MLP on the features of all segments, in their order",
+        _TRN,
+        head=_relation,
+        relates_segments=True,
+        input=(("segments", 8),),
+    ),
+    "trn-multiscale": Model(
+        _segment_network,
+        "snippets",
+        "MLPs on the features of 2, 3, ... and all segments",
+        _TRN,
+        "Something-Something v2 48.8 (RGB)",
+        head=_relations,
+        relates_segments=True,
+        input=(("segments", 8),),
+    ),
+    "lrcn": Model(
+        _segment_network,
+        "snippets",
+        "an LSTM on the features of the segments",
+        "J. Donahue et al., 'Long-term Recurrent Convolutional Networks', CVPR 2015",
+        "UCF101 82.3 (RGB and flow)",
+        head=_recurrent,
+        relates_segments=True,
+        input=(("segments", 16),),
+    ),
+    "stm": Model(
+        partial(_with_modules, insert=_insert_motion),
+        "snippets",
+        "convolution over segments and encoded motion in every bottleneck of a ResNet",
+        "B. Jiang et al., 'STM: SpatioTemporal and Motion Encoding', ICCV 2019",
+        "UCF101 96.2, HMDB51 72.2",
+        relates_segments=True,
+        input=(("segments", 8),),
+    ),
+    "tea": Model(
+        _tea,
+        "snippets",
+        "motion excitation and temporal aggregation in a Res2Net-50",
+        "Y. Li et al., 'TEA: Temporal Excitation and Aggregation', CVPR 2020",
+        "UCF101 96.9, HMDB51 73.3",
+        relates_segments=True,
+        input=(("segments", 8),),
+    ),
+    "non-local": Model(
+        partial(_with_modules, insert=_insert_non_local),
+        "snippets",
+        "five blocks of a ResNet attend over all places of all segments",
+        _NON_LOCAL,
+        relates_segments=True,
+        input=(("segments", 8),),
+    ),
+    "tdn": Model(
+        _tdn,
+        "segments",
+        "differences of neighbouring frames and of segments in a ResNet-50",
+        "L. Wang et al., 'TDN: Temporal Difference Networks', CVPR 2021",
+        "UCF101 97.4, HMDB51 76.3",
+        relates_segments=True,
+        input=_segments_of(8, length=5),
+    ),
+    "eco-lite": Model(
+        partial(_eco, full=False),
+        "segments",
+        "a 2-D network per frame, a 3-D network on its maps",
+        _ECO,
+        "UCF101 91.6 (16 frames)",
+        relates_segments=True,
+        input=_segments_of(16),
+        normalisation=_BGR,
+    ),
+    "eco-full": Model(
+        partial(_eco, full=True),
+        "segments",
+        "eco-lite, and the average of the 2-D network's features",
+        _ECO,
+        "UCF101 92.8 (16 frames)",
+        relates_segments=True,
+        input=_segments_of(16),
+        normalisation=_BGR,
+    ),
+    **{
+        f"deepvideo-{joining}": Model(
+            partial(_deepvideo, joining=joining),
+            "frames",
+            f"an early network on RGB frames, {how}",
+            _DEEPVIDEO,
+            accuracy,
+            input=_clip_of(frames, 170),
+        )
+        for joining, how, frames, accuracy in (
+            ("single", "one at a time", 1, "Sports-1M 59.3 (video hit@1)"),
+            ("early", "joined in the first layer", 10, "Sports-1M 57.7"),
+            ("late", "two of them joined before the last layers", 16, "Sports-1M 59.3"),
+            ("slow", "joined in steps", 10, "Sports-1M 60.9; UCF101 65.4"),
+        )
+    },
+    "c3d": Model(
+        _c3d,
+        "frames",
+        "eight 3-D convolutions on 16 frames",
+        "D. Tran et al., 'Learning Spatiotemporal Features with 3D CNNs', ICCV 2015",
+        "UCF101 82.3 (fc6 and a linear SVM)",
+        input=_clip_of(16, 112),
+        names=_names_of("c3d", "own_names"),
+    ),
+    "i3d": Model(
+        _i3d,
+        "frames",
+        "Inception-v1 inflated to 3-D",
+        "J. Carreira and A. Zisserman, 'Quo Vadis, Action Recognition?', CVPR 2017",
+        "UCF101 95.6 RGB, 96.7 flow, 98.0 both (from Kinetics)",
+        input=_clip_of(64),
+        normalisation=_UNIT,
+    ),
+    **{
+        name: Model(
+            partial(_resnet3d, architecture=architecture),
+            "frames",
+            title,
+            published,
+            accuracy,
+            input=_clip_of(frames),
+            names=_names_of("resnet3d", "own_names"),
+            normalisation=_SLOWFAST,
+        )
+        for name, architecture, frames, title, published, accuracy in (
+            ("c2d-r50", "C2D_R50", 8, "a 2-D ResNet-50 that pools over time", _NON_LOCAL, ""),
+            ("i3d-r50", "I3D_R50", 8, "a ResNet-50 inflated to 3-D", _NON_LOCAL, "K400 73.5"),
+            (
+                "i3d-r50-non-local",
+                "I3D_R50_NON_LOCAL",
+                8,
+                "i3d-r50 with five non-local blocks",
+                _NON_LOCAL,
+                "Kinetics-400 74.0",
+            ),
+            ("slow-r50", "SLOW_R50", 8, "the slow pathway alone", _SLOWFAST_PAPER, ""),
+            (
+                "slowfast-r50-8x8",
+                "SLOWFAST_R50_8X8",
+                32,
+                "a slow pathway and a light, fast one",
+                _SLOWFAST_PAPER,
+                "Kinetics-400 77.0",
+            ),
+            (
+                "slowfast-r50-4x16",
+                "SLOWFAST_R50_4X16",
+                32,
+                "slowfast with half as many slow frames",
+                _SLOWFAST_PAPER,
+                "Kinetics-400 75.6",
+            ),
+        )
+    },
+    **{
+        f"timesformer-{attention}": Model(
+            partial(_timesformer, attention=attention),
+            "segments",
+            f"a vision transformer, {how}",
+            _TIMESFORMER,
+            accuracy,
+            relates_segments=True,
+            input=_segments_of(8),
+            names=_names_of("timesformer", "own_names", "from_torchvision"),
+            normalisation=_SLOWFAST,
+        )
+        for attention, how, accuracy in (
+            ("divided", "attention over time, then over space", "Kinetics-400 77.9"),
+            ("joint", "attention over space and time at once", ""),
+            ("space", "attention in each frame alone", ""),
+        )
+    },
+    **{
+        f"vivit-{number}": Model(
+            partial(_vivit, factorisation=factorisation),
+            "frames",
+            f"a transformer on tubelets, {how}",
+            _VIVIT,
+            accuracy,
+            input=_clip_of(32),
+            names=_names_of("vivit", "from_hugging_face"),
+            normalisation=_UNIT,
+        )
+        for number, factorisation, how, accuracy in (
+            (1, "joint", "attention over all of them", "Kinetics-400 80.0"),
+            (2, "encoder", "an encoder over space and one over time", "Kinetics-400 78.8"),
+            (3, "attention", "attention over time and over space in turn", "Kinetics-400 77.4"),
+            (4, "heads", "half of the heads for time, half for space", "Kinetics-400 76.3"),
+        )
+    },
+    **{
+        name.replace("_", "-"): Model(
+            partial(_torchvision_video, name=name),
+            "frames",
+            title,
+            published,
+            accuracy,
+            input=_clip_of(frames, size),
+            normalisation=_KINETICS,
+        )
+        for name, frames, size, title, published, accuracy in (
+            ("r3d_18", 16, 112, "a 3-D ResNet-18", _R2PLUS1D, "Kinetics-400 63.2"),
+            ("mc3_18", 16, 112, "3-D convolutions below, 2-D above", _R2PLUS1D, "K400 64.0"),
+            (
+                "r2plus1d_18",
+                16,
+                112,
+                "3-D convolutions split into space and time",
+                _R2PLUS1D,
+                "Kinetics-400 67.5; UCF101 96.8",
+            ),
+            (
+                "s3d",
+                64,
+                224,
+                "I3D with convolutions split into space and time",
+                "S. Xie et al., 'Rethinking Spatiotemporal Feature Learning', ECCV 2018",
+                "Kinetics-400 68.4",
+            ),
+            (
+                "mvit_v2_s",
+                16,
+                224,
+                "a transformer with pooled attention",
+                "Y. Li et al., 'MViTv2', CVPR 2022",
+                "Kinetics-400 80.8",
+            ),
+            (
+                "swin3d_t",
+                32,
+                224,
+                "a transformer with shifted windows",
+                "Z. Liu et al., 'Video Swin Transformer', CVPR 2022",
+                "Kinetics-400 77.7",
+            ),
+        )
+    },
+}
+"""Networks by the name that a user types; a new one is a function and a line here."""

@@ -1,0 +1,34 @@
+"""Video networks of torchvision, with the interface of the others."""
+
+from __future__ import annotations
+
+import torchvision
+from torch import Tensor, nn
+
+
+class TorchvisionVideo(nn.Module):
+    """Give a video network of torchvision the interface of the others.
+
+    Parameters
+    ----------
+    name
+        Its name in torchvision.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.net = torchvision.models.get_model(name, weights=None)
+        self.head_name = [
+            name
+            for name, module in self.net.named_modules()
+            if isinstance(module, nn.Linear | nn.Conv3d)
+        ][-1]
+        layer = self.net.get_submodule(self.head_name)
+        self.n_features = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+        parent, _, child = self.head_name.rpartition(".")
+        setattr(self.net.get_submodule(parent), child, nn.Identity())
+
+    def features(self, clips: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, 1, F)."""
+        features: Tensor = self.net(clips)
+        return features.flatten(2).mean(dim=2)[:, None] if features.ndim > 2 else features[:, None]

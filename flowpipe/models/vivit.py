@@ -1,0 +1,329 @@
+"""ViViT: four video transformers on tubelets, models 1 to 4 of the paper.
+
+A. Arnab et al., "ViViT: A Video Vision Transformer", ICCV 2021, as released in Scenic: the GELU is
+its tanh form, and models 3 and 4 average the tokens instead of a class token.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from flowpipe.errors import ParameterError
+from flowpipe.models import transformer
+from flowpipe.models.transformer import Attention, Block, layer_norm
+
+Factorisation = Literal["joint", "encoder", "attention", "heads"]
+"""Models 1 to 4: no factorisation, two encoders, two attentions a block, two kinds of heads."""
+Pooling = Literal["token", "mean"]
+
+
+class Encoder(nn.Module):
+    """Add position embeddings to a sequence of tokens and apply the blocks.
+
+    Parameters
+    ----------
+    blocks
+        The blocks, each (B, N, D) -> (B, N, D).
+    width
+        Size of a token.
+    length
+        Number of tokens, without the class token.
+    pooling
+        Return the class token, or the mean of all tokens.
+    """
+
+    def __init__(self, blocks: list[nn.Module], width: int, length: int, pooling: Pooling) -> None:
+        super().__init__()
+        if pooling == "token":
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pooling = pooling
+        self.pos_embed = nn.Parameter(torch.zeros(1, length + (pooling == "token"), width))
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = layer_norm(width)
+        nn.init.normal_(self.pos_embed, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, D)."""
+        if self.pooling == "token":
+            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        if tokens.shape[1] != self.pos_embed.shape[1]:
+            raise ParameterError(
+                f"a clip has {tokens.shape[1]} tokens, and the network "
+                f"{self.pos_embed.shape[1]} positions; give it clips of its own size and length"
+            )
+        tokens = tokens + self.pos_embed
+        for block in self.blocks:
+            tokens = block(tokens)
+        tokens = self.norm(tokens)
+        return tokens[:, 0] if self.pooling == "token" else tokens.mean(dim=1)
+
+
+class Vivit(nn.Module):
+    """Score clips with ViViT.
+
+    Parameters
+    ----------
+    channels
+        Channels of the input, in -1 to 1.
+    classes
+        Number of classes.
+    frames, size
+        Number of frames, and height and width of a clip.
+    tubelet
+        Extent of a token in time, height and width.
+    factorisation
+        Which of the four models: ``joint`` (1), ``encoder`` (2), ``attention`` (3), ``heads`` (4).
+    width, depth, heads, hidden
+        Size of a token, number of blocks, of heads, and of hidden units; the defaults are ViT-B's.
+    temporal_depth, temporal_heads, temporal_hidden
+        Those of model 2's encoder over time; by default 4, and those of the encoder over space.
+    pooling
+        What is scored in models 1 and 2: the class token or the mean of the tokens.
+    drop_path
+        Probability with which the last block is skipped in training; earlier ones less often.
+
+    Raises
+    ------
+    ParameterError
+        A parameter is out of range, or a clip has another size than the network.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = Vivit(2, 5, frames=8, size=32, width=32, depth=2, heads=4, hidden=64).eval()
+    >>> network(torch.zeros(1, 2, 8, 32, 32)).shape
+    torch.Size([1, 5])
+    """
+
+    head_name = "head"
+    """The last layer."""
+
+    def __init__(
+        self,
+        channels: int = 3,
+        classes: int = 400,
+        *,
+        frames: int = 32,
+        size: int | tuple[int, int] = 224,
+        tubelet: tuple[int, int, int] = (2, 16, 16),
+        factorisation: Factorisation = "encoder",
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        hidden: int = 3072,
+        temporal_depth: int = 4,
+        temporal_heads: int | None = None,
+        temporal_hidden: int | None = None,
+        pooling: Pooling = "token",
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        height, wide = (size, size) if isinstance(size, int) else size
+        extents = (frames, height, wide)
+        if any(extent % step for extent, step in zip(extents, tubelet, strict=True)):
+            raise ParameterError(
+                f"a clip has T, H, W = {extents}; they must be multiples of the tubelet, {tubelet}"
+            )
+        times, *grid = (extent // step for extent, step in zip(extents, tubelet, strict=True))
+        places = grid[0] * grid[1]
+        self.factorisation = factorisation
+        self.n_features = width
+        self.patch_embed = nn.Conv3d(channels, width, tubelet, stride=tubelet)
+        rates = transformer.drop_rates(drop_path, depth)
+        match factorisation:
+            case "joint":
+                self.encoder = Encoder(
+                    _blocks(rates, width, heads, hidden), width, times * places, pooling
+                )
+            case "encoder":
+                self.encoder = Encoder(_blocks(rates, width, heads, hidden), width, places, pooling)
+                self.temporal = Encoder(
+                    _blocks(
+                        [0.0] * temporal_depth,
+                        width,
+                        temporal_heads or heads,
+                        temporal_hidden or hidden,
+                    ),
+                    width,
+                    times,
+                    pooling,
+                )
+            case "attention":
+                blocks: list[nn.Module] = [
+                    FactorisedBlock(width, heads, hidden, times, drop_path=rate) for rate in rates
+                ]
+                self.encoder = Encoder(blocks, width, times * places, "mean")
+            case "heads":
+                blocks = [
+                    Block(width, heads, hidden, drop_path=rate, gelu="tanh") for rate in rates
+                ]
+                for block in blocks:
+                    block.attn = FactorisedHeads(width, heads, times)
+                self.encoder = Encoder(blocks, width, times * places, "mean")
+            case _:
+                raise ParameterError(
+                    f"factorisation is {factorisation!r}; it must be joint, encoder, attention or "
+                    "heads"
+                )
+        self.head = nn.Linear(width, classes)
+        transformer.initialise(self)
+        for module in self.modules():
+            # Silent attention over time. Only the projection is zero: with all of the attention at
+            # zero, as in the release, its gradient would be zero too.
+            if isinstance(module, FactorisedBlock):
+                nn.init.zeros_(module.temporal_attn.proj.weight)
+        nn.init.zeros_(self.head.weight)
+
+    def features(self, clips: Tensor) -> Tensor:
+        """Return the feature of each clip: (B, C, T, H, W) -> (B, 1, D)."""
+        maps = self.patch_embed(clips)
+        batch, times = maps.shape[0], maps.shape[2]
+        if self.factorisation == "encoder":
+            frames = maps.transpose(1, 2).flatten(0, 1).flatten(2).transpose(1, 2)
+            per_time = self.encoder(frames).unflatten(0, (batch, times))
+            feature: Tensor = self.temporal(per_time)
+        else:
+            feature = self.encoder(maps.flatten(2).transpose(1, 2))
+        return feature[:, None]
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return scores before the softmax: (B, C, T, H, W) -> (B, classes)."""
+        scores: Tensor = self.head(self.features(clips)[:, 0])
+        return scores
+
+
+def _blocks(rates: list[float], width: int, heads: int, hidden: int) -> list[nn.Module]:
+    return [Block(width, heads, hidden, drop_path=rate, gelu="tanh") for rate in rates]
+
+
+class FactorisedBlock(Block):
+    """Add attention over time, attention over space and an MLP (model 3)."""
+
+    def __init__(
+        self, width: int, heads: int, hidden: int, times: int, *, drop_path: float = 0.0
+    ) -> None:
+        super().__init__(width, heads, hidden, drop_path=drop_path, gelu="tanh")
+        self.times = times
+        self.temporal_norm1 = layer_norm(width)
+        self.temporal_attn = Attention(width, heads)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T x places, D) -> the same; the places of a time step are neighbours."""
+        tokens = tokens.unflatten(1, (self.times, -1))  # (B, T, P, D)
+        over_time = self.temporal_attn(self.temporal_norm1(tokens).transpose(1, 2))
+        tokens = tokens + self.drop_path(over_time.transpose(1, 2))
+        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))
+        tokens = tokens.flatten(1, 2)
+        added: Tensor = tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        return added
+
+
+class FactorisedHeads(Attention):
+    """Let half of the heads attend over time and half over space (model 4)."""
+
+    def __init__(self, width: int, heads: int, times: int) -> None:
+        super().__init__(width, heads)
+        if heads % 2:
+            raise ParameterError(f"heads is {heads}; it must be even, half for time")
+        self.times = times
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T x places, D) -> the same."""
+        half = self.heads // 2
+        # (B, heads, T, P, D / heads)
+        parts = [part.unflatten(2, (self.times, -1)) for part in self.heads_of(tokens)]
+        time = nn.functional.scaled_dot_product_attention(
+            *(part[:, :half].transpose(2, 3) for part in parts)
+        ).transpose(2, 3)
+        space = nn.functional.scaled_dot_product_attention(*(part[:, half:] for part in parts))
+        return self.joined(torch.cat([time, space], dim=1).flatten(2, 3), tokens)
+
+
+_SCENIC = (
+    (r"^SpatialTransformer/", "encoder."),
+    (r"^TemporalTransformer/", "temporal."),
+    (r"^Transformer/", "encoder."),
+    (r"^cls_SpatialTransformer$", "encoder.cls_token"),
+    (r"^cls_TemporalTransformer$", "temporal.cls_token"),
+    (r"^cls$", "encoder.cls_token"),
+    (r"posembed_input/pos_embedding", "pos_embed"),
+    (r"encoder_norm/", "norm."),
+    (r"encoderblock_(\d+)/", r"blocks.\1."),
+    (r"LayerNorm_(?:0|space)/", "norm1."),
+    (r"LayerNorm_(?:1|mlp)/", "norm2."),
+    (r"LayerNorm_time/", "temporal_norm1."),
+    (r"MlpBlock(?:_0)?/Dense_0/", "mlp.fc1."),
+    (r"MlpBlock(?:_0)?/Dense_1/", "mlp.fc2."),
+    (r"MultiHeadDotProductAttention_(?:0|space)/", "attn."),
+    (r"MultiHeadDotProductAttention_time/", "temporal_attn."),
+    (r"^embedding/", "patch_embed."),
+    (r"^output_projection/", "head."),
+    (r"scale$", "weight"),
+)
+_HUGGING_FACE = (
+    (r"^vivit\.embeddings\.cls_token$", "encoder.cls_token"),
+    (r"^vivit\.embeddings\.position_embeddings$", "encoder.pos_embed"),
+    (r"^vivit\.embeddings\.patch_embeddings\.projection\.", "patch_embed."),
+    (r"^vivit\.(?:encoder\.layer|layers)\.", "encoder.blocks."),
+    # Version 4 of transformers, then version 5.
+    (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
+    (r"\.attention\.output\.dense\.", ".attn.proj."),
+    (r"\.attention\.q_proj\.", ".attn.query."),
+    (r"\.attention\.k_proj\.", ".attn.key."),
+    (r"\.attention\.v_proj\.", ".attn.value."),
+    (r"\.attention\.o_proj\.", ".attn.proj."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+    (r"layernorm_before\.", "norm1."),
+    (r"layernorm_after\.", "norm2."),
+    (r"^vivit\.layernorm\.", "encoder.norm."),
+    (r"^classifier\.", "head."),
+)
+
+
+def from_scenic(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of Scenic's ViViT under the names of :class:`Vivit`.
+
+    Parameters
+    ----------
+    state
+        Weights by their path, such as ``Transformer/encoderblock_0/LayerNorm_0/scale``, in the
+        axis order of JAX.
+    """
+    result = {}
+    for name, value in transformer.renamed(state, _SCENIC).items():
+        attention = re.fullmatch(r"(.*attn\.)(query|key|value|out)/(kernel|bias)", name)
+        if attention:
+            owner, role, part = attention.groups()
+            name = f"{owner}{'proj' if role == 'out' else role}.{part}"
+            # JAX keeps the heads apart: (in, heads, D / heads), and (heads, D / heads, out).
+            if role == "out" and part == "kernel":
+                value = value.flatten(0, 1)
+            elif role != "out":
+                value = value.flatten(-2)
+        if name.endswith("kernel"):
+            name = name.removesuffix("kernel") + "weight"
+            value = value.permute(4, 3, 0, 1, 2) if value.ndim == 5 else value.T
+        result[name] = value.contiguous()
+    return _joined(result)
+
+
+def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of Hugging Face's ViViT (model 1) under the names of :class:`Vivit`."""
+    return _joined(transformer.renamed(state, _HUGGING_FACE))
+
+
+def _joined(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Concatenate the weights of queries, keys and values, which are one layer here."""
+    result = {}
+    for name, value in state.items():
+        if ".query." in name:
+            names = [name.replace(".query.", f".{role}.") for role in ("query", "key", "value")]
+            result[name.replace(".query.", ".qkv.")] = torch.cat([state[each] for each in names])
+        elif ".key." not in name and ".value." not in name:
+            result[name] = value
+    return result

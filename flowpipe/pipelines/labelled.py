@@ -1,0 +1,128 @@
+"""A labelled set with the flow of its clips: what networks are trained and tested on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from flowpipe.classify.metrics import Metrics
+from flowpipe.classify.protocols import Protocol
+from flowpipe.classify.protocols import protocol as choose_protocol
+from flowpipe.datasets.base import Dataset, Split
+from flowpipe.datasets.load import AUTO, load_dataset, with_stored
+from flowpipe.errors import ParameterError
+from flowpipe.flow.store import stored_clips
+from flowpipe.models.clip_input import ClipInput
+from flowpipe.runner import provenance
+from flowpipe.runner.json_files import Json
+from flowpipe.runner.provenance import digest
+from flowpipe.training.data.datasets import stream_clips
+
+
+@dataclass(frozen=True)
+class LabelledFlow:
+    """A labelled set and the flow of its clips.
+
+    Attributes
+    ----------
+    dataset, protocol
+        The clips, and which of them train and which are tested.
+    flow
+        Output folder of ``extract-flow``, or flow of another tool.
+    """
+
+    dataset: Dataset
+    protocol: Protocol
+    flow: Path
+
+    def labelled(self, names: Sequence[str]) -> list[tuple[str, int]]:
+        """Return clips with their class indices."""
+        return list(zip(names, self.protocol.indices(names).tolist(), strict=True))
+
+    def description(self) -> Json:
+        """Return what tells the flow and the splits apart, without any label."""
+        return {
+            "set": self.dataset.name,
+            "protocol": self.protocol.name,
+            "classes": list(self.protocol.classes),
+            "splits": digest([[s.name, s.train, s.test] for s in self.protocol.splits]),
+            # Flow of other tools has no record.
+            "flow": provenance.read_stage(self.flow),
+        }
+
+    def split(self, name: str) -> Split:
+        """Return the split of a name."""
+        for split in self.protocol.splits:
+            if split.name == name:
+                return split
+        known = ", ".join(repr(split.name) for split in self.protocol.splits)
+        raise ParameterError(
+            f"{self.protocol.name} of {self.dataset.name} has no split {name!r}; there are {known}"
+        )
+
+    def chosen(self, names: Sequence[str]) -> list[Split]:
+        """Return the splits of these names, all where there are none."""
+        return [self.split(name) for name in names] if names else list(self.protocol.splits)
+
+    def folder(self, split: Split, out: Path) -> Path:
+        """Return the folder of a split in an output folder."""
+        number = [each.name for each in self.protocol.splits].index(split.name) + 1
+        return out / f"{number:02d}-{re.sub(r'[^A-Za-z0-9_-]+', '-', split.name)}"
+
+
+def labelled_flow(
+    dataset: Dataset | str | PathLike[str],
+    flow: str | PathLike[str],
+    protocol: Protocol | str | PathLike[str] | None = None,
+    kind: str = AUTO,
+    lists: Sequence[str | PathLike[str]] = (),
+) -> LabelledFlow:
+    """Return a set with its flow and a protocol.
+
+    Parameters
+    ----------
+    dataset
+        The set, or its folder or list. Its videos may be gone: only the flow is read.
+    flow
+        The flow of its clips.
+    protocol
+        The protocol, or what :func:`flowpipe.protocol` takes.
+    kind, lists
+        As for :func:`flowpipe.load_dataset`.
+    """
+    if not isinstance(dataset, Dataset):
+        dataset = load_dataset(dataset, kind, lists, videos=False)
+        dataset = with_stored(dataset, [clip.name for clip in stored_clips(Path(flow))])
+    if not isinstance(protocol, Protocol):
+        protocol = choose_protocol(dataset, protocol)
+    return LabelledFlow(dataset, protocol, Path(flow))
+
+
+def check_clips(
+    sets: Sequence[LabelledFlow], splits: Sequence[str], clip: ClipInput, *, tests: bool = False
+) -> None:
+    """Look at all clips that networks will be trained on, and tested on.
+
+    Raises
+    ------
+    UnusableClipsError
+        Some are missing, too short or damaged; all are listed.
+    """
+    for each in sets:
+        found = [each.split(name) for name in splits]
+        halves = [split.train + (split.test if tests else ()) for split in found]
+        names = dict.fromkeys(name for half in halves for name in half)
+        stream_clips(each.flow, each.labelled(list(names)), clip, sampling="centre", transform=None)
+
+
+def accuracy_line(name: str, metrics: Metrics) -> str:
+    """Return a line of a table for the terminal."""
+    accuracy = metrics.accuracy
+    return (
+        f"{name:24s} {100 * accuracy.value:5.1f} % of {int(metrics.confusion.sum())} tests "
+        f"(95 %: {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}), "
+        f"mean class accuracy {100 * metrics.mean_class_accuracy.value:.1f} %"
+    )

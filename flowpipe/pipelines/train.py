@@ -1,0 +1,250 @@
+"""Train the networks of one stream on a labelled set, split by split."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowpipe.classify.protocols import Protocol
+from flowpipe.datasets.base import Dataset
+from flowpipe.datasets.load import record_dataset
+from flowpipe.models.stream import StreamNetwork
+from flowpipe.models.weights import identity, initialise, read_about
+from flowpipe.pipelines.labelled import LabelledFlow, check_clips, labelled_flow
+from flowpipe.runner import atomic, provenance
+from flowpipe.runner.json_files import Json
+from flowpipe.runner.progress import clock_time
+from flowpipe.training.data.datasets import stream_clips, training_transform
+from flowpipe.training.data.sampler import Joined
+from flowpipe.training.distributed import process_group
+from flowpipe.training.log import LOG_NAME, Epoch
+from flowpipe.training.parameters import Preset, Stream, preset
+from flowpipe.training.runtime import Runtime
+from flowpipe.training.train import MODEL_NAME, Loading
+from flowpipe.training.train import train as train_network
+
+logger = logging.getLogger(__name__)
+
+_REPORT_SECONDS = 20.0
+
+
+def train(
+    dataset: Dataset | str | PathLike[str],
+    flow: str | PathLike[str],
+    out: str | PathLike[str] = "stream",
+    stream: Stream | Preset = "tsn",
+    *,
+    protocol: Protocol | str | None = None,
+    splits: Sequence[str] = (),
+    runtime: Runtime | None = None,
+    **options: Any,
+) -> list[Path]:
+    """Train the networks of one stream, one for each split.
+
+    An interrupted run resumes from its last checkpoint; with the same weights, data and number of
+    threads, a CPU gives the same network bit for bit.
+
+    Parameters
+    ----------
+    dataset
+        The labelled set, or its folder or list.
+    flow
+        Output folder of :func:`flowpipe.extract_flow` (with ``frames=True`` for ``rgb``), or flow
+        of another tool.
+    out
+        The output folder: for each split a folder with ``model.safetensors``, ``log.csv`` and
+        ``curves.png``.
+    stream
+        What is trained, or the name of a preset: ``tsn``, ``two-stream``, or ``small`` for sets of
+        hundreds of clips and machines without a GPU.
+    protocol
+        Which clips train; by default the official splits, or leave one group out.
+    splits
+        Names of the splits to train for; by default all.
+    runtime
+        Device, data loading, checkpoints.
+    **options
+        Changes of single parameters of `stream`, such as ``modality="rgb"``, ``model="tsm"``,
+        ``backbone="resnet18"`` or ``epochs=30``.
+
+    Returns
+    -------
+    list of Path
+        The files of the trained networks, in the order of the splits.
+
+    Raises
+    ------
+    StageMismatchError
+        The folder holds networks of other parameters.
+    UnusableClipsError
+        Clips are missing, too short or damaged; all are listed, and nothing is trained.
+
+    Notes ----- L. Wang et al., "Temporal Segment Networks", ECCV 2016; K. Simonyan and A.
+    Zisserman, "Two-Stream Convolutional Networks", NIPS 2014.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> options = {"backbone": "shufflenet_v2_x0_5", "input_size": 32, "epochs": 1}
+    >>> models = flowpipe.train(
+    ...     "videos", "flow", "stream", "small", splits=["split1"], **options
+    ... )
+    >>> [str(path) for path in models]
+    ['stream/01-split1/model.safetensors']
+    """
+    labelled = labelled_flow(dataset, flow, protocol)
+    if not isinstance(stream, Stream):
+        stream = preset(stream, options.get("modality", "flow"), options.get("model", "tsn"))
+    stream = stream.changed(**options)
+    return train_networks([labelled], stream, Path(out), splits=splits, runtime=runtime)
+
+
+def train_networks(
+    sets: Sequence[LabelledFlow],
+    stream: Stream,
+    out: Path,
+    *,
+    splits: Sequence[str] = (),
+    runtime: Runtime | None = None,
+) -> list[Path]:
+    """Train the networks of a stream, one for each split, on one set or on several.
+
+    Several processes that ``torchrun`` started train each network together.
+
+    Parameters
+    ----------
+    sets
+        The set; and others that share the network except for its last layer (multi-task
+        learning). They must have splits of the same names.
+    stream, out, splits, runtime
+        As for :func:`train`.
+
+    Returns
+    -------
+    list of Path
+        The files of the trained networks.
+
+    Raises
+    ------
+    StageMismatchError, UnusableClipsError
+        As for :func:`train`.
+    """
+    runtime = runtime or Runtime()
+    description = description_of(sets, stream)
+    chosen = sets[0].chosen(splits)
+    models = []
+    with process_group(runtime.device) as group:
+        provenance.open_stage(out, description)
+        if group.leads:
+            record_dataset(sets[0].dataset, out)
+        check_clips(sets, [split.name for split in chosen], stream.clip)
+        if group.leads and len(chosen) > 1:
+            logger.info(f"{len(chosen)} splits, a network for each")
+        for split in chosen:
+            folder = sets[0].folder(split, out)
+            models.append(folder / MODEL_NAME)
+            clips = _training_clips(sets, split.name, stream)
+            about = {
+                "split": split.name,
+                "classes": [list(each.protocol.classes) for each in sets],
+                "labels": provenance.digest(
+                    [each.labelled(each.split(split.name).train) for each in sets]
+                ),
+                "stream": description,
+            }
+            if group.leads:
+                _discard_other_labels(folder, split.name, about)
+            group.wait()
+            if group.leads and not models[-1].exists():
+                kind = f"{stream.network.model}, {stream.network.backbone}"
+                logger.info(f"{split.name}: {len(clips)} clips, {kind}")
+            elif group.leads:
+                logger.info(f"{split.name}: trained already")
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(stream.training.seed)
+                classes = [len(each.protocol.classes) for each in sets]
+                network = StreamNetwork(stream.network, stream.clip, classes)
+                if not models[-1].exists():
+                    initialise(network, stream.weights)
+            train_network(
+                network,
+                clips,
+                stream.training,
+                folder,
+                about,
+                group=group,
+                loading=Loading(runtime.workers, runtime.checkpoint_every),
+                tensorboard=runtime.tensorboard,
+                report=_Progress(split.name),
+            )
+        if group.leads:
+            atomic.remove_stale(out)
+    return models
+
+
+def description_of(sets: Sequence[LabelledFlow], stream: Stream) -> Json:
+    """Return the record of trained networks."""
+    return {
+        **stream.description(),
+        "weights": identity(stream.weights),
+        "sets": [each.description() for each in sets],
+    }
+
+
+def _discard_other_labels(folder: Path, split: str, about: Json) -> None:
+    """Remove a network whose training clips have other labels now."""
+    model = folder / MODEL_NAME
+    if model.exists() and read_about(model).get("labels") != about["labels"]:
+        logger.info(f"{split}: labels of training clips have changed; it is trained again")
+        model.unlink()
+
+
+def training_seconds(models: Path) -> float:
+    """Return the sum of the durations in the logs of trained networks."""
+    total = 0.0
+    for path in sorted(models.glob(f"*/{LOG_NAME}")):
+        with path.open(newline="") as file:
+            total += sum(float(row["seconds"]) for row in csv.DictReader(file))
+    return total
+
+
+class _Progress:
+    """Log the progress of a training every few seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._last = time.monotonic()
+
+    def __call__(self, epoch: Epoch, count: int) -> None:
+        now = time.monotonic()
+        if now - self._last < _REPORT_SECONDS and epoch.epoch < count:
+            return
+        self._last = now
+        left = clock_time((count - epoch.epoch) * epoch.seconds)
+        logger.info(
+            f"{self._name}: epoch {epoch.epoch}/{count}, loss {epoch.loss:.3f}, "
+            f"accuracy {100 * epoch.accuracy:.1f} %, "
+            f"{epoch.clips / max(epoch.seconds, 1e-9):.1f} clips/s, {left} left"
+        )
+
+
+def _training_clips(sets: Sequence[LabelledFlow], split: str, stream: Stream) -> Joined:
+    opened = [
+        stream_clips(
+            each.flow,
+            each.labelled(each.split(split).train),
+            stream.clip,
+            sampling="random",
+            transform=training_transform(stream.clip, stream.network),
+            seed=stream.training.seed,
+        )
+        for each in sets
+    ]
+    return Joined(opened, [len(each.protocol.classes) for each in sets])

@@ -1,0 +1,216 @@
+"""The two-stream baseline: from videos to the accuracy of two networks and of their fusion."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from os import PathLike
+from pathlib import Path
+
+from flowpipe.classify.fusion import StreamScores
+from flowpipe.classify.metrics import Metrics
+from flowpipe.classify.protocols import Protocol
+from flowpipe.classify.protocols import protocol as choose_protocol
+from flowpipe.classify.scores import Scores, load_scores
+from flowpipe.datasets.base import Dataset
+from flowpipe.datasets.load import load_dataset, record_dataset
+from flowpipe.errors import FlowpipeError
+from flowpipe.flow.extract import FlowStage
+from flowpipe.pipelines import evaluate, fuse, train
+from flowpipe.pipelines.flow import compute_flow
+from flowpipe.pipelines.labelled import LabelledFlow, check_clips
+from flowpipe.runner import atomic
+from flowpipe.runner.inspect import note_used
+from flowpipe.runner.json_files import Json
+from flowpipe.runner.pool import Workers
+from flowpipe.runner.provenance import short_hash
+from flowpipe.training.distributed import alone
+from flowpipe.training.parameters import Fusion, Stream, preset
+from flowpipe.training.runtime import Runtime
+from flowpipe.training.testing import Testing
+
+logger = logging.getLogger(__name__)
+
+
+def two_stream(
+    dataset: Dataset | str | PathLike[str],
+    out: str | PathLike[str] = "two-stream",
+    protocol: Protocol | str | None = None,
+    stage: FlowStage | None = None,
+    streams: Mapping[str, Stream] | None = None,
+    testing: Testing | None = None,
+    *,
+    fusion: Fusion | None = None,
+    idt: str | PathLike[str] | None = None,
+    splits: Sequence[str] = (),
+    runtime: Runtime | None = None,
+    workers: Workers | int | None = None,
+) -> Metrics:
+    """Classify a labelled set of videos by two networks, on RGB frames and on flow.
+
+    Each stage has a folder of its own in `out`, named after the stage and a hash of what determines
+    it. A run with another setting recomputes only what depends on that setting, and an interrupted
+    run resumes.
+
+    Parameters
+    ----------
+    dataset
+        The labelled set, or its folder or list.
+    out
+        The folder of all outputs: ``metrics.json``, ``fused.npz``, ``report.html`` of the last
+        run, and the folders of the stages.
+    protocol
+        Which clips train and which are tested; by default the official splits, or leave one group
+        out where there are none.
+    stage
+        Extraction of flow, with the frames; by default TV-L1 at 340x256.
+    streams
+        The networks by their names in the report; by default TSN's, ``rgb`` and ``flow``.
+    testing
+        Views of a test clip; by default 25 snippets and ten crops.
+    fusion
+        Weights of the streams; by default 1 for frames and 1.5 for flow.
+    idt
+        Scores of :func:`flowpipe.idt_baseline` with the same protocol, which join the fusion.
+    splits
+        Names of the splits to train and test; by default all.
+    runtime
+        Device, data loading, checkpoints.
+    workers
+        Number of worker processes of the extraction, or a
+        :class:`~flowpipe.runner.pool.Workers`; by default one per core.
+
+    Returns
+    -------
+    Metrics
+        Of the fusion.
+
+    Raises
+    ------
+    FlowpipeError
+        Flow of clips that are needed could not be computed, or a clip is too short.
+
+    Notes
+    -----
+    K. Simonyan and A. Zisserman, "Two-Stream Convolutional Networks for Action Recognition in
+    Videos", NIPS 2014; L. Wang et al., "Temporal Segment Networks", ECCV 2016.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> from flowpipe.training.parameters import preset
+    >>> quick = {"backbone": "shufflenet_v2_x0_5", "input_size": 32, "epochs": 1}
+    >>> streams = {name: preset("small", name).changed(**quick) for name in ("rgb", "flow")}
+    >>> stage = flowpipe.FlowStage(size=None, frames=True)
+    >>> metrics = flowpipe.two_stream("videos", stage=stage, streams=streams, splits=["split1"])
+    >>> metrics.confusion.shape  # true class by predicted class
+    (6, 6)
+    """
+    alone("two-stream")
+    if not isinstance(dataset, Dataset):
+        dataset = load_dataset(dataset)
+    if not isinstance(protocol, Protocol):
+        protocol = choose_protocol(dataset, protocol)
+    out = Path(out)
+    record_dataset(dataset, out)
+    stage = stage or FlowStage(frames=True)
+    streams = streams or {"rgb": preset("tsn", "rgb"), "flow": preset("tsn", "flow")}
+    for note in protocol.notes:
+        logger.info(f"note: {note}")
+    if splits:
+        chosen = set(splits)
+        protocol = replace(
+            protocol, splits=tuple(split for split in protocol.splits if split.name in chosen)
+        )
+    used = {name for split in protocol.splits for name in (*split.train, *split.test)}
+    flow = out / f"flow-{short_hash(stage.description())}"
+    clips = [clip for clip in dataset.clips if clip.name in used]
+    extracted = compute_flow(clips, flow, stage, workers=workers)
+    if extracted.failed:
+        raise FlowpipeError(
+            f"{extracted.failed} clips have no flow ({extracted.failures} says why); leave them "
+            "out of the set, or mend them, and run again"
+        )
+    labelled = LabelledFlow(dataset, protocol, flow)
+    inputs = {name: (labelled, stream) for name, stream in streams.items()}
+    return compare_streams(
+        inputs, out, testing or Testing(), fusion=fusion, idt=idt, runtime=runtime
+    )
+
+
+def compare_streams(
+    streams: Mapping[str, tuple[LabelledFlow, Stream]],
+    out: Path,
+    testing: Testing,
+    *,
+    fusion: Fusion | None = None,
+    idt: str | PathLike[str] | None = None,
+    runtime: Runtime | None = None,
+) -> Metrics:
+    """Train, test and fuse streams on stored flow; return the metrics of the fusion.
+
+    Parameters
+    ----------
+    streams
+        Each with the flow that it is trained on, all of one set and protocol.
+    out, testing, fusion, idt, runtime
+        As for :func:`two_stream`.
+
+    Raises
+    ------
+    FlowpipeError
+        As for :func:`two_stream`.
+    """
+    fusion = fusion or Fusion()
+    for labelled, stream in streams.values():
+        names = [split.name for split in labelled.protocol.splits]
+        check_clips([labelled], names, stream.clip, tests=True)
+    dataset, protocol = labelled.dataset, labelled.protocol
+    scored: list[StreamScores] = []
+    times: dict[str, float] = {}
+    parameters: dict[str, Json] = {}
+    used: list[Path] = []
+    for name, (labelled, stream) in streams.items():
+        logger.info(f"{name} stream")
+        description = train.description_of([labelled], stream)
+        trained = out / f"train-{name}-{short_hash(description)}"
+        train.train_networks([labelled], stream, trained, runtime=runtime)
+        key = short_hash(evaluate.description_of(trained, labelled, testing))
+        tested, start = out / f"evaluate-{name}-{key}", time.perf_counter()
+        scores = evaluate.score_networks(trained, labelled, testing, tested, runtime=runtime)
+        used += [labelled.flow, trained, tested]
+        scored.append(StreamScores(f"{name} stream", scores, fusion.weight(stream)))
+        times[f"{name}: training"] = train.training_seconds(trained)
+        times[f"{name}: test"] = time.perf_counter() - start
+        groups = (asdict(stream.clip), asdict(stream.network), asdict(stream.training))
+        parameters[name] = {"weights": stream.weights, **groups[0], **groups[1], **groups[2]}
+    parameters["test"] = asdict(testing)
+    if idt is not None:
+        scores = _only(load_scores(Path(idt)), protocol)
+        scored.append(StreamScores("trajectories", scores, fusion.fusion_weights[2]))
+    key = short_hash(fuse.description_of(scored, softmax=fusion.softmax))
+    fused = out / f"fuse-{key}"
+    metrics = fuse.fuse_streams(
+        scored,
+        fused,
+        softmax=fusion.softmax,
+        title=f"{dataset.name}: two streams",
+        protocol=protocol.name,
+        notes=protocol.notes,
+        parameters=parameters,
+        timings=times,
+    )
+    for name in fuse.RESULTS:
+        atomic.write_atomic(out / name, (fused / name).read_bytes(), out)
+    note_used(out, [*used, fused])
+    logger.info(f"report: {out / 'report.html'}")
+    return metrics
+
+
+def _only(scores: Scores, protocol: Protocol) -> Scores:
+    """Return the splits of a protocol, of scores that may have more."""
+    wanted = {split.name for split in protocol.splits}
+    kept = tuple(split for split in scores.splits if split.split in wanted)
+    return Scores(scores.classes, kept or scores.splits)

@@ -1,0 +1,242 @@
+"""Video transformers equal the released code, and keep their invariants."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchvision.models import vit_b_16
+
+from flowpipe.errors import ParameterError
+from flowpipe.models import oadtr, timesformer, vivit
+from flowpipe.models.evl import BlockFeatures, EVLDecoder
+from flowpipe.models.oadtr import OadTR
+from flowpipe.models.timesformer import DividedBlock, TimeSformer
+from flowpipe.models.vivit import FactorisedBlock, Vivit
+from tests.helpers.golden import Golden, assert_equal, parameters
+
+SMALL = {"width": 32, "depth": 2, "heads": 4}
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    torch.manual_seed(0)
+    with torch.no_grad():
+        yield
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"{kind}_T{frames}" for kind in ("divided", "joint", "space") for frames in (3, 4)),
+        "divided_T3_from8",
+        "joint_T3_32x48",
+    ],
+)
+def test_timesformer_equals_the_release(name):
+    golden = Golden(f"timesformer_{name}")
+    size = (32, 48) if name.endswith("32x48") else 32
+    frames = golden.state["time_embed"].shape[1] if "time_embed" in golden.state else 8
+    attention = name.split("_")[0]
+    network = TimeSformer(3, 5, frames=frames, size=size, attention=attention, **SMALL).eval()
+    network.load_state_dict(timesformer.own_names(golden.state))
+    assert_equal(network(golden.input()), golden.output("logits"))
+
+
+@pytest.mark.parametrize("attention", ["divided", "joint"])
+def test_timesformer_takes_the_names_of_hugging_face(attention):
+    golden = Golden(f"hf_timesformer_{attention}_T4")
+    network = TimeSformer(3, 5, frames=4, size=32, attention=attention, **SMALL).eval()
+    network.load_state_dict(timesformer.own_names(golden.state))
+    assert_equal(network(golden.input().transpose(1, 2)), golden.output("logits"))
+
+
+def test_silent_attention_over_time_sees_no_order():
+    network = TimeSformer(3, 5, frames=4, size=32, **SMALL).eval()
+    assert all(
+        not block.temporal_fc.weight.any()
+        for block in network.blocks
+        if isinstance(block, DividedBlock)
+    )
+    frame = torch.randn(1, 3, 1, 32, 32)
+    one, four = network(frame), network(frame.expand(-1, -1, 4, -1, -1))
+    torch.testing.assert_close(one, four)
+    clip = torch.randn(1, 3, 4, 32, 32)
+    torch.testing.assert_close(network(clip), network(clip.flip(2)))
+    for block in network.blocks:
+        block.temporal_fc.weight.normal_()
+    network.time_embed.normal_()
+    assert not torch.allclose(network(clip), network(clip.flip(2)))
+
+
+def test_weights_of_a_vision_transformer_load():
+    theirs = timesformer.from_torchvision(vit_b_16().state_dict())
+    with torch.device("meta"):
+        network = TimeSformer(3, 1000)
+    own = network.state_dict()
+    assert set(theirs) <= set(own)
+    assert all("temporal" in name or name == "time_embed" for name in set(own) - set(theirs))
+    assert all(theirs[name].shape == own[name].shape for name in theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "factorisation"),
+    [
+        ("model1", "joint"),
+        ("model2", "encoder"),
+        ("model2_gap", "encoder"),
+        ("model3", "attention"),
+        ("model4", "heads"),
+    ],
+)
+def test_vivit_equals_the_release(name, factorisation):
+    golden = Golden(f"vivit_scenic_{name}")
+    depth = 1 if name.endswith("gap") else 2
+    network = Vivit(
+        3,
+        5,
+        frames=12,
+        size=(16, 24),
+        tubelet=(4, 8, 8),
+        factorisation=factorisation,
+        width=32,
+        depth=depth,
+        heads=4,
+        hidden=64,
+        temporal_depth=depth,
+        temporal_heads=2,
+        temporal_hidden=48,
+        pooling="mean" if name.endswith("gap") else "token",
+    ).eval()
+    network.load_state_dict(vivit.from_scenic(golden.state))
+    assert_equal(network(golden.input().permute(0, 4, 1, 2, 3)), golden.output("logits"))
+
+
+def test_vivit_takes_the_names_of_hugging_face():
+    golden = Golden("hf_vivit1")
+    sizes = {"frames": 8, "size": 16, "tubelet": (4, 8, 8), "hidden": 64}
+    network = Vivit(3, 5, factorisation="joint", **sizes, **SMALL).eval()
+    network.load_state_dict(vivit.from_hugging_face(golden.state))
+    assert_equal(network(golden.input().transpose(1, 2)), golden.output("logits"))
+
+
+def test_model_3_starts_as_a_transformer_on_each_time_step_and_learns():
+    sizes = {"frames": 4, "size": 32, "factorisation": "attention", "hidden": 64}
+    network = Vivit(2, 5, **sizes, **SMALL).eval()
+    network.encoder.pos_embed.zero_()
+    clip = torch.randn(1, 2, 4, 32, 32)
+    swapped = torch.cat([clip[:, :, 2:], clip[:, :, :2]], dim=2)
+    torch.testing.assert_close(network.features(clip), network.features(swapped))
+    with torch.enable_grad():
+        network.features(clip).square().sum().backward()
+    for block in network.encoder.blocks:
+        assert isinstance(block, FactorisedBlock)
+        assert block.temporal_attn.proj.weight.grad.abs().max() > 0
+
+
+def test_a_tubelet_with_a_central_frame_samples_frames():
+    """Central-frame initialisation of tubelets of 2: frames 1, 3, 5, ..."""
+    sizes = {"frames": 4, "size": 32, "factorisation": "heads", "hidden": 64}
+    network = Vivit(3, 5, **sizes, **SMALL).eval()
+    network.patch_embed.weight[:, :, 0] = 0
+    network.head.weight.normal_()
+    clip = torch.randn(1, 3, 4, 32, 32)
+    other = clip.clone()
+    other[:, :, ::2] = torch.randn(1, 3, 2, 32, 32)
+    assert torch.equal(network(clip), network(other))
+    with pytest.raises(ParameterError, match="has 4 tokens, and the network 8 positions"):
+        network(clip[..., :16])
+
+
+@pytest.mark.parametrize(
+    ("make", "million"),
+    [
+        (lambda: TimeSformer(), 121.57),
+        (lambda: TimeSformer(attention="joint"), 86.11),
+        (lambda: TimeSformer(attention="space"), 86.11),
+        (lambda: Vivit(factorisation="joint"), 88.9),
+        (lambda: Vivit(factorisation="encoder"), 115.1),
+        (lambda: Vivit(factorisation="attention"), 117.3),
+        (lambda: Vivit(factorisation="heads"), 88.9),
+        (lambda: EVLDecoder(768, 8, (14, 14), 400), 33.18),
+        (lambda: OadTR(3072, 22), 74.709),
+    ],
+)
+def test_the_published_number_of_parameters(make, million):
+    with torch.device("meta"):
+        assert parameters(make()) == pytest.approx(million * 1e6, rel=1e-3)
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ParameterError, match="size is 100; it must be a multiple of the patch"):
+        TimeSformer(size=100, **SMALL)
+    with pytest.raises(ParameterError, match="they must be multiples of the tubelet"):
+        Vivit(frames=5, size=32, **SMALL)
+    with pytest.raises(ParameterError, match="width is 30; it must be a multiple of 4 heads"):
+        TimeSformer(width=30, depth=1, heads=4)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_evl_decoder_equals_the_release(plain):
+    golden = Golden("evl_decoder_plain" if plain else "evl_decoder")
+    parts = (
+        {} if not plain else dict.fromkeys(("convolution", "positions", "cross_attention"), False)
+    )
+    decoder = EVLDecoder(32, 4, (3, 3), 5, layers=2, heads=4, **parts).eval()
+    decoder.load_state_dict({k.removeprefix("decoder."): v for k, v in golden.state.items()})
+    blocks = [
+        BlockFeatures(*(golden.input(f"layer{layer}/{part}") for part in ("out", "q", "k")))
+        for layer in (0, 1)
+    ]
+    assert_equal(decoder(blocks), golden.output("logits"))
+    for layer in (0, 1):
+        found = decoder.frame_features(layer, blocks[layer]).flatten(1, 2)
+        assert_equal(found, golden.output(f"layer{layer}/frame_features"))
+
+
+def test_the_evl_decoder_sends_no_gradient_to_the_backbone():
+    decoder = EVLDecoder(16, 3, (2, 2), 5, layers=1, heads=4)
+    with torch.enable_grad():
+        tokens = torch.randn(2, 3, 4, 16, requires_grad=True)
+        decoder([BlockFeatures(tokens)]).sum().backward()
+    assert tokens.grad is None
+    assert decoder.cls_token.grad is not None
+    with pytest.raises(ParameterError, match="a clip has 2 frames; this decoder takes 3"):
+        decoder([BlockFeatures(tokens[:, :2])])
+
+
+def test_the_evl_decoder_without_temporal_parts_sees_a_set():
+    parts = dict.fromkeys(("convolution", "positions", "cross_attention"), False)
+    decoder = EVLDecoder(16, 3, (2, 2), 5, layers=1, heads=4, **parts).eval()
+    tokens = torch.randn(2, 3, 4, 16)
+    flipped = decoder([BlockFeatures(tokens.flip(1))])
+    torch.testing.assert_close(decoder([BlockFeatures(tokens)]), flipped)
+
+
+def test_oadtr_equals_the_release():
+    golden = Golden("oadtr")
+    network = OadTR(
+        24,
+        5,
+        steps=8,
+        future=3,
+        width=32,
+        depth=2,
+        heads=4,
+        hidden=48,
+        decoder_depth=2,
+        decoder_heads=4,
+        decoder_hidden=24,
+    ).eval()
+    network.load_state_dict(oadtr.own_names(golden.state))
+    features = torch.cat([golden.input("rgb"), golden.input("flow")], dim=2)
+    now, future = network(features)
+    assert_equal(now, golden.output("now"))
+    assert_equal(future, golden.output("future"))
+    with pytest.raises(ParameterError, match="a window has 7 steps; this network takes 8"):
+        network(features[:, :7])
+
+
+def test_the_queries_of_oadtr_differ_at_the_start():
+    network = OadTR(24, 5, steps=8, future=3, width=32, heads=4, hidden=48).eval()
+    _, future = network(torch.randn(1, 8, 24))
+    assert (future[0, 0] - future[0, 1]).abs().max() > 1e-4
