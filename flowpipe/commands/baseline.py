@@ -105,18 +105,20 @@ class Encode:
     def run(self) -> int:
         """Encode clips."""
         from flowpipe.classify.protocols import protocol
-        from flowpipe.datasets.load import load_dataset
+        from flowpipe.datasets.load import load_dataset, record_dataset
         from flowpipe.pipelines.encode import encode
 
         dataset = load_dataset(self.videos, self.dataset, self.lists)
-        return encode(
+        summary = encode(
             dataset.clips,
             protocol(dataset, self.protocol),
             self.trajectories,
             self.out,
             self.encoding,
             workers=self.workers,
-        ).exit_status
+        )
+        record_dataset(dataset, self.out)
+        return summary.exit_status
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from flowpipe.datasets.base import Dataset, Split
 from flowpipe.errors import ParameterError
 
 SETS_WITH_FACTS = ("hmdb51", "kth", "ucf101", "ut-interaction", "weizmann")
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Counts of a published set.
+    """Hold the counts of a published set.
 
     Attributes
     ----------
@@ -48,7 +49,7 @@ class Facts:
 
 
 def data_folder() -> Path:
-    """Folder of the data that ship with flowpipe, installed or in a checkout."""
+    """Return the folder of the data that ship with flowpipe, installed or in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "data"
     return installed if installed.is_dir() else package.parent / "data"
@@ -112,10 +113,10 @@ def _check_classes(dataset: Dataset, facts: Facts) -> list[str]:
     found = []
     unknown = set(dataset.classes) - set(facts.classes)
     if unknown:
-        found.append(f"classes that {facts.name} does not have: {', '.join(sorted(unknown))}")
+        found.append(f"classes that {facts.name} does not have: {_some(sorted(unknown))}")
     elif dataset.classes != tuple(facts.classes):
         lacking = [label for label in facts.classes if label not in dataset.classes]
-        what = f"lacking: {', '.join(lacking)}" if lacking else "in another order"
+        what = f"lacking: {_some(lacking)}" if lacking else "in another order"
         found.append(f"classes are not those of {facts.name}: {what}")
     counts = Counter(clip.label for clip in dataset.clips)
     for label, expected in facts.classes.items():
@@ -132,9 +133,9 @@ def _check_groups(dataset: Dataset, facts: Facts) -> list[str]:
     lacking = [group for group in facts.groups if group not in groups]
     extra = sorted(groups - set(facts.groups))
     if lacking:
-        found.append(f"groups without a clip: {', '.join(lacking)}")
+        found.append(f"groups without a clip: {_some(lacking)}")
     if extra:
-        found.append(f"groups that {facts.name} does not have: {', '.join(extra)}")
+        found.append(f"groups that {facts.name} does not have: {_some(extra)}")
     if facts.clips_per_group is None:
         return found
     counts = Counter((clip.group, clip.label) for clip in dataset.clips)
@@ -174,6 +175,11 @@ def _check_splits(dataset: Dataset, facts: Facts) -> list[str]:
             more = f" and {len(wrong) - 5} classes more" if len(wrong) > 5 else ""
             found.append(f"{name}, training+test clips: {', '.join(wrong[:5])}{more}")
     return found
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _halves_by_class(

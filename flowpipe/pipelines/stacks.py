@@ -15,6 +15,7 @@ from flowpipe.training.data.export import (
     ExportStacks,
     Part,
     StackExport,
+    class_folders,
     class_indices,
     parts_of,
     paths_of,
@@ -77,7 +78,7 @@ def export_stacks(
     if export.format == "tar":
         _remove_shards_of_before(out, parts)
     labels = class_indices(clips)
-    classes = sorted({name.rpartition("/")[0] for name in labels})
+    classes = class_folders(name.rpartition("/")[0] for name in labels)
     whole = _whole(export, parts, out)
     index = {**_about(export, classes), **_listed(export, whole, out)}
     atomic.write_atomic(out / INDEX, json_files.to_json(index), out)

@@ -14,7 +14,7 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, ClassVar, Literal, get_args
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tyro.conf import arg
 
+from flowpipe.datasets.base import natural_key
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError, check_range
 from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.store import FlowReader, StoredClip
@@ -144,12 +145,20 @@ def parts_of(export: StackExport, clips: Sequence[StoredClip], out: Path) -> lis
 
 
 def class_indices(clips: Sequence[StoredClip]) -> dict[str, int]:
-    """Index of each clip's class folder among the sorted ones; empty unless all clips have one."""
+    """Return the index of each clip's class folder; empty unless all clips have one.
+
+    Folders are numbered in natural order, ``2`` before ``10``, as :class:`Dataset` does.
+    """
     folders = {clip.name: clip.name.rpartition("/")[0] for clip in clips}
     if not all(folders.values()):
         return {}
-    classes = {folder: index for index, folder in enumerate(sorted(set(folders.values())))}
+    classes = {folder: index for index, folder in enumerate(class_folders(folders.values()))}
     return {name: classes[folder] for name, folder in folders.items()}
+
+
+def class_folders(folders: Iterable[str]) -> list[str]:
+    """Return the class folders in the order of their numbers."""
+    return sorted(set(folders), key=natural_key)
 
 
 @dataclass(frozen=True, slots=True)
