@@ -73,8 +73,11 @@ def tsn_lists(root: Path, lists: Sequence[Path], class_names: Path | None = None
     lists
         One list, or two: the training list and the test list, which become the split ``lists``.
     class_names
-        A file with a class name a line, ``name`` or ``index name``, the index from 0 or 1.
-        Without it the classes are called ``0``, ``1``, ... or as the lists call them.
+        A file with a class name a line, ``name`` or ``index name``, the index from 0 or 1. By
+        default ``classInd.txt``, ``class_names.txt``, ``classes.txt`` or ``labels.txt`` beside the
+        first list, if it has a name for every label. Without it the classes are called ``0``,
+        ``1``, ... or as the lists call them. Labels count from 0; from 1 if the names do and the
+        last label is their number.
 
     Returns
     -------
@@ -93,18 +96,19 @@ def tsn_lists(root: Path, lists: Sequence[Path], class_names: Path | None = None
     folder(root)
     halves = [_tsn_entries(root, path) for path in lists]
     entries = [entry for half in halves for entry in half]
-    entries, classes = _with_classes(entries, class_names)
+    beside = class_names or _class_names_beside(lists[0], [entry.label or "" for entry in entries])
+    entries, classes = _with_classes(entries, beside)
     names = _names(root, entries)
     splits: tuple[Split, ...] = ()
     if len(halves) == 2:
         first = len(halves[0])
         splits = (Split("lists", tuple(names[:first]), tuple(names[first:])),)
     dataset = _dataset(lists[0].stem, entries, names, classes, splits)
+    notes = [f"the names of the classes are those of {str(beside)!r}"] if beside else []
     used = Counter(entry.label for entry in entries)
-    if classes and not used[classes[0]] and not class_names:
-        note = f"no clip has the label {classes[0]}: labels count from 0, these begin at 1"
-        dataset = replace(dataset, notes=(note,))
-    return dataset
+    if classes and not used[classes[0]] and classes[0] == "0":
+        notes.append("no clip has the label 0: labels count from 0, these begin at 1")
+    return replace(dataset, notes=tuple(notes))
 
 
 def csv_list(path: Path, root: Path | None = None) -> Dataset:
@@ -210,8 +214,9 @@ def _tsn_entries(root: Path, path: Path) -> list[_Entry]:
     lines = list(lines_of(path))
     ways = []
     for number, line in lines:
-        if existing([root], [columns[0] for columns in readings(line).values()]) is None:
-            line = without_comment(line)
+        bare = without_comment(line)
+        if bare != line and existing([root], [columns[0] for columns in readings(bare).values()]):
+            line = bare
         ways.append(readings(line))
         if "\0" in line or not ways[-1]:
             raise malformed(path, number, line, _TSN_LINE)
@@ -265,13 +270,27 @@ def _chosen_reading(
     return [way[best] for way in ways]
 
 
+def _class_names_beside(path: Path, labels: Sequence[str]) -> Path | None:
+    """Return the file of class names beside a list of numbers, if it has one for each number."""
+    if not labels or not all(re.fullmatch(r"\d{1,6}", label) for label in labels):
+        return None
+    for name in ("classInd.txt", "class_names.txt", "classes.txt", "labels.txt"):
+        beside = path.with_name(name)
+        if beside != path and beside.is_file():
+            most = max(map(int, labels)) + (min(map(int, labels)) == 0)
+            return beside if len(read_class_names(beside)[0]) >= most else None
+    return None
+
+
 def _with_classes(
     entries: Sequence[_Entry], class_names: Path | None
 ) -> tuple[list[_Entry], tuple[str, ...]]:
     """Return the entries with class names for their labels, and the classes."""
     labels = [entry.label or "" for entry in entries]
-    classes = read_class_names(class_names) if class_names else None
+    classes, from_one = read_class_names(class_names) if class_names else (None, False)
     if all(re.fullmatch(r"\d+", label) for label in labels):
+        if classes and from_one and {"0", str(len(classes))} & {*labels} == {str(len(classes))}:
+            labels = [str(int(label) - 1) for label in labels]
         for entry, label in zip(entries, labels, strict=True):
             most = len(classes) if classes else _MOST_CLASSES
             if len(label) > len(str(_MOST_CLASSES)) or int(label) >= most:
@@ -290,8 +309,14 @@ def _with_classes(
     return [replace(e, label=label) for e, label in zip(entries, labels, strict=True)], classes
 
 
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """Read the names of classes, ``name`` or ``index name`` a line, the index from 0 or 1."""
+def read_class_names(path: Path) -> tuple[tuple[str, ...], bool]:
+    """Read the names of classes, ``name`` or ``index name`` a line, the index from 0 or 1.
+
+    Returns
+    -------
+    tuple of str, bool
+        The names, and whether the indices begin at 1.
+    """
     lines = [line for _, line in lines_of(path)]
     indexed = [re.fullmatch(r"(\d+)[\s,]+(\S.*?)\s*", line) for line in lines]
     numbers = [int(match[1]) for match in indexed if match]
@@ -304,7 +329,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         names = tuple(readable(line.strip()) for line in lines)
     if len(set(names)) < len(names) or not names:
         raise FormatError(f"{str(path)!r} should have a different class name on each line")
-    return names
+    return names, numbers[:1] == [1]
 
 
 def _natural(labels: set[str], source: Path) -> tuple[str, ...]:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flowpipe.datasets.discover import discover
 from flowpipe.datasets.lists import csv_list, tsn_lists
 from flowpipe.datasets.names import safe_name
 from flowpipe.errors import FormatError, ParameterError
+from tests.helpers.clips import shared_data
 from tests.helpers.trees import make, write
 
 
@@ -221,3 +224,102 @@ def test_line_numbers_count_the_lines_within_quotes(tmp_path):
 def test_an_empty_csv_is_an_error(tmp_path):
     with pytest.raises(FormatError, match="empty"):
         csv_list(write(tmp_path / "s.csv"))
+
+
+# --- lists as people write them ------------------------------------------------------------------
+
+
+def labels_of(root, path):
+    return {clip.name: clip.label for clip in tsn_lists(root, [path]).clips}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+def test_any_usual_encoding(tmp_path, encoding):
+    root = make(tmp_path, "été/á.avi", "b/b.avi")
+    path = tmp_path / "l.txt"
+    path.write_bytes("été/á.avi 30 saut à la perche\r\nb/b.avi 30 course\r\n".encode(encoding))
+    assert labels_of(root, path) == {"été/á": "saut à la perche", "b/b": "course"}
+    csv_path = tmp_path / "l.csv"
+    csv_path.write_bytes("Path,Label\r\nété/á.avi,été\r\nb/b.avi,x\r\n".encode(encoding))
+    assert [clip.label for clip in csv_list(csv_path).clips] == ["été", "x"]
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("listed", ["NFC", "NFD"])
+def test_composed_and_decomposed_letters(tmp_path, on_disk, listed):
+    root = make(tmp_path, unicodedata.normalize(on_disk, "é.avi"))
+    path = write(tmp_path / "l.txt", unicodedata.normalize(listed, "é.avi 5 é"))
+    (clip,) = tsn_lists(root, [path]).clips
+    assert clip.path.is_file()
+    assert clip.label == "é"
+
+
+def test_comments_quotes_labels_of_several_words_and_backslashes(tmp_path):
+    root = make(tmp_path, "r/a b.avi", "r/c.avi", "l/d.avi", "l/#1 take.avi", "l/e.avi")
+    path = write(
+        tmp_path / "l.txt",
+        "# my clips, 2024",
+        '"r/a b.avi" moving right',
+        "r\\c.avi moving right",
+        "// the other side",
+        "l/d.avi moving left",
+        "l/#1 take.avi moving left",
+        "l/e.avi moving left  # the last",
+        "#",
+    )
+    assert labels_of(root, path) == {
+        "r/a b": "moving right",
+        "r/c": "moving right",
+        "l/d": "moving left",
+        "l/#1 take": "moving left",
+        "l/e": "moving left",
+    }
+
+
+def test_a_video_whose_name_begins_with_a_hash_is_no_comment(tmp_path):
+    root = make(tmp_path, "#20_(HQ)_x.avi", "b.avi")
+    path = write(tmp_path / "l.txt", "#20_(HQ)_x.avi 5 0", "b.avi 5 1")
+    assert len(labels_of(root, path)) == 2
+
+
+def test_quoted_paths_and_labels_with_frame_counts(tmp_path):
+    root = make(tmp_path, "a (1).avi", "b c.avi")
+    path = write(tmp_path / "l.txt", '"a (1).avi" 12 0', "'b c.avi' 12 1")
+    assert labels_of(root, path) == {"a (1)": "0", "b c": "1"}
+    path = write(tmp_path / "m.txt", 'a (1).avi "high jump"', 'b c.avi "run"')
+    assert labels_of(root, path) == {"a (1)": "high jump", "b c": "run"}
+
+
+def test_a_name_for_every_label_beside_the_list_is_used_and_told(tmp_path):
+    root = make(tmp_path, "a.avi", "b.avi")
+    write(tmp_path / "classInd.txt", "1 run", "2 jump")
+    path = write(tmp_path / "l.txt", "a.avi 5 0", "b.avi 5 1")
+    found = tsn_lists(root, [path])
+    assert found.classes == ("run", "jump")
+    assert "classInd.txt" in found.notes[0]
+    from_one = tsn_lists(root, [write(tmp_path / "m.txt", "a.avi 5 1", "b.avi 5 2")])
+    assert [clip.label for clip in from_one.clips] == ["run", "jump"]
+    more = tsn_lists(root, [write(tmp_path / "n.txt", "a.avi 5 0", "b.avi 5 2")])
+    assert (more.classes, more.notes) == (("0", "1", "2"), ())
+
+
+def test_damaged_utf16_names_the_file(tmp_path):
+    path = tmp_path / "l.txt"
+    path.write_bytes(b"\xff\xfea\x00b")
+    with pytest.raises(FormatError, match=r"l\.txt' is damaged UTF-16"):
+        tsn_lists(tmp_path, [path])
+
+
+@pytest.mark.parametrize("name", ["phrase", "comment", "utf16", "quoted"])
+def test_the_lists_of_the_field(tmp_path, name):
+    source = shared_data("field", "lists", f"{name}.txt")
+    sides = [f"{side}{n}" for side in ("right", "left") for n in range(5)]
+    spelling = "{}/{} ({}).mp4" if name == "quoted" else "{}/{}{}.mp4"
+    make(tmp_path, *(spelling.format(s[:-1], s[:-1], s[-1]) for s in sides))
+    path = tmp_path / "list.txt"
+    path.write_bytes(source.read_bytes())
+    clips = discover([str(path)])
+    assert len(clips) >= 9
+    assert all(clip.path.is_file() for clip in clips)
+    if name != "utf16":  # it has no labels
+        assert len({clip.label for clip in tsn_lists(tmp_path, [path]).clips}) == 2
