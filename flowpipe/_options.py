@@ -1,11 +1,33 @@
-"""Options whose values are the names of a table."""
+"""Options: those whose values are the names of a table, and those given one by one in Python."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from tyro.constructors import PrimitiveConstructorSpec
+
+from flowpipe.errors import ParameterError
+
+
+def with_options(options: Mapping[str, Any], *groups: Any) -> list[Any]:
+    """Return dataclasses with the values of single options, each of which is a field of one.
+
+    Raises
+    ------
+    ParameterError
+        An option is a field of none of the dataclasses, or out of range.
+    """
+    names = [[field.name for field in fields(group)] for group in groups]
+    known = [name for group in names for name in group]
+    for name in options:
+        if name not in known:
+            raise ParameterError(f"{name!r} is not an option; options are {', '.join(known)}")
+    return [
+        replace(group, **{name: options[name] for name in own if name in options})
+        for group, own in zip(groups, names, strict=True)
+    ]
 
 
 class NameIn(PrimitiveConstructorSpec[str]):

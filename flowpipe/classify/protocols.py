@@ -55,6 +55,11 @@ class Protocol:
     labels: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> Set[str]:
+        """Names of the clips of the splits."""
+        return self.labels.keys()
+
     def indices(self, names: Sequence[str]) -> NDArray[np.int64]:
         """Class indices of clips."""
         index = {label: i for i, label in enumerate(self.classes)}

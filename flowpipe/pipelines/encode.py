@@ -101,7 +101,7 @@ def encode(
     # An encoder depends on the training clips of its split, not on the rest of the protocol.
     others = ("protocol", "leave_out_unusable")
     made_with = {name: value for name, value in description.items() if name not in others}
-    used = [clip for clip in clips if clip.name in protocol.labels]
+    used = [clip for clip in clips if clip.name in protocol.names]
     tables, missing = find_tables(used, trajectories)
     _record(used, missing, out)
     left = protocol.among(tables.keys())
@@ -269,7 +269,7 @@ def _write_protocol(
     out: Path,
 ) -> None:
     """Write the protocol as it was carried out, and what the report says about the clips."""
-    used = [tables[name] for name in protocol.labels if name in tables]
+    used = [table for name, table in tables.items() if name in protocol.names]
     content = {
         **protocol.to_json(),
         "training_labels": digest([protocol.classes, training_labels]),

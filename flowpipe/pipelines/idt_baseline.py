@@ -1,14 +1,15 @@
-"""The classical baseline: videos, trajectories, one vector per clip, SVMs, an accuracy."""
+"""Run the classical baseline: trajectories, a vector per clip, SVMs, an accuracy."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from os import PathLike
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
+from flowpipe._options import with_options
 from flowpipe.classify import protocols
 from flowpipe.classify.metrics import Metrics
 from flowpipe.classify.parameters import Svm
@@ -20,7 +21,7 @@ from flowpipe.pipelines.classify import RESULTS, classify
 from flowpipe.pipelines.classify import description_of as classifying
 from flowpipe.pipelines.encode import description_of as encoding_of
 from flowpipe.pipelines.encode import encode
-from flowpipe.pipelines.trajectories import track
+from flowpipe.pipelines.trajectories import track, with_trajectory_options
 from flowpipe.runner import atomic
 from flowpipe.runner.inspect import note_used
 from flowpipe.runner.pool import Workers, as_workers
@@ -38,11 +39,12 @@ def idt_baseline(
     out: str | PathLike[str] = ...,
     protocol: Protocol | str | None = ...,
     stage: TrajectoryStage | None = ...,
-    encoding: Encoding | None = ...,
+    encoding: Encoding | str | None = ...,
     svm: Svm | None = ...,
     *,
     workers: Workers | int | None = ...,
     shard: None = ...,
+    **options: Any,
 ) -> Metrics: ...
 
 
@@ -52,11 +54,12 @@ def idt_baseline(
     out: str | PathLike[str] = ...,
     protocol: Protocol | str | None = ...,
     stage: TrajectoryStage | None = ...,
-    encoding: Encoding | None = ...,
+    encoding: Encoding | str | None = ...,
     svm: Svm | None = ...,
     *,
     workers: Workers | int | None = ...,
     shard: Shard | str | None,
+    **options: Any,
 ) -> Metrics | Summary: ...
 
 
@@ -65,48 +68,53 @@ def idt_baseline(
     out: str | PathLike[str] = "idt-baseline",
     protocol: Protocol | str | None = None,
     stage: TrajectoryStage | None = None,
-    encoding: Encoding | None = None,
+    encoding: Encoding | str | None = None,
     svm: Svm | None = None,
     *,
     workers: Workers | int | None = None,
     shard: Shard | str | None = None,
+    **options: Any,
 ) -> Metrics | Summary:
-    """Classify a labelled set of videos by its (improved) dense trajectories.
+    """Classify a labelled data set by its (improved) dense trajectories.
 
-    Each stage has a folder of its own in `out`, named after the stage and a hash of what determines
-    it. A run with another setting recomputes only what depends on that setting, and an interrupted
-    run resumes.
+    Each stage has its own folder in `out`, named after the stage and a hash of what determines it.
+    A changed setting recomputes only what depends on it, and an interrupted run resumes.
 
     Parameters
     ----------
     dataset
-        The labelled set, or its folder or list.
+        The data set, or its folder or list.
     out
-        The folder of all outputs: ``metrics.json``, ``scores.npz``, ``report.html`` of the last
-        run, and the folders of the stages.
+        The output folder: ``metrics.json``, ``scores.npz`` and ``report.html`` of the last run, and
+        the folders of the stages.
     protocol
-        Which clips train and which are tested: a protocol, or what
+        Training and test clips: a protocol, or what
         :func:`flowpipe.classify.protocols.protocol` takes. By default the official splits, or leave
         one group out where there are none.
     stage, encoding, svm
-        Parameters of the stages; by default those of the papers.
+        Parameters of the stages, by default those of the papers. `encoding` may be the name of an
+        encoder, ``fisher`` or ``bow``.
     workers
         Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
         core.
     shard
         Extract the trajectories of this part of the clips only, such as ``"2/8"``, and stop.
+    **options
+        Fields of `stage`, of its parameters, of `encoding` or of `svm`: ``kind="dt"``,
+        ``gaussians=64``, ``c=10``.
 
     Returns
     -------
     Metrics
-        Of all descriptors together; ``failed`` counts the clips that failed, those listed but
-        not there, and those without trajectories. With a `shard`, the summary of its extraction
-        instead.
+        The metrics of all descriptors together. ``failed`` counts the clips that failed, that are
+        listed but do not exist, and that have no trajectories, unless they are left out. With a
+        `shard`, the summary of its extraction instead.
 
     Raises
     ------
     FlowpipeError
-        The set cannot be read, a parameter is out of range, or no classifier can be trained.
+        The data set cannot be read, an option is unknown or out of range, or no classifier can be
+        trained.
 
     Notes
     -----
@@ -115,8 +123,7 @@ def idt_baseline(
     Examples
     --------
     >>> import flowpipe
-    >>> from flowpipe.encoding.parameters import Encoding
-    >>> metrics = flowpipe.idt_baseline("videos", "idt", encoding=Encoding(gaussians=4))
+    >>> metrics = flowpipe.idt_baseline("videos", "idt", gaussians=4)
     >>> metrics.confusion.shape  # true class by predicted class
     (6, 6)
     """
@@ -127,30 +134,34 @@ def idt_baseline(
     workers = as_workers(workers)
     part = None if shard is None else as_shard(shard)
     out = Path(out)
-    stage = stage or TrajectoryStage()
-    encoding = encoding or Encoding()
-    svm = svm or Svm()
+    if isinstance(encoding, str):
+        options["encoding"], encoding = encoding, None
+    others = {field.name for group in (Encoding, Svm) for field in fields(group)}
+    of_stage = {name: options.pop(name) for name in set(options) - others}
+    stage = with_trajectory_options(stage or TrajectoryStage(), of_stage)
+    settings: Encoding
+    settings, svm = with_options(options, encoding or Encoding(), svm or Svm())
     record_dataset(dataset, out)
     missing = dataset.missing()
     _warn(missing, "listed but not there")
     for note in protocol.notes:
         logger.info(f"note: {note}")
-    clips = [clip for clip in dataset.clips if clip.name in protocol.labels]
+    clips = [clip for clip in dataset.clips if clip.name in protocol.names]
     tracks = out / f"trajectories-{short_hash(stage.description())}"
     tracked = timed(
         tracks, "extraction", lambda: track(clips, tracks, stage, workers=workers, shard=part)
     )
     if part is not None:
         return tracked
-    vectors = out / f"encode-{short_hash(encoding_of(protocol, tracks, encoding))}"
-    encoded = encode(clips, protocol, tracks, vectors, encoding, workers=workers)
+    vectors = out / f"encode-{short_hash(encoding_of(protocol, tracks, settings))}"
+    encoded = encode(clips, protocol, tracks, vectors, settings, workers=workers)
     scores = out / f"classify-{short_hash(classifying(vectors, svm))}"
     times = {
         **{f"trajectories: {part}": took for part, took in times_of(tracks).items()},
         **{f"encode: {part}": took for part, took in times_of(vectors).items()},
     }
     other_runs = sorted(out.glob("classify-*"))
-    title = f"{dataset.name}: {stage.parameters.kind} trajectories, {encoding.encoding}"
+    title = f"{dataset.name}: {stage.parameters.kind} trajectories, {settings.encoding}"
     metrics = classify(
         vectors, scores, svm, title=title, other_runs=other_runs, times=times, workers=workers
     )

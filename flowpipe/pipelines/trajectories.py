@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from flowpipe._options import with_options
 from flowpipe.datasets import discover
 from flowpipe.datasets.base import Clip
 from flowpipe.errors import ParameterError
@@ -19,6 +20,8 @@ from flowpipe.trajectories.parameters import TrajectoryParameters, TrajectorySta
 from flowpipe.trajectories.work import ExtractClip
 
 logger = logging.getLogger(__name__)
+
+_PARAMETERS = {field.name for field in fields(TrajectoryParameters)}
 
 
 def extract_trajectories(
@@ -75,7 +78,7 @@ def extract_trajectories(
     >>> summary.done, summary.failed
     (1, 0)
     """
-    stage = _with_options(stage or TrajectoryStage(), options)
+    stage = with_trajectory_options(stage or TrajectoryStage(), options)
     given = [videos] if isinstance(videos, str | PathLike) else videos
     clips = discover.discover([fspath(path) for path in given])
     return track(
@@ -90,19 +93,13 @@ def extract_trajectories(
     )
 
 
-def _with_options(stage: TrajectoryStage, options: dict[str, Any]) -> TrajectoryStage:
-    """Return a stage with some values replaced."""
-    own = [field.name for field in fields(TrajectoryStage)]
-    inner = [field.name for field in fields(TrajectoryParameters)]
-    for name in options:
-        if name not in own and name not in inner:
-            raise ParameterError(
-                f"{name!r} is no option of trajectories; they are {', '.join([*own, *inner])}"
-            )
-    changed = {name: value for name, value in options.items() if name in own}
-    parameters = changed.pop("parameters", stage.parameters)
-    finer = {name: value for name, value in options.items() if name in inner}
-    return replace(stage, parameters=replace(parameters, **finer), **changed)
+def with_trajectory_options(stage: TrajectoryStage, options: Mapping[str, Any]) -> TrajectoryStage:
+    """Return a stage with single options, which are fields of it or of its parameters."""
+    inner = {name: value for name, value in options.items() if name in _PARAMETERS}
+    own = {name: value for name, value in options.items() if name not in _PARAMETERS}
+    parameters = replace(stage.parameters, **inner)
+    changed: TrajectoryStage = with_options(own, replace(stage, parameters=parameters))[0]
+    return changed
 
 
 def track(

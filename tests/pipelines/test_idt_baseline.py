@@ -12,6 +12,7 @@ from flowpipe.classify.scores import load_scores
 from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, write_synthetic
 from flowpipe.encoding.parameters import Encoding
+from flowpipe.errors import ParameterError
 from flowpipe.pipelines.idt_baseline import idt_baseline
 from flowpipe.runner import atomic
 from flowpipe.runner.inspect import stages_below, stale
@@ -145,8 +146,8 @@ def test_a_changed_and_a_broken_video(videos, tmp_path, capsys):
 
 def test_the_function_finds_a_finished_run_and_returns_its_metrics(finished, videos, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out")
-    encoding = Encoding(descriptors=("hof", "mbhy"), gaussians=4, rows=800)
-    metrics = idt_baseline(str(videos), str(out), encoding=encoding, workers=0)
+    encoding = Encoding(descriptors=("hof", "mbhy"), gaussians=4)
+    metrics = idt_baseline(str(videos), str(out), encoding=encoding, workers=0, rows=800)
     assert metrics.failed == 0
     assert (
         metrics.to_json()["accuracy"] == json.loads((out / "metrics.json").read_text())["accuracy"]
@@ -206,3 +207,17 @@ def test_names_that_occur_twice(videos, tmp_path, capsys):
     assert run(listing, "--dataset", "csv", "--out", tmp_path / "out") == 2
     told = capsys.readouterr().err.replace("\n", " ")
     assert "twice" in told
+
+
+def test_single_options_in_python(finished, videos, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "out")
+    options = {"kind": "idt", "descriptors": ("hof",), "rows": 800, "clusters": 5, "c": 10.0}
+    idt_baseline(videos, out, encoding="bow", workers=0, **options)
+    settings = json.loads((out / "metrics.json").read_text())["stage"]
+    assert settings["c"] == 10
+    assert settings["encode"]["encoding"] == "bow"
+    assert settings["encode"]["clusters"] == 5
+    with pytest.raises(ParameterError, match="'colour' is not an option; options are"):
+        idt_baseline(videos, out, colour="red")
+    with pytest.raises(ParameterError, match="gaussians is 5, but encoding is 'bow'"):
+        idt_baseline(videos, out, encoding="bow", gaussians=5)
