@@ -23,7 +23,7 @@ folder = Path(tempfile.mkdtemp())
 dataset = flowpipe.write_synthetic(
     folder / "videos", n_groups=3, clips_per_group=4, n_frames=20, width=64, height=64
 )
-flowpipe.extract_flow(folder / "videos", folder / "flow", size=None)
+flowpipe.extract_flow(folder / "videos", folder / "flow", size=None, workers=0)
 split = flowpipe.protocol(dataset, "official").splits[0]
 
 

@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-SLOW = {"idt_baseline"}
+SLOW = {"evaluate", "idt_baseline", "train", "two_stream"}
 
 
 @pytest.mark.parametrize(

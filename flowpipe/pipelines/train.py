@@ -86,8 +86,10 @@ def train(
     UnusableClipsError
         Clips are missing, too short or damaged; all are listed, and nothing is trained.
 
-    Notes ----- L. Wang et al., "Temporal Segment Networks", ECCV 2016; K. Simonyan and A.
-    Zisserman, "Two-Stream Convolutional Networks", NIPS 2014.
+    Notes
+    -----
+    L. Wang et al., "Temporal Segment Networks", ECCV 2016; K. Simonyan and A. Zisserman,
+    "Two-Stream Convolutional Networks", NIPS 2014.
 
     Examples
     --------
