@@ -32,6 +32,7 @@ STAGES = {
     "classify": "scores of SVMs",
     "train": "trained networks",
     "evaluate": "scores of networks",
+    "fuse": "fused scores",
 }
 """Every stage by the name in its record, with a description of its outputs."""
 _BLOCK = 1 << 16

@@ -139,7 +139,7 @@ def test_status_sees_the_stages_of_recipes_in_a_folder(flow, capsys):
     open_stage(flow.parent / "two-stream/fuse-01234567", {"stage": "fuse"})
     assert stage_folders(flow.parent) == [flow, flow.parent / "two-stream/fuse-01234567"]
     run("status", flow.parent)
-    assert "fuse-01234567: fuse (fuse), 0 files" in capsys.readouterr().out
+    assert "fuse-01234567: fused scores (fuse), 0 files" in capsys.readouterr().out
 
 
 def test_clean_removes_what_the_dead_left_and_nothing_else(flow, monkeypatch, capsys):
