@@ -33,7 +33,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a set is evaluated.
+    """Say how a set is evaluated.
 
     Attributes
     ----------
@@ -57,11 +57,11 @@ class Protocol:
 
     @property
     def names(self) -> Set[str]:
-        """Names of the clips of the splits."""
+        """Return the names of the clips of the splits."""
         return self.labels.keys()
 
     def indices(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """Class indices of clips."""
+        """Return the class indices of clips."""
         index = {label: i for i, label in enumerate(self.classes)}
         return np.array([index[self.labels[name]] for name in names], np.int64)
 
@@ -107,7 +107,7 @@ class Protocol:
         return replace(self, splits=tuple(splits), labels=labels, notes=(*self.notes, *notes))
 
     def to_json(self) -> Json:
-        """What :func:`protocol_from_json` reads."""
+        """Return what :func:`protocol_from_json` reads."""
         return {
             "name": self.name,
             "notes": list(self.notes),
@@ -227,7 +227,7 @@ def official(dataset: Dataset) -> Protocol:
 
 
 def leave_one_group_out(dataset: Dataset) -> Protocol:
-    """Each group is tested once, by what is learnt from all others.
+    """Test each group once, by a classifier trained on all others.
 
     A clip without a group is a group of its own, so that without any groups this is leaving one
     clip out.
@@ -253,7 +253,7 @@ def leave_one_group_out(dataset: Dataset) -> Protocol:
 
 
 def k_fold(dataset: Dataset, k: int, seed: int = 0) -> Protocol:
-    """Folds of whole groups, k of them, classes spread over them as evenly as the groups allow.
+    """Divide the groups into k folds, with classes spread as evenly as the groups allow.
 
     Raises
     ------
@@ -292,7 +292,7 @@ def k_fold(dataset: Dataset, k: int, seed: int = 0) -> Protocol:
 
 
 def given(dataset: Dataset, splits: Sequence[Split], name: str = "given") -> Protocol:
-    """Splits that are given by clip name.
+    """Use splits that are given by clip name.
 
     Raises
     ------
@@ -329,7 +329,7 @@ def given(dataset: Dataset, splits: Sequence[Split], name: str = "given") -> Pro
 
 
 def read_splits(path: Path) -> tuple[Split, ...]:
-    """Splits from a JSON file.
+    """Read splits from a JSON file.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One video and what is known of it.
+    """Hold one video, or folder of frames, and what is known of it.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One division of a set into training and test clips, by clip name.
+    """Divide a set into training and test clips, by clip name.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A labelled set of clips.
+    """Hold a labelled set of clips.
 
     Attributes
     ----------

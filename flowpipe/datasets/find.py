@@ -16,7 +16,7 @@ _FLOW_IMAGE = re.compile(r"(?:flow[_-]?|x|y|u|v)(?:[xyuv][_-]?)?\d*", re.IGNOREC
 
 
 def is_video(name: str) -> bool:
-    """Whether a file name is that of a video: it ends in a video's suffix and is not hidden."""
+    """Return whether a file name is a video's, by its suffix, and not hidden."""
     return Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
 
 
@@ -81,7 +81,7 @@ def find_frame_folders(root: Path) -> list[FoundClip]:
 
 
 def holds_frames(folder: Path) -> bool:
-    """Whether a folder directly holds images that are not flow by their names."""
+    """Return whether a folder directly holds images that are not flow by their names."""
     try:
         names = list(folder.iterdir())
     except OSError:

@@ -112,7 +112,7 @@ def split_of_folder(name: str) -> str | None:
 
 
 def has_split_folders(root: Path, found: Sequence[FoundClip]) -> bool:
-    """Whether all clips lie in class folders in folders called train, test or val.
+    """Return whether all clips lie in class folders in folders called train, test or val.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def has_split_folders(root: Path, found: Sequence[FoundClip]) -> bool:
 
 
 def check_class_folders(root: Path, found: Sequence[FoundClip]) -> bool:
-    """Whether the top folders hold all clips, and can only be classes.
+    """Return whether the top folders hold all clips, and can only be classes.
 
     Raises
     ------

@@ -25,7 +25,7 @@ _LIST = re.compile(r"(?P<label>.+)_test_split(?P<split>\d+)\.txt")
 
 
 def detect(root: Path, found: Sequence[FoundClip]) -> bool:
-    """Whether all clips of a folder are named like those of HMDB51, in folders of their classes."""
+    """Return whether all clips are named like those of HMDB51, in folders of their classes."""
     if not found or not all(PATTERN.fullmatch(without_suffix(each.path.name)) for each in found):
         return False
     for each in found:

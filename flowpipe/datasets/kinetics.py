@@ -21,7 +21,7 @@ COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 
 
 def is_kinetics_csv(path: Path) -> bool:
-    """Whether the header of a CSV file is that of Kinetics."""
+    """Return whether the header of a CSV file is that of Kinetics."""
     header = {name.strip().lower() for name in read_text(path).partition("\n")[0].split(",")}
     return set(COLUMNS) - {"label"} <= header
 
@@ -89,7 +89,7 @@ def kinetics(root: Path, csv_files: Sequence[Path] = ()) -> Dataset:
 
 
 def _parse(source: Path, number: int, row: dict[str, str]) -> tuple[str | None, str, str]:
-    """Label, clip name and use ('train', 'val', 'test') of a row."""
+    """Return the label, the clip name and the use ('train', 'val', 'test') of a row."""
     line = ",".join(row.values())
     use = HALVES.get(row["split"].lower(), "")
     if use not in ("train", "val", "test"):
@@ -109,6 +109,6 @@ def _parse(source: Path, number: int, row: dict[str, str]) -> tuple[str | None, 
 
 
 def _choose(paths: Sequence[Path], label: str | None) -> Path:
-    """Of equally named files, the one in the folder of the label, where there is one."""
+    """Return that of equally named files which is in the folder of the label, if one is."""
     wanted = {label, (label or "").replace(" ", "_")}
     return next((path for path in paths if path.parent.name in wanted), paths[0])

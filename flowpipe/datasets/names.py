@@ -18,11 +18,11 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f\u0080-\u009f\ud800-\udfff]|%(?=[0-9A-Fa-f]
 
 @dataclass(frozen=True, slots=True)
 class FoundClip:
-    """A video or a folder of frames, and its path from where it was looked for."""
+    """Hold a video or a folder of frames, and its path from the folder that was searched."""
 
     path: Path
     name: str
-    """With the suffix."""
+    """The path, with the suffix."""
 
 
 def safe_name(name: str) -> str:

@@ -62,7 +62,7 @@ _SIDES = (0, 3, 4, 5, 6, 8)  # of the polygons a shape is drawn from; 0 is a dis
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape: its BGRA texture (side, side, 4) and its rest place from the frame's middle."""
+    """Hold one shape: its BGRA texture (side, side, 4) and its rest place from the middle."""
 
     texture: Image
     centre: tuple[float, float]
@@ -70,14 +70,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Swing:
-    """``amplitude * sin(2 pi t / period + phase)``, t in frames."""
+    """Compute ``amplitude * sin(2 pi t / period + phase)``, t in frames."""
 
     amplitude: float
     period: float
     phase: float
 
     def at(self, t: float) -> float:
-        """Value at frame t."""
+        """Return the value at frame t."""
         return self.amplitude * math.sin(2 * math.pi * t / self.period + self.phase)
 
 
@@ -96,7 +96,7 @@ def dead_leaves(
     largest: float,
     saturation: float,
 ) -> Image:
-    """BGR texture (height, width, 3) of random polygons over one another.
+    """Return a BGR texture (height, width, 3) of random polygons over one another.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def dead_leaves(
 
 
 def _shape_texture(rng: np.random.Generator, radius: float, fine: float) -> Image:
-    """BGRA square that holds one shape of the given radius, in canvas pixels."""
+    """Return a BGRA square that holds one shape of the given radius, in canvas pixels."""
     side = 2 * math.ceil(radius) + 8
     texture = dead_leaves(rng, (side, side), 3 * fine, 12 * fine, 255)
     sides = int(rng.choice(_SIDES))
@@ -151,7 +151,7 @@ def _shape_texture(rng: np.random.Generator, radius: float, fine: float) -> Imag
 
 @dataclass(frozen=True)
 class Scene:
-    """What one clip looks like, whatever its class: the same scene is filmed once for each."""
+    """Hold what one clip looks like; each scene is rendered once for every class."""
 
     size: tuple[int, int]
     background: Image
@@ -160,7 +160,7 @@ class Scene:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, size: tuple[int, int], *, moving: bool) -> Scene:
-        """Draw a random scene of the given (height, width), filmed by a moving camera or not."""
+        """Draw a random scene of the given (height, width), with a moving camera or a still one."""
         height, width = size
         scale = min(size) / SHORT_SIDE
         fine = _SUPERSAMPLING * scale
@@ -187,7 +187,7 @@ class Scene:
         )
         return cls(size, background, tuple(shapes), camera if moving else ())
 
-    def film(self, rng: np.random.Generator, motion: str, n_frames: int) -> Iterator[Image]:
+    def render(self, rng: np.random.Generator, motion: str, n_frames: int) -> Iterator[Image]:
         """Yield the frames of one class, BGR (height, width, 3).
 
         Parameters
@@ -224,12 +224,12 @@ class Scene:
 
     @property
     def _middle(self) -> NDArray[np.float64]:
-        """Middle of the supersampled canvas."""
+        """Return the middle of the supersampled canvas."""
         height, width = self.size
         return (np.array([width, height]) * _SUPERSAMPLING - 1) / 2
 
     def _camera(self, t: float) -> NDArray[np.float64]:
-        """World to frame at time t, both from the middle of the frame, (3, 3)."""
+        """Return the world-to-frame transform at time t, from the middle of the frame, (3, 3)."""
         if not self.camera:
             return np.eye(3)
         pan_x, pan_y, shake_x, shake_y, roll, zoom = self.camera
@@ -244,7 +244,7 @@ class Scene:
 
 
 def _about_middle(matrix: NDArray[np.float64], texture: Image) -> NDArray[np.float64]:
-    """From a texture's pixels to canvas pixels about the canvas' middle, (2, 3)."""
+    """Return the transform of texture pixels to canvas pixels about its middle, (2, 3)."""
     result = matrix[:2].copy()
     middle = (np.array(texture.shape[1::-1]) - 1) / 2
     result[:, 2] = _SUPERSAMPLING * result[:, 2] - result[:, :2] @ middle
@@ -290,7 +290,7 @@ def _swings(rng: np.random.Generator, motion: str, scale: float) -> dict[str, Sw
 
 
 def _pose_matrix(pose: dict[str, float], centre: tuple[float, float]) -> NDArray[np.float64]:
-    """Shape to world, from the shape's middle to the frame's, (3, 3)."""
+    """Return the shape-to-world transform, from middle to middle, (3, 3)."""
     c, s = math.cos(pose["angle"]), math.sin(pose["angle"])
     wider = math.exp(pose["zoom"] + pose["stretch"])
     higher = math.exp(pose["zoom"])

@@ -1,13 +1,12 @@
-"""The synthetic set: made on the fly, and only motion tells its classes apart.
+"""Draw the synthetic set, in which only motion tells the classes apart.
 
 What is drawn is described in :mod:`flowpipe.datasets.scene`. Each scene - background, shapes,
-camera - is filmed once for every class, so that whatever is not motion is the same in all classes.
-A group is a number of scenes, half of them filmed by a camera that pans, shakes and rolls; the
+camera - is rendered once for every class, so that all but the motion is the same in all classes.
+A group is a number of scenes, half of them with a camera that pans, shakes and rolls; the
 official splits keep groups whole.
 
-The videos are FFV1 in AVI: lossless, so that neither does compression betray the motion in single
-frames, decoded to the same bits everywhere, and encoded by FFmpeg itself rather than by a library
-that a build may lack.
+The videos are FFV1 in AVI: lossless, so that compression does not reveal the motion in single
+frames and every machine decodes the same bits; and FFmpeg encodes it without another library.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ PARAMETERS_NAME = SYNTHETIC_NAME
 
 @dataclass(frozen=True, slots=True)
 class Synthetic:
-    """Parameters of the synthetic set; it has six classes."""
+    """Hold the parameters of the synthetic set; it has six classes."""
 
     n_groups: int = 6
     """Groups, at least 2. Clips of a group are never divided between training and test."""
@@ -54,9 +53,9 @@ class Synthetic:
     n_frames: int = 40
     """Frames of a clip, at least 2."""
     fps: int = 25
-    """Frames a second."""
+    """Frames per second."""
     seed: int = 0
-    """Everything random follows from it."""
+    """Seed of everything random."""
 
     def __post_init__(self) -> None:
         lowest = {"n_groups": 2, "width": 48, "height": 48, "n_frames": 2, "seed": 0}
@@ -71,7 +70,7 @@ class Synthetic:
 
 @dataclass(frozen=True, slots=True)
 class _Take:
-    """One clip to film: which class, which scene."""
+    """Hold the class and the scene of one clip."""
 
     motion: str
     group: int
@@ -88,7 +87,7 @@ class _Take:
 
 
 def camera_moves(clip_name: str) -> bool:
-    """Whether a clip of the synthetic set was filmed by a moving camera, by its name."""
+    """Return whether a clip of the synthetic set has a moving camera, by its name."""
     return clip_name.endswith("_moving")
 
 
@@ -152,7 +151,7 @@ def write_synthetic(
         if not path.exists():
             scene = scene or _scene(parameters, take)
             path.parent.mkdir(exist_ok=True)
-            write_atomic(path, _encode(_film(parameters, take, scene), parameters), root)
+            write_atomic(path, _encode(_render(parameters, take, scene), parameters), root)
         if progress is not None:
             progress(done, len(takes))
     if not (root / LIST_NAME).exists():
@@ -178,12 +177,12 @@ def read_synthetic(root: Path) -> Dataset:
     return Dataset("synthetic", found.clips, found.classes, found.splits, found.absent)
 
 
-def film(parameters: Synthetic, path: str) -> Iterator[Image]:
+def render(parameters: Synthetic, path: str) -> Iterator[Image]:
     """Yield the frames of one clip, BGR uint8 (height, width, 3), by its path in the set."""
     take = next((take for take in _takes(parameters) if take.path == path), None)
     if take is None:
         raise ParameterError(f"{path!r} is no clip of {parameters}")
-    return _film(parameters, take, _scene(parameters, take))
+    return _render(parameters, take, _scene(parameters, take))
 
 
 def _scene(parameters: Synthetic, take: _Take) -> Scene:
@@ -191,10 +190,10 @@ def _scene(parameters: Synthetic, take: _Take) -> Scene:
     return Scene.draw(rng, (parameters.height, parameters.width), moving=take.moving)
 
 
-def _film(parameters: Synthetic, take: _Take, scene: Scene) -> Iterator[Image]:
+def _render(parameters: Synthetic, take: _Take, scene: Scene) -> Iterator[Image]:
     motion = list(MOTIONS).index(take.motion)
     rng = np.random.default_rng([parameters.seed, take.group, take.number, 1 + motion])
-    return scene.film(rng, take.motion, parameters.n_frames)
+    return scene.render(rng, take.motion, parameters.n_frames)
 
 
 def _takes(parameters: Synthetic) -> Iterator[_Take]:
@@ -218,7 +217,7 @@ def _list(parameters: Synthetic) -> str:
 
 
 def _claim(root: Path, parameters: Synthetic) -> None:
-    """Make the folder the place of this set, or raise because it is that of something else."""
+    """Create the folder of this set; raise if it holds something else."""
     wanted = {"drawing": DRAWING, **asdict(parameters)}
     path = root / PARAMETERS_NAME
     if path.exists():

@@ -51,7 +51,7 @@ def read_text(path: Path) -> str:
 
 
 def _looks_like_utf16(data: bytes, high: int) -> bool:
-    """Whether nearly every second byte is zero, and the text has more than one line or field."""
+    """Return whether nearly every second byte is zero, as in UTF-16 of Latin letters."""
     return (
         len(data) > 8
         and len(data) % 2 == 0
@@ -61,7 +61,7 @@ def _looks_like_utf16(data: bytes, high: int) -> bool:
 
 
 def is_comment(line: str) -> bool:
-    """Whether a line begins with ``#``, ``;`` or ``//`` and white space, and names no video."""
+    """Return whether a line begins with ``#``, ``;`` or ``//`` and a space, and names no video."""
     return bool(_COMMENT.fullmatch(line)) and not any(
         word.lower().endswith(tuple(VIDEO_SUFFIXES)) for word in line.split()
     )

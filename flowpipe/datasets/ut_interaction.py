@@ -22,7 +22,7 @@ EXAMPLE = "0_1_4.avi"
 
 
 def detect(root: Path, found: Sequence[FoundClip]) -> bool:
-    """Whether all clips are named like those of UT-Interaction, and not in folders of classes.
+    """Return whether all clips are named like those of UT-Interaction, not in class folders.
 
     Names of three numbers are weak evidence: several folders that are not called ``set1`` or alike
     are class folders.

@@ -18,8 +18,8 @@ from flowpipe.datasets.synthetic import (
     DRAWING,
     Synthetic,
     camera_moves,
-    film,
     read_synthetic,
+    render,
     write_synthetic,
 )
 from flowpipe.errors import FormatError, ParameterError
@@ -102,7 +102,7 @@ def test_the_folder_of_something_else_is_left_alone(small, tmp_path):
 def test_the_video_holds_what_was_drawn(small):
     root, found = small
     for clip in found.clips[:3]:
-        drawn = list(film(SMALL, clip.path.relative_to(root.resolve()).as_posix()))
+        drawn = list(render(SMALL, clip.path.relative_to(root.resolve()).as_posix()))
         with av.open(str(clip.path)) as container:
             stream = container.streams.video[0]
             assert stream.average_rate == SMALL.fps
@@ -156,7 +156,7 @@ def test_the_description_agrees_with_the_code():
 def frames(motion, clip, n_frames=12):
     parameters = Synthetic(n_frames=n_frames)
     camera = "moving" if int(clip[1:3]) % 2 != int(clip[5:7]) % 2 else "still"
-    return list(film(parameters, f"{motion}/{clip}_{camera}.avi"))
+    return list(render(parameters, f"{motion}/{clip}_{camera}.avi"))
 
 
 def flow(first, second):
