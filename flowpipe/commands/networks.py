@@ -68,6 +68,9 @@ class Train:
     """Flow of the second set."""
     out: Path = Path("stream")
     """Output folder. Each split has a folder with model.safetensors, log.csv and curves.png."""
+    leave_out_unusable: bool = False
+    """Leave out clips that are missing, too short or damaged, in place of an error. Each is named
+    with the reason."""
     runtime: RuntimeOptions = field(default_factory=Runtime)
 
     @classmethod
@@ -88,7 +91,14 @@ class Train:
         sets = [labelled_flow(self.videos, self.flow, self.protocol, self.dataset, self.lists)]
         if self.also_videos is not None and self.also_flow is not None:
             sets.append(labelled_flow(self.also_videos, self.also_flow, self.protocol))
-        train_networks(sets, self.stream, self.out, splits=self.split, runtime=self.runtime)
+        train_networks(
+            sets,
+            self.stream,
+            self.out,
+            splits=self.split,
+            runtime=self.runtime,
+            leave_out_unusable=self.leave_out_unusable,
+        )
         return 0
 
 
@@ -115,6 +125,9 @@ class Evaluate:
     """Which of the sets that the networks were trained on this one is, from 1."""
     out: Path = Path("scores")
     """Output folder, for scores.npz and metrics.json."""
+    leave_out_unusable: bool = False
+    """Leave out clips that are missing, too short or damaged, in place of an error. Each is named
+    with the reason."""
     runtime: RuntimeOptions = field(default_factory=Runtime)
 
     def run(self) -> int:
@@ -135,6 +148,7 @@ class Evaluate:
             splits=self.split,
             task=self.task,
             runtime=self.runtime,
+            leave_out_unusable=self.leave_out_unusable,
         )
         return 0
 
@@ -193,6 +207,9 @@ class TwoStream:
     backend: Backend | Literal["auto"] = "auto"
     """Solver of TV-L1; see flowpipe doctor."""
     tvl1: Tvl1 = field(default_factory=Tvl1)
+    leave_out_unusable: bool = False
+    """Leave out clips that are too short or damaged, in place of an error. Each is named with the
+    reason."""
     runtime: RuntimeOptions = field(default_factory=Runtime)
     workers: WorkerOptions = field(default_factory=reporting_workers)
 
@@ -232,6 +249,7 @@ class TwoStream:
             splits=self.split,
             runtime=self.runtime,
             workers=self.workers,
+            leave_out_unusable=self.leave_out_unusable,
         )
         return 0
 

@@ -20,7 +20,12 @@ from flowpipe.errors import FlowpipeError
 from flowpipe.io.npz import key_of
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import load_model
-from flowpipe.pipelines.labelled import LabelledFlow, accuracy_line, labelled_flow
+from flowpipe.pipelines.labelled import (
+    LabelledFlow,
+    accuracy_line,
+    labelled_flow,
+    with_usable_clips,
+)
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
 from flowpipe.training.data.datasets import stream_clips, testing_transform
@@ -44,6 +49,7 @@ def evaluate(
     splits: Sequence[str] = (),
     task: int = 1,
     runtime: Runtime | None = None,
+    leave_out_unusable: bool = False,
 ) -> Metrics:
     """Score the test clips of every split with its network.
 
@@ -64,6 +70,9 @@ def evaluate(
         Which of the sets that the networks were trained on this one is, from 1.
     runtime
         Device and data loading.
+    leave_out_unusable
+        Leave out clips that are missing, too short or damaged, which are logged, in place of an
+        error.
 
     Returns
     -------
@@ -96,6 +105,7 @@ def evaluate(
         number=task - 1,
         splits=splits,
         runtime=runtime,
+        leave_out_unusable=leave_out_unusable,
     )
     return measures.evaluate(scores)
 
@@ -109,12 +119,13 @@ def score_networks(
     number: int = 0,
     splits: Sequence[str] = (),
     runtime: Runtime | None = None,
+    leave_out_unusable: bool = False,
 ) -> Scores:
     """Score the test clips of every split with its network; write ``scores.npz``.
 
     Parameters
     ----------
-    models, tested, testing, out, splits, runtime
+    models, tested, testing, out, splits, runtime, leave_out_unusable
         As for :func:`evaluate`.
     number
         Which of the sets that the networks were trained on this one is, from 0.
@@ -134,6 +145,16 @@ def score_networks(
     chosen = tested.chosen(splits)
     folders = {split.name: tested.folder(split, models) for split in chosen}
     loaded = {name: _model(folder, tested, number) for name, folder in folders.items()}
+    for split in chosen:
+        tested = with_usable_clips(
+            tested,
+            [split.name],
+            loaded[split.name].clip,
+            train=False,
+            test=True,
+            leave_out=leave_out_unusable,
+        )
+    chosen = [tested.split(split.name) for split in chosen]
     description = description_of(models, tested, testing, number)
     provenance.open_stage(out, description)
     record_dataset(tested.dataset, out)

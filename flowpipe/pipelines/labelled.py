@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from flowpipe.models.clip_input import ClipInput
 from flowpipe.runner import provenance
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.provenance import digest
+from flowpipe.training.data.clip_index import UnusableClipsError
 from flowpipe.training.data.datasets import stream_clips
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,21 +105,57 @@ def labelled_flow(
     return LabelledFlow(dataset, protocol, Path(flow))
 
 
-def check_clips(
-    sets: Sequence[LabelledFlow], splits: Sequence[str], clip: ClipInput, *, tests: bool = False
-) -> None:
-    """Look at all clips that networks will be trained on, and tested on.
+def with_usable_clips(
+    labelled: LabelledFlow,
+    splits: Sequence[str],
+    clip: ClipInput,
+    *,
+    train: bool = True,
+    test: bool = False,
+    leave_out: bool = False,
+) -> LabelledFlow:
+    """Check all clips that networks are trained or tested on, before the work.
+
+    Parameters
+    ----------
+    labelled
+        The set with its flow.
+    splits
+        Names of the splits whose clips are checked.
+    clip
+        What the networks see.
+    train, test
+        Check training clips; check test clips.
+    leave_out
+        Return the set without the clips that cannot be used, in place of an error.
 
     Raises
     ------
     UnusableClipsError
-        Some are missing, too short or damaged; all are listed.
+        Clips are missing, too short or damaged; all are listed.
+    ParameterError
+        No clip of a split is left.
     """
-    for each in sets:
-        found = [each.split(name) for name in splits]
-        halves = [split.train + (split.test if tests else ()) for split in found]
-        names = dict.fromkeys(name for half in halves for name in half)
-        stream_clips(each.flow, each.labelled(list(names)), clip, sampling="centre", transform=None)
+    chosen = [labelled.split(name) for name in splits]
+    halves = [(each.train if train else ()) + (each.test if test else ()) for each in chosen]
+    names = list(dict.fromkeys(name for half in halves for name in half))
+    try:
+        stream_clips(
+            labelled.flow, labelled.labelled(names), clip, sampling="centre", transform=None
+        )
+    except UnusableClipsError as error:
+        if not leave_out:
+            raise
+        protocol = without_clips(labelled.protocol, error.reasons)
+        return replace(labelled, protocol=protocol)
+    return labelled
+
+
+def without_clips(protocol: Protocol, reasons: Mapping[str, str]) -> Protocol:
+    """Return a protocol without the clips that cannot be used, which are logged with the reason."""
+    for name, reason in reasons.items():
+        logger.warning(f"left out: {name}: {reason}")
+    return protocol.among(protocol.names - reasons.keys(), "cannot be used")
 
 
 def accuracy_line(name: str, metrics: Metrics) -> str:

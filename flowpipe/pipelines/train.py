@@ -17,7 +17,7 @@ from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.load import record_dataset
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import identity, initialise, read_about
-from flowpipe.pipelines.labelled import LabelledFlow, check_clips, labelled_flow
+from flowpipe.pipelines.labelled import LabelledFlow, labelled_flow, with_usable_clips
 from flowpipe.runner import atomic, provenance
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.progress import clock_time
@@ -44,6 +44,7 @@ def train(
     protocol: Protocol | str | None = None,
     splits: Sequence[str] = (),
     runtime: Runtime | None = None,
+    leave_out_unusable: bool = False,
     **options: Any,
 ) -> list[Path]:
     """Train the networks of one stream, one for each split.
@@ -70,6 +71,9 @@ def train(
         Names of the splits to train for; by default all.
     runtime
         Device, data loading, checkpoints.
+    leave_out_unusable
+        Leave out clips that are missing, too short or damaged, which are logged, in place of an
+        error.
     **options
         Changes of single parameters of `stream`, such as ``modality="rgb"``, ``model="tsm"``,
         ``backbone="resnet18"`` or ``epochs=30``.
@@ -89,7 +93,7 @@ def train(
     Notes
     -----
     L. Wang et al., "Temporal Segment Networks", ECCV 2016; K. Simonyan and A. Zisserman,
-    "Two-Stream Convolutional Networks", NIPS 2014.
+    "Two-Stream Convolutional Networks for Action Recognition in Videos", NIPS 2014.
 
     Examples
     --------
@@ -105,7 +109,14 @@ def train(
     if not isinstance(stream, Stream):
         stream = preset(stream, options.get("modality", "flow"), options.get("model", "tsn"))
     stream = stream.changed(**options)
-    return train_networks([labelled], stream, Path(out), splits=splits, runtime=runtime)
+    return train_networks(
+        [labelled],
+        stream,
+        Path(out),
+        splits=splits,
+        runtime=runtime,
+        leave_out_unusable=leave_out_unusable,
+    )
 
 
 def train_networks(
@@ -115,6 +126,7 @@ def train_networks(
     *,
     splits: Sequence[str] = (),
     runtime: Runtime | None = None,
+    leave_out_unusable: bool = False,
 ) -> list[Path]:
     """Train the networks of a stream, one for each split, on one set or on several.
 
@@ -125,7 +137,7 @@ def train_networks(
     sets
         The set; and others that share the network except for its last layer (multi-task
         learning). They must have splits of the same names.
-    stream, out, splits, runtime
+    stream, out, splits, runtime, leave_out_unusable
         As for :func:`train`.
 
     Returns
@@ -139,6 +151,10 @@ def train_networks(
         As for :func:`train`.
     """
     runtime = runtime or Runtime()
+    names = [split.name for split in sets[0].chosen(splits)]
+    sets = [
+        with_usable_clips(each, names, stream.clip, leave_out=leave_out_unusable) for each in sets
+    ]
     description = description_of(sets, stream)
     chosen = sets[0].chosen(splits)
     models = []
@@ -146,7 +162,6 @@ def train_networks(
         provenance.open_stage(out, description)
         if group.leads:
             record_dataset(sets[0].dataset, out)
-        check_clips(sets, [split.name for split in chosen], stream.clip)
         if group.leads and len(chosen) > 1:
             logger.info(f"{len(chosen)} splits, a network for each")
         for split in chosen:

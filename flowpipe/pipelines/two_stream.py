@@ -14,18 +14,24 @@ from flowpipe.classify.metrics import Metrics
 from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.protocols import protocol as choose_protocol
 from flowpipe.classify.scores import Scores, load_scores
-from flowpipe.datasets.base import Dataset
+from flowpipe.datasets.base import Clip, Dataset
 from flowpipe.datasets.load import load_dataset, record_dataset
+from flowpipe.datasets.names import safe_name
 from flowpipe.errors import FlowpipeError
 from flowpipe.flow.extract import FlowStage
+from flowpipe.flow.store import stored_clips
+from flowpipe.io import video
+from flowpipe.io.video import VideoError
+from flowpipe.models.clip_input import ClipInput
 from flowpipe.pipelines import evaluate, fuse, train
 from flowpipe.pipelines.flow import compute_flow
-from flowpipe.pipelines.labelled import LabelledFlow, check_clips
+from flowpipe.pipelines.labelled import LabelledFlow, with_usable_clips, without_clips
 from flowpipe.runner import atomic
 from flowpipe.runner.inspect import note_used
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Workers
 from flowpipe.runner.provenance import short_hash
+from flowpipe.training.data.clip_index import UnusableClipsError
 from flowpipe.training.distributed import alone
 from flowpipe.training.parameters import Fusion, Stream, preset
 from flowpipe.training.runtime import Runtime
@@ -47,6 +53,7 @@ def two_stream(
     splits: Sequence[str] = (),
     runtime: Runtime | None = None,
     workers: Workers | int | None = None,
+    leave_out_unusable: bool = False,
 ) -> Metrics:
     """Classify a labelled set of videos by two networks, on RGB frames and on flow.
 
@@ -81,6 +88,9 @@ def two_stream(
     workers
         Number of worker processes of the extraction, or a
         :class:`~flowpipe.runner.pool.Workers`; by default one per core.
+    leave_out_unusable
+        Leave out clips that are too short or damaged, which are logged, in place of an
+        error.
 
     Returns
     -------
@@ -124,19 +134,31 @@ def two_stream(
         protocol = replace(
             protocol, splits=tuple(split for split in protocol.splits if split.name in chosen)
         )
-    used = {name for split in protocol.splits for name in (*split.train, *split.test)}
+    count = len(protocol.splits) * len(streams)
+    logger.info(f"{len(protocol.splits)} splits of {len(streams)} streams: {count} networks")
     flow = out / f"flow-{short_hash(stage.description())}"
-    clips = [clip for clip in dataset.clips if clip.name in used]
+    clips = _used(dataset, protocol)
+    if short := _too_short(clips, flow, stage, [stream.clip for stream in streams.values()]):
+        if not leave_out_unusable:
+            raise UnusableClipsError(short, len(clips))
+        protocol = without_clips(protocol, short)
+        clips = _used(dataset, protocol)
     extracted = compute_flow(clips, flow, stage, workers=workers)
-    if extracted.failed:
+    if extracted.failed and not leave_out_unusable:
         raise FlowpipeError(
-            f"{extracted.failed} clips have no flow ({extracted.failures} says why); leave them "
-            "out of the set, or mend them, and run again"
+            f"{extracted.failed} clips have no flow ({extracted.failures} says why); repair them, "
+            "or leave out unusable clips (--leave-out-unusable)"
         )
     labelled = LabelledFlow(dataset, protocol, flow)
     inputs = {name: (labelled, stream) for name, stream in streams.items()}
     return compare_streams(
-        inputs, out, testing or Testing(), fusion=fusion, idt=idt, runtime=runtime
+        inputs,
+        out,
+        testing or Testing(),
+        fusion=fusion,
+        idt=idt,
+        runtime=runtime,
+        leave_out_unusable=leave_out_unusable,
     )
 
 
@@ -148,6 +170,7 @@ def compare_streams(
     fusion: Fusion | None = None,
     idt: str | PathLike[str] | None = None,
     runtime: Runtime | None = None,
+    leave_out_unusable: bool = False,
 ) -> Metrics:
     """Train, test and fuse streams on stored flow; return the metrics of the fusion.
 
@@ -155,7 +178,7 @@ def compare_streams(
     ----------
     streams
         Each with the flow that it is trained on, all of one set and protocol.
-    out, testing, fusion, idt, runtime
+    out, testing, fusion, idt, runtime, leave_out_unusable
         As for :func:`two_stream`.
 
     Raises
@@ -164,10 +187,22 @@ def compare_streams(
         As for :func:`two_stream`.
     """
     fusion = fusion or Fusion()
+    # A clip that one stream cannot use is left out of all, so that they score the same clips.
+    protocol = next(iter(streams.values()))[0].protocol
     for labelled, stream in streams.values():
-        names = [split.name for split in labelled.protocol.splits]
-        check_clips([labelled], names, stream.clip, tests=True)
-    dataset, protocol = labelled.dataset, labelled.protocol
+        checked = with_usable_clips(
+            replace(labelled, protocol=protocol),
+            [split.name for split in protocol.splits],
+            stream.clip,
+            test=True,
+            leave_out=leave_out_unusable,
+        )
+        protocol = checked.protocol
+    streams = {
+        name: (replace(labelled, protocol=protocol), stream)
+        for name, (labelled, stream) in streams.items()
+    }
+    dataset = labelled.dataset
     scored: list[StreamScores] = []
     times: dict[str, float] = {}
     parameters: dict[str, Json] = {}
@@ -207,6 +242,39 @@ def compare_streams(
     note_used(out, [*used, fused])
     logger.info(f"report: {out / 'report.html'}")
     return metrics
+
+
+def _used(dataset: Dataset, protocol: Protocol) -> list[Clip]:
+    """Return the clips that train or are tested."""
+    used = {name for split in protocol.splits for name in (*split.train, *split.test)}
+    return [clip for clip in dataset.clips if clip.name in used]
+
+
+def _too_short(
+    clips: Sequence[Clip], flow: Path, stage: FlowStage, inputs: Sequence[ClipInput]
+) -> dict[str, str]:
+    """Return why clips without flow are too short for a snippet, by name.
+
+    Files are decoded only if they declare too few frames, or none. Files that cannot be read are
+    left to the extraction of flow, which reports them.
+    """
+    extra = {"rgb": 0, "rgb-diff": 1}
+    needed = max(clip.length + extra.get(clip.modality, abs(stage.step)) for clip in inputs)
+    done = {each.name for each in stored_clips(flow)} if flow.is_dir() else set()
+    short = {}
+    for clip in clips:
+        if safe_name(clip.name) in done or clip.path.is_dir():
+            continue
+        try:
+            declared = video.probe(clip.path).declared_frames
+            if declared is not None and declared >= needed:
+                continue
+            count = sum(1 for _ in video.frames(clip.path, max_frames=needed))
+        except (VideoError, OSError):
+            continue
+        if count < needed:
+            short[clip.name] = f"{count} frames; a snippet takes {needed}"
+    return short
 
 
 def _only(scores: Scores, protocol: Protocol) -> Scores:

@@ -146,6 +146,44 @@ def test_clips_that_lack_are_listed_before_training(run, videos, flow, tmp_path)
     assert "9 flow fields; a snippet takes 10" in told
 
 
+def test_unusable_clips_are_left_out_on_request(run, videos, flow, tmp_path):
+    some = tmp_path / "flow"
+    shutil.copytree(flow, some)
+    split = read_synthetic(videos).splits[0]
+    lost = (split.train[0], split.test[0])
+    for name in lost:
+        next(some.rglob(f"{name}.zip")).unlink()
+    leave, one = "--leave-out-unusable", ("--split", "split1")
+    command = ("train", videos, some, "--out", tmp_path / "net", *QUICK, *one)
+    status, told = run(*command, leave)
+    assert (status, f"left out: {lost[0]}: not in" in told) == (0, True), told
+    assert f"split1: {len(split.train) - 1} clips" in told
+    quick = ("--test-segments", 1, "--crops", 1, "--loader-workers", 0, "--device", "cpu")
+    test = ("evaluate", tmp_path / "net", videos, some, "--out", tmp_path / "s", *one, *quick)
+    status, told = run(*test)
+    assert (status, f"{lost[1]}: not in" in told) == (2, True), told
+    assert not (tmp_path / "s/scores.npz").exists()
+    status, told = run(*test, leave)
+    assert (status, f"left out: {lost[1]}: not in" in told) == (0, True), told
+    assert load_scores(tmp_path / "s/scores.npz").splits[0].names == split.test[1:]
+
+
+def test_short_clips_are_found_before_any_flow(run, videos, tmp_path):
+    some, short = tmp_path / "videos", tmp_path / "short"
+    shutil.copytree(videos, some)
+    write_synthetic(
+        short, Synthetic(n_groups=2, clips_per_group=1, width=64, height=48, n_frames=4)
+    )
+    replaced = sorted(path for path in some.rglob("*") if path.suffix in (".avi", ".mp4"))[0]
+    shutil.copy(short / replaced.relative_to(some), replaced)
+    command = ("two-stream", some, "--out", tmp_path / "out", *BOTH, "--jobs", 0)
+    status, told = run(*command, "--split", "split1")
+    assert (status, "2 streams: 2 networks" in told) == (2, True), told
+    assert "1 of 12 clips cannot be used" in told
+    assert f"{replaced.stem}: 4 frames; a snippet takes 6" in told
+    assert not list(tmp_path.glob("out/flow-*"))
+
+
 def test_two_sets_share_a_network(run, videos, flow, tmp_path):
     also = ("--also-videos", videos, "--also-flow", flow)
     command = ("train", videos, flow, "--out", tmp_path / "out", *QUICK, *also)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from flowpipe.datasets.match import match_clips
@@ -11,7 +11,24 @@ from flowpipe.flow.store import FlowReader, StoredClip, stored_clips
 
 
 class UnusableClipsError(FlowpipeError):
-    """Clips of a list are not there, too short or damaged; the message lists every one."""
+    """Clips of a list are not there, too short or damaged; the message lists every one.
+
+    Parameters
+    ----------
+    reasons
+        Why each cannot be used, by clip name.
+    total
+        Number of clips in the list.
+    """
+
+    def __init__(self, reasons: Mapping[str, str], total: int) -> None:
+        listed = "\n  ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        super().__init__(
+            f"{len(reasons)} of {total} clips cannot be used:\n  {listed}\n"
+            "extract them, remove them from the list, or ask to leave out unusable clips "
+            "(--leave-out-unusable)"
+        )
+        self.reasons = dict(reasons)
 
 
 def stored_by_name(
@@ -61,7 +78,7 @@ def checked(
         Lists all clips that are missing or cannot be used, each with its reason.
     """
     there, missing = stored_by_name(source, names)
-    clips, reasons = [], []
+    clips, reasons = [], {}
     for name in names:
         try:
             if name not in there:
@@ -69,13 +86,9 @@ def checked(
             with FlowReader(there[name], bound=bound) as reader:
                 clips.append((there[name], length_of(reader)))
         except (FlowpipeError, OSError) as error:
-            reasons.append(f"{name}: {error}")
+            reasons[name] = str(error)
     if reasons:
-        listed = "\n  ".join(reasons)
-        raise UnusableClipsError(
-            f"{len(reasons)} of {len(names)} clips cannot be used:\n  {listed}\n"
-            "extract them, or leave them out of the list"
-        )
+        raise UnusableClipsError(reasons, len(names))
     return clips
 
 
