@@ -116,7 +116,10 @@ def _commands(arguments: Sequence[str]) -> Any:
     """Return the type of all commands, with the defaults that the arguments choose by a preset."""
     types = []
     for name, command in COMMANDS.items():
-        if hasattr(command, "defaults") and name in arguments[:1]:
+        if hasattr(command, "for_arguments") and name in arguments[:1]:
+            made = command.for_arguments(arguments[1:])
+            types.append(Annotated[made, tyro.conf.subcommand(name)])
+        elif hasattr(command, "defaults") and name in arguments[:1]:
             default = command.defaults(arguments[1:])
             types.append(Annotated[command, tyro.conf.subcommand(name, default=default)])
         else:

@@ -49,10 +49,10 @@ class IdtBaseline:
     (such as 5-fold), or a JSON file of splits (docs/encoding.md)."""
     out: Path = Path("idt-baseline")
     """Output folder: metrics.json, scores.npz, report.html, and a folder per stage."""
-    size: SizeOption = None
+    frame_size: SizeOption = None
     """Width and height that frames are resized to, in pixels."""
     short_side: ShortSideOption = None
-    """Length in pixels that the short side of frames is resized to, instead of --size."""
+    """Length in pixels that the short side of frames is resized to, instead of --frame-size."""
     stage: Annotated[TrajectoryStage, arg(name="")] = field(default_factory=TrajectoryStage)
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
     svm: Annotated[Svm, arg(name="")] = field(default_factory=Svm)
@@ -66,7 +66,7 @@ class IdtBaseline:
         from flowpipe.datasets.load import load_dataset
         from flowpipe.pipelines.idt_baseline import idt_baseline
 
-        stage = replace(self.stage, size=frame_size(self.size, self.short_side))
+        stage = replace(self.stage, size=frame_size(self.frame_size, self.short_side))
         result = idt_baseline(
             load_dataset(self.videos, self.dataset, self.lists),
             self.out,

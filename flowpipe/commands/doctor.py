@@ -8,7 +8,6 @@ import platform
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import get_args
 
 import av
 import cv2
@@ -19,13 +18,13 @@ from rich.text import Text
 
 from flowpipe import __version__
 from flowpipe.errors import BackendUnavailableError
-from flowpipe.flow import solvers
-from flowpipe.flow.extract import Method
+from flowpipe.flow import METHODS, solvers
 from flowpipe.runner.pool import default_jobs
 
 _PACKAGES = ("opencv-contrib-python", "av", "numba", "numpy", "torch", "torchvision")
 
 TABLES = {
+    "method": ("flowpipe.flow", "METHODS"),
     "data set": ("flowpipe.datasets.table", "DATASETS"),
     "encoder": ("flowpipe.encoding", "ENCODERS"),
     "model": ("flowpipe.models", "MODELS"),
@@ -45,7 +44,7 @@ class Finding:
 def findings() -> Iterator[Finding]:
     """Yield every solver, with the reason if it cannot run here."""
     for backend in solvers.BACKENDS:
-        for method in get_args(Method):
+        for method in METHODS:
             if method in solvers.methods(backend):
                 yield Finding(backend, method, solvers.why_unavailable(backend, method))
 
@@ -95,7 +94,7 @@ def report(console: Console) -> None:
         table.add_row(finding.backend, finding.method, state)
     console.print(table)
     console.print()
-    for method in get_args(Method):
+    for method in METHODS:
         try:
             chosen = f"--backend auto chooses {solvers.choose('auto', method)}"
         except BackendUnavailableError:

@@ -2,92 +2,83 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from flowpipe.commands.options import Inputs, WorkerOptions, frame_size, reporting_workers
+from flowpipe._options import NameIn
+from flowpipe.commands.options import (
+    Inputs,
+    WorkerOptions,
+    frame_size,
+    option_value,
+    reporting_workers,
+)
 from flowpipe.errors import ParameterError
-from flowpipe.flow.extract import FlowStage, Method
-from flowpipe.flow.parameters import Brox, Dis, Farneback, FlowParameters, Tvl1
-from flowpipe.flow.quantize import DEFAULT_BOUND
-from flowpipe.flow.solvers import Backend
+from flowpipe.flow import METHODS
+from flowpipe.flow.extract import FlowStage
 from flowpipe.flow.store import FloatType, LayoutName
 
 
 @dataclass(frozen=True)
 class ExtractFlow:
-    """Compute optical flow of videos and store it, one file a clip.
+    """Compute optical flow of videos and store it, one file per clip.
 
-    Runs that were interrupted go on where they stopped; a clip that fails is reported in
-    failures.jsonl and stops no other. The exit status is 1 when some failed.
+    An interrupted run resumes. A clip that fails is listed in failures.jsonl and does not stop the
+    others. The exit status is 1 if clips failed.
     """
 
     videos: Inputs
     """Folders (searched recursively), video files, globs, or list files (.txt, .lst, .csv)."""
     out: Path = Path("flow")
-    """Output folder. Its stage.json says what the flow in it was computed with."""
-    method: Method = "tvl1"
-    """Flow method; its own options are in the groups below."""
-    backend: Backend | Literal["auto"] = "auto"
-    """Solver; auto takes the best that runs here and says which. See: flowpipe doctor."""
-    fast: bool = False
-    """A cheaper setting of TV-L1 than the published one, on our own solver: 2 to 3 times faster,
-    0.07 px off in the mean, more where motion is large and fast (docs/benchmarks.md)."""
-    size: Annotated[str | None, arg(metavar="WxH", help_behavior_hint="(default: 340x256)")] = None
-    """Width and height of frames and flow, in pixels. TSN's 340x256 if no size is given."""
-    short_side: Annotated[int | None, arg(metavar="N")] = None
-    """Scale to this short side in pixels, keeping the aspect ratio, instead of --size."""
+    """Output folder. Its .flowpipe/stage.json records the settings."""
+    method: Annotated[str, NameIn(METHODS)] = "tvl1"
+    """Flow method; its parameters are the options that begin with its name."""
+    preset: Annotated[str, arg(metavar="{published,fast}")] = "published"
+    """Parameters of the method, which its options change: those of the papers (published), or for
+    tvl1 also a setting that takes a third of the time and is 0.07 pixels off in the mean (fast;
+    docs/benchmarks.md)."""
+    frame_size: Annotated[
+        str | None, arg(metavar="WxH", help_behavior_hint="(default: 340x256)")
+    ] = None
+    """Width and height of frames and flow, in pixels; the default is TSN's."""
+    short_side: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None
+    """Length in pixels that the short side of frames is resized to, instead of --frame-size."""
     native: bool = False
-    """Keep each video's own size, instead of --size."""
-    bound: float = DEFAULT_BOUND
-    """Displacement in pixels that saturates the 8-bit layouts, either way."""
-    step: int = 1
-    """Frames from the first to the second of a pair; negative for backward flow."""
-    layout: LayoutName = "zip"
-    """How flow is stored; see docs/formats.md."""
-    dtype: FloatType = "float32"
-    """Number type of the layouts npy and h5."""
-    frames: bool = False
-    """Also store the RGB frames, from the same decode."""
-    quality: int = 95
-    """JPEG quality, 1 to 100."""
+    """Keep each video's own size, instead of --frame-size."""
+    stage: Annotated[FlowStage, arg(name="")] = field(default_factory=FlowStage)
     workers: WorkerOptions = field(default_factory=reporting_workers)
-    shard: Annotated[str | None, arg(metavar="I/N")] = None
-    """Do the I-th of N parts of the clips only, to share a run among machines."""
+    shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="(default: all)")] = None
+    """Part of the clips to process, the I-th of N, to divide a run among machines."""
     overwrite: bool = False
-    """Compute again what is there already."""
-    max_frames: Annotated[int | None, arg(metavar="N")] = None
-    """Look at the first N frames of each video only."""
-    keep_truncated: bool = False
-    """Keep the flow of what can be decoded of truncated videos, which else fail."""
-    tvl1: Tvl1 = field(default_factory=Tvl1)
-    farneback: Farneback = field(default_factory=Farneback)
-    dis: Dis = field(default_factory=Dis)
-    brox: Brox = field(default_factory=Brox)
+    """Recompute clips that are finished, and replace those whose video is another one now."""
+
+    @classmethod
+    def for_arguments(cls, arguments: Sequence[str]) -> type[ExtractFlow]:
+        """Return the command with the options of the method and preset that the arguments name.
+
+        Options of other methods do not exist then, so that they are refused.
+        """
+        name = option_value(arguments, "--method", "tvl1")
+        if name not in METHODS:
+            return cls  # tyro reports the name
+        preset = METHODS[name].preset(option_value(arguments, "--preset", "published"))
+        parameters = (name, type(preset), field(default=preset))
+        made = make_dataclass(cls.__name__, [parameters], bases=(cls,), frozen=True)
+        made.__doc__ = cls.__doc__
+        return made
 
     def run(self) -> int:
         """Extract, and print a summary."""
         from flowpipe.pipelines.flow import extract_flow
 
-        if self.native and (self.size is not None or self.short_side is not None):
-            raise ParameterError("--size, --short-side and --native exclude each other")
-        parameters = self._parameters()
-        stage = FlowStage(
-            parameters=parameters,
-            backend=self.backend,
-            size=None if self.native else frame_size(self.size, self.short_side, "340x256"),
-            bound=self.bound,
-            step=self.step,
-            layout=self.layout,
-            dtype=self.dtype,
-            quality=self.quality,
-            frames=self.frames,
-            max_frames=self.max_frames,
-            keep_truncated=self.keep_truncated,
-        )
+        if self.native and (self.frame_size is not None or self.short_side is not None):
+            raise ParameterError("--frame-size, --short-side and --native exclude each other")
+        size = None if self.native else frame_size(self.frame_size, self.short_side, "340x256")
+        stage = replace(self.stage, parameters=getattr(self, self.method), size=size)
         summary = extract_flow(
             self.videos,
             self.out,
@@ -98,20 +89,6 @@ class ExtractFlow:
         )
         return summary.exit_status
 
-    def _parameters(self) -> FlowParameters:
-        groups: dict[str, FlowParameters] = {
-            "tvl1": self.tvl1,
-            "farneback": self.farneback,
-            "dis": self.dis,
-            "brox": self.brox,
-        }
-        for name, group in groups.items():
-            if name != self.method and group != type(group)():
-                raise ParameterError(f"--{name}.* options are given, but --method is {self.method}")
-        if self.fast and (self.method != "tvl1" or self.tvl1 != Tvl1()):
-            raise ParameterError("--fast is a setting of tvl1, instead of --tvl1.* options")
-        return Tvl1.fast() if self.fast else groups[self.method]
-
 
 @dataclass(frozen=True)
 class View:
@@ -119,7 +96,7 @@ class View:
 
     flow: Positional[Annotated[Path, arg(metavar="OUT")]]
     """Folder of flow, in any layout, or one clip of it."""
-    to: Annotated[Path | None, arg(help_behavior_hint="(default: OUT-view)")] = None
+    to: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: OUT-view)")] = None
     """Folder for the pictures."""
     clip: Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="(default: all)")] = ()
     """Names of the clips to show."""
@@ -139,7 +116,7 @@ class View:
 
 @dataclass(frozen=True)
 class ExportFlow:
-    """Convert stored flow into another layout, copying JPEGs instead of coding them anew."""
+    """Convert stored flow into another layout, copying JPEGs where both layouts have them."""
 
     flow: Positional[Annotated[Path, arg(metavar="OUT")]]
     """Folder of flow, in any layout, ours or another tool's, or one clip of it."""
@@ -147,9 +124,10 @@ class ExportFlow:
     """Folder to write to."""
     layout: LayoutName
     """The layout to write; see docs/formats.md."""
-    bound: Annotated[float | None, arg(help_behavior_hint="(default: the flow's own, or 20)")] = (
-        None
-    )
+    bound: Annotated[
+        float | None,
+        arg(metavar="PIXELS", help_behavior_hint="(default: the flow's own, or 20)"),
+    ] = None
     """Displacement in pixels that saturates 8 bit. Needed to read the 8-bit flow of tools that do
     not record theirs, where it is not 20 (denseflow's own default is 32)."""
     dtype: FloatType = "float32"

@@ -62,9 +62,9 @@ class Train:
     K folds of whole groups (such as 5-fold), or a JSON file of splits."""
     split: Splits = ()
     """Names of the splits to train for."""
-    also_videos: Annotated[Path | None, arg(metavar="DATASET")] = None
+    also_videos: Annotated[Path | None, arg(metavar="DATASET", help_behavior_hint="")] = None
     """Second set, with splits of the same names, that shares all but the last layer."""
-    also_flow: Annotated[Path | None, arg(metavar="FLOW")] = None
+    also_flow: Annotated[Path | None, arg(metavar="FLOW", help_behavior_hint="")] = None
     """Flow of the second set."""
     out: Path = Path("stream")
     """Output folder. Each split has a folder with model.safetensors, log.csv and curves.png."""
@@ -196,7 +196,7 @@ class TwoStream:
     split: Splits = ()
     """Names of the splits to train and test."""
     fusion: Annotated[Fusion, arg(name="")] = field(default_factory=Fusion)
-    idt: Annotated[Path | None, arg(metavar="SCORES.npz")] = None
+    idt: Annotated[Path | None, arg(metavar="SCORES.npz", help_behavior_hint="")] = None
     """Scores of idt-baseline with the same protocol, which join the fusion."""
     out: Path = Path("two-stream")
     """Output folder: metrics.json, fused.npz, report.html, and a folder per stage."""

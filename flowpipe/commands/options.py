@@ -43,7 +43,7 @@ class Command(Protocol):
 
 
 def frame_size(size: str | None, short_side: int | None, default: str | None = None) -> Size:
-    """Return the frame size that ``--size`` and ``--short-side`` ask for.
+    """Return the frame size that ``--frame-size`` and ``--short-side`` ask for.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def frame_size(size: str | None, short_side: int | None, default: str | None = N
         Both are given, or the size is not ``WIDTHxHEIGHT``.
     """
     if size is not None and short_side is not None:
-        raise ParameterError("--size and --short-side exclude each other")
+        raise ParameterError("--frame-size and --short-side exclude each other")
     if short_side is not None:
         return short_side
     text = default if size is None else size
@@ -59,7 +59,7 @@ def frame_size(size: str | None, short_side: int | None, default: str | None = N
         return None
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if match is None:
-        raise ParameterError(f"--size is {text!r}; it must be WIDTHxHEIGHT, such as 340x256")
+        raise ParameterError(f"--frame-size is {text!r}; it must be WIDTHxHEIGHT, such as 340x256")
     return int(match[1]), int(match[2])
 
 

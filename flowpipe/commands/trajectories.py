@@ -28,10 +28,10 @@ class ExtractTrajectories:
     """Folders (searched recursively), video files, globs, or list files (.txt, .lst, .csv)."""
     out: Path = Path("trajectories")
     """Output folder, with an HDF5 table per clip."""
-    size: SizeOption = None
+    frame_size: SizeOption = None
     """Width and height that frames are resized to, in pixels."""
     short_side: ShortSideOption = None
-    """Length in pixels that the short side of frames is resized to, instead of --size."""
+    """Length in pixels that the short side of frames is resized to, instead of --frame-size."""
     stage: Annotated[TrajectoryStage, arg(name="")] = field(default_factory=TrajectoryStage)
     text: bool = False
     """Also write the released programs' text with 436 columns, <clip>.txt."""
@@ -50,7 +50,7 @@ class ExtractTrajectories:
         return extract_trajectories(
             self.videos,
             self.out,
-            replace(self.stage, size=frame_size(self.size, self.short_side)),
+            replace(self.stage, size=frame_size(self.frame_size, self.short_side)),
             text=self.text,
             visualize=self.visualize,
             workers=self.workers,

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import ParameterError
-from flowpipe.flow import solvers
-from flowpipe.flow.parameters import PARAMETERS
+from flowpipe.flow import methods, solvers
 from flowpipe.flow.solvers import Backend
 
 _DIMENSIONS = "(H, W) or (H, W, 3), or (N, H, W) or (N, H, W, 3) for N pairs"
@@ -78,12 +77,11 @@ def optical_flow(
         raise ParameterError(
             f"first has the shape {first.shape} and second {second.shape}; they must be the same"
         )
-    if method not in PARAMETERS:
-        raise ParameterError(f"method is {method!r}; it must be one of {', '.join(PARAMETERS)}")
+    kind = methods.method(method).parameters
     try:
-        chosen = PARAMETERS[method](**parameters)
+        chosen = kind(**parameters)
     except TypeError as error:
-        known = ", ".join(each.name for each in fields(PARAMETERS[method]))
+        known = ", ".join(each.name for each in fields(kind))
         raise ParameterError(f"parameters of {method}: {error}; known are {known}") from None
     greys = [_grey_batch(image) for image in (first, second)]
     count, height, width = greys[0].shape

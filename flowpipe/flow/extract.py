@@ -12,11 +12,12 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tyro.conf import Suppress, arg
 
 from flowpipe.datasets.base import Clip
 from flowpipe.errors import FlowpipeError, ParameterError, check_range
@@ -38,9 +39,8 @@ from flowpipe.runner.pool import Advance, Done
 
 T = TypeVar("T")
 
-Method = Literal["tvl1", "farneback", "dis", "brox"]
-
 _TSN_SIZE = (340, 256)
+_QUALITY = 95
 
 
 class TooShortError(FlowpipeError):
@@ -51,88 +51,110 @@ class TooShortError(FlowpipeError):
 
 @dataclass(frozen=True, slots=True)
 class FlowStage:
-    """Everything that determines the flow files of a folder.
+    """Everything that determines the flow of a folder.
 
-    Attributes
-    ----------
-    parameters
-        The method and its parameters.
-    backend
-        The solver; ``auto`` becomes the best that runs on this machine when the stage is made.
-    size
-        (width, height) of frames and flow in pixels; or the length of the short side, the other
-        side following; or None for the video's own size.
-    bound
-        Displacement in pixels that saturates the 8-bit coding.
-    step
-        Frames from the first to the second of a pair; negative for backward flow.
-    layout, dtype, quality
-        How it is stored.
-    frames
-        Also store the RGB frames.
-    max_frames
-        Look at the first so many frames of each video only.
-    keep_truncated
-        Keep the flow of what could be decoded of a truncated video.
-
-    Examples
-    --------
-    >>> import flowpipe
-    >>> stage = flowpipe.FlowStage(size=256, layout="frames", frames=True)
-    >>> stage.parameters.method, stage.bound
-    ('tvl1', 20.0)
+    Raises
+    ------
+    ParameterError
+        A value is out of range, or does not apply to the layout.
     """
 
-    parameters: FlowParameters = field(default_factory=Tvl1)
+    parameters: Suppress[FlowParameters] = field(default_factory=Tvl1)
+    """Parameters of the flow method, whose class is the method: :class:`Tvl1`, ..."""
     backend: Backend | Literal["auto"] = "auto"
-    size: Size = _TSN_SIZE
-    bound: float = DEFAULT_BOUND
+    """Solver; auto takes the best one that runs here and logs which. See: flowpipe doctor."""
+    size: Suppress[Size] = _TSN_SIZE
+    """(width, height) of frames and flow in pixels; or the length of the short side; or None for
+    each video's own size."""
+    bound: Annotated[
+        float | None, arg(metavar="PIXELS", help_behavior_hint=f"(default: {DEFAULT_BOUND:g})")
+    ] = None
+    """Displacement, in either direction, that saturates the 8-bit layouts."""
     step: int = 1
+    """Number of frames from the first to the second frame of a pair; negative for backward
+    flow."""
     layout: LayoutName = "zip"
-    dtype: FloatType = "float32"
-    quality: int = 95
+    """How flow is stored; see docs/formats.md."""
+    dtype: Annotated[
+        FloatType | None,
+        arg(metavar="{float32,float16}", help_behavior_hint="(default: float32)"),
+    ] = None
+    """Number type of the layouts npy and h5."""
+    quality: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint=f"(default: {_QUALITY})")
+    ] = None
+    """JPEG quality of flow and frames, 1 to 100."""
     frames: bool = False
-    max_frames: int | None = None
+    """Also store the RGB frames, from the same decode."""
+    max_frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None
+    """Number of frames of each video to use."""
     keep_truncated: bool = False
+    """Keep the flow of truncated videos, as far as they can be decoded, instead of failing."""
 
     def __post_init__(self) -> None:
-        if self.backend == "auto":
-            chosen = solvers.choose("auto", self.parameters.method, self.parameters)
-            object.__setattr__(self, "backend", chosen)
         check_size(self.size)
-        check_range("bound", self.bound, 0, 4096, open_low=True)
         if self.step == 0:
             raise ParameterError("step is 0; a pair needs two different frames")
         check_range("step", self.step, -1000, 1000)
-        check_range("quality", self.quality, 1, 100)
         if self.max_frames is not None:
             check_range("max_frames", self.max_frames, abs(self.step) + 1)
-        if self.frames and layout(self.layout).image is None:
+        kind = layout(self.layout)
+        if self.frames and kind.image is None:
             raise ParameterError(
                 f"layout {self.layout} holds no RGB frames; leave out --frames, "
                 "or take another layout"
             )
+        if self.bound is not None:
+            check_range("bound", self.bound, 0, 4096, open_low=True)
+        if self.quality is not None:
+            check_range("quality", self.quality, 1, 100)
+        is_jpeg = kind.coding == "jpeg"
+        for name, applies, those in (
+            ("bound", is_jpeg, "8-bit layouts"),
+            ("dtype", kind.coding == "float", "the layouts npy and h5"),
+            ("quality", is_jpeg or self.frames, "JPEGs"),
+        ):
+            if getattr(self, name) is not None and not applies:
+                raise ParameterError(
+                    f"{name} is {getattr(self, name)}; it applies to {those}, and layout is "
+                    f"{self.layout}"
+                )
 
     @property
     def solver(self) -> Backend:
-        """The solver that computes the flow; ``auto`` is resolved when the stage is made."""
-        return cast(Backend, self.backend)
+        """The solver that computes the flow: with ``auto`` the best one that runs here."""
+        return solvers.choose(self.backend, self.parameters.method, self.parameters)
+
+    @property
+    def stored_bound(self) -> float:
+        """Displacement in pixels that saturates the 8-bit layouts."""
+        return DEFAULT_BOUND if self.bound is None else self.bound
+
+    @property
+    def stored_dtype(self) -> FloatType:
+        """Number type of the layouts npy and h5."""
+        return self.dtype or "float32"
+
+    @property
+    def stored_quality(self) -> int:
+        """JPEG quality of flow and frames."""
+        return _QUALITY if self.quality is None else self.quality
 
     def description(self) -> json_files.Json:
-        """What ``stage.json`` says: all of this, and the solver's version."""
+        """Return the record: all of this, and the solver with its version."""
         kind = layout(self.layout)
         return {
             "stage": "flow",
             "method": self.parameters.method,
-            "parameters": asdict(self.parameters),
+            "parameters": asdict(cast(Any, self.parameters)),
             "solver": self.solver,
             "solver_version": solvers.version(self.solver),
             "size": list(self.size) if isinstance(self.size, tuple) else self.size,
             "step": self.step,
             "layout": self.layout,
-            "bound": self.bound if kind.coding == "jpeg" else None,
-            "dtype": self.dtype if kind.coding == "float" else None,
-            "quality": self.quality if kind.coding == "jpeg" or self.frames else None,
+            "bound": self.stored_bound if kind.coding == "jpeg" else None,
+            "dtype": self.stored_dtype if kind.coding == "float" else None,
+            "quality": self.stored_quality if kind.coding == "jpeg" or self.frames else None,
             "frames": self.frames,
             "max_frames": self.max_frames,
             "keep_truncated": self.keep_truncated,
@@ -192,9 +214,9 @@ class ExtractFlow:
             self.out,
             clip.name,
             layout(stage.layout, stage.step),
-            bound=stage.bound,
-            quality=stage.quality,
-            dtype=stage.dtype,
+            bound=stage.stored_bound,
+            quality=stage.stored_quality,
+            dtype=stage.stored_dtype,
         ) as writer:
             images = _passed_on(footage, writer) if stage.frames else iter(footage)
             greys = (np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)) for image in images)
@@ -216,7 +238,7 @@ class ExtractFlow:
                 step=stage.step,
                 source=footage.source(self.out),
                 method=stage.parameters.method,
-                parameters=asdict(stage.parameters),
+                parameters=asdict(cast(Any, stage.parameters)),
                 solver=stage.solver,
                 solver_version=solvers.version(stage.solver),
                 fps=footage.fps(),

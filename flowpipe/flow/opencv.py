@@ -247,6 +247,7 @@ def _cpu_solver(parameters: FlowParameters) -> Any:
             return _dis_solver(parameters)
         case Brox():
             raise BackendUnavailableError("OpenCV has brox on cuda only")
+    raise BackendUnavailableError(f"OpenCV has no {parameters.method}")
 
 
 def _n_scales(parameters: Tvl1) -> int:
@@ -317,3 +318,4 @@ def _cuda_solver(parameters: FlowParameters) -> Any:
             )
         case Dis():
             raise BackendUnavailableError("OpenCV has no dis on cuda")
+    raise BackendUnavailableError(f"OpenCV has no {parameters.method}")

@@ -6,11 +6,20 @@ The defaults of TV-L1 are those of OpenCV's CUDA solver, which the two-stream an
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import tyro
 
 from flowpipe.errors import ParameterError, check_range
+
+_OF_OPENCV = tyro.conf.arg(metavar="N", help_behavior_hint="(default: OpenCV's)")
+_OF_OPENCV_FLAG = tyro.conf.arg(metavar="True|False", help_behavior_hint="(default: OpenCV's)")
+
+
+class FlowParameters(Protocol):
+    """Parameters of a flow method."""
+
+    method: ClassVar[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,7 @@ class Tvl1:
     scale_step: float = 0.8
     """Size of a level relative to the next finer one, 0 to 1."""
     warps: int = 5
-    """Times the second frame is warped anew at each level."""
+    """Number of warps of the second frame at each level."""
     epsilon: float = 0.01
     """Stop a warp when the root mean square change of the flow is below this, in pixels."""
     iterations: int = 300
@@ -122,26 +131,26 @@ class Dis:
     method: ClassVar[str] = "dis"
 
     preset: Literal["ultrafast", "fast", "medium"] = "medium"
-    """OpenCV's named settings; the fields below override it where they are given."""
-    finest_scale: int | None = None
+    """OpenCV's named settings, which the other options change."""
+    finest_scale: Annotated[int | None, _OF_OPENCV] = None
     """Finest pyramid level computed, 0 is the full size."""
-    patch_size: int | None = None
+    patch_size: Annotated[int | None, _OF_OPENCV] = None
     """Side of a patch, in pixels."""
-    patch_stride: int | None = None
+    patch_stride: Annotated[int | None, _OF_OPENCV] = None
     """Distance between patches, in pixels."""
-    gradient_descent_iterations: int | None = None
+    gradient_descent_iterations: Annotated[int | None, _OF_OPENCV] = None
     """Iterations of the patch search."""
-    variational_refinement_iterations: int | None = None
+    variational_refinement_iterations: Annotated[int | None, _OF_OPENCV] = None
     """Iterations of the final variational refinement; 0 is none."""
-    variational_refinement_alpha: float | None = None
+    variational_refinement_alpha: Annotated[float | None, _OF_OPENCV] = None
     """Weight of smoothness in the refinement."""
-    variational_refinement_delta: float | None = None
+    variational_refinement_delta: Annotated[float | None, _OF_OPENCV] = None
     """Weight of brightness constancy in the refinement."""
-    variational_refinement_gamma: float | None = None
+    variational_refinement_gamma: Annotated[float | None, _OF_OPENCV] = None
     """Weight of gradient constancy in the refinement."""
-    use_mean_normalization: bool | None = None
+    use_mean_normalization: Annotated[bool | None, _OF_OPENCV_FLAG] = None
     """Compare patches less their means, which cancels changes of brightness."""
-    use_spatial_propagation: bool | None = None
+    use_spatial_propagation: Annotated[bool | None, _OF_OPENCV_FLAG] = None
     """Start a patch from its neighbours' vectors."""
 
     def __post_init__(self) -> None:
@@ -179,11 +188,3 @@ class Brox:
         check_range("scale_step", self.scale_step, 0.1, 0.95)
         for name in ("inner_iterations", "outer_iterations", "solver_iterations"):
             check_range(name, getattr(self, name), 1, 10_000)
-
-
-FlowParameters = Tvl1 | Farneback | Dis | Brox
-
-PARAMETERS: dict[str, type[Tvl1] | type[Farneback] | type[Dis] | type[Brox]] = {
-    each.method: each for each in (Tvl1, Farneback, Dis, Brox)
-}
-"""The parameters of each method, by its name."""

@@ -1,18 +1,22 @@
-"""Which solver computes the flow: the backends by name, what each lacks here, and the choice."""
+"""The solvers by name: which can run here, and the choice among them."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
-from typing import Literal, Protocol, get_args
+import logging
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import __version__
 from flowpipe.errors import BackendUnavailableError
-from flowpipe.flow import opencv
+from flowpipe.flow import methods as table
+from flowpipe.flow import opencv, self_check
 from flowpipe.flow.parameters import FlowParameters, Tvl1
+
+logger = logging.getLogger(__name__)
 
 Backend = Literal["cuda", "opencv-cuda", "cpu", "opencv-cpu", "opencv-opencl", "torch"]
 """``cuda``, ``cpu`` and ``torch`` are flowpipe's own solver, the others OpenCV's."""
@@ -39,16 +43,21 @@ class Solver(Protocol):
 
 
 def methods(backend: Backend) -> tuple[str, ...]:
-    """The methods that a backend has, whether or not it runs here."""
-    return opencv.METHODS[_OPENCV[backend]] if backend in _OPENCV else (Tvl1.method,)
+    """Return the methods that a backend has, whether or not it runs here."""
+    return tuple(name for name, entry in table.METHODS.items() if backend in entry.backends)
 
 
 def why_unavailable(backend: Backend, method: str) -> str | None:
-    """None where the backend can compute the method here, else why not and the way out."""
+    """Return the reason if a backend cannot compute a method here, with what to do; else None."""
+    entry = table.method(method)
+    if backend not in entry.backends:
+        return f"{backend} has no {method}; take --backend {' or '.join(entry.backends)}"
+    if entry.why_unavailable is not None:
+        return entry.why_unavailable(backend)
+    if entry.create is not None:
+        return None
     if backend in _OPENCV:
         return opencv.why_unavailable(_OPENCV[backend], method)
-    if method not in methods(backend):
-        return f"flowpipe's own solver is for {Tvl1.method} only; take an opencv backend"
     if backend == "cuda":
         return _why_no_cuda()
     if backend == "torch" and importlib.util.find_spec("torch") is None:
@@ -59,47 +68,92 @@ def why_unavailable(backend: Backend, method: str) -> str | None:
 def choose(
     backend: Backend | Literal["auto"], method: str, parameters: FlowParameters | None = None
 ) -> Backend:
-    """The backend to use: the one asked for, or with ``auto`` the best that runs here.
+    """Return the backend to use: the one asked for, or with ``auto`` the best that runs here.
 
-    With the method's parameters, one that has all they ask for.
+    Parameters
+    ----------
+    backend
+        A backend, or ``auto``.
+    method
+        The flow method.
+    parameters
+        Parameters that the backend must support.
 
     Raises
     ------
     BackendUnavailableError
-        It cannot run here; for ``auto``, none can.
+        It cannot run here, or its flow differs from that of the CPU; for ``auto``, none can.
     """
-    asked = _AUTOMATIC if backend == "auto" else (backend,)
+    entry = table.method(method)
+    automatic = tuple(name for name in BACKENDS if name in (*_AUTOMATIC, *_own(entry)))
+    asked = automatic if backend == "auto" else (backend,)
     reasons = {}
     for candidate in asked:
         reason = why_unavailable(candidate, method)
         if reason is None and parameters is not None and candidate in _OPENCV:
             reason = opencv.why_unsupported(parameters, _OPENCV[candidate])
         if reason is None:
+            reason = _why_not_trusted(candidate, method)
+            if reason is not None and backend == "auto":
+                logger.warning(f"{candidate} is not used for {method}: {reason}")
+        if reason is None:
             return candidate
         if method in methods(candidate) or backend != "auto":
             reasons[candidate] = reason
-    told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    raise BackendUnavailableError(f"no solver for {method} here: {told}")
+    listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    raise BackendUnavailableError(f"no solver for {method} here: {listed}")
+
+
+def _own(entry: table.Method) -> tuple[str, ...]:
+    """Return the backends that ``auto`` may choose for a method with a solver of its own."""
+    return entry.backends if entry.create is not None else ()
+
+
+_trusted: dict[tuple[str, str], str | None] = {}
+"""What the check of a GPU solver said, by backend and method, for this process."""
+
+
+def _why_not_trusted(backend: Backend, method: str) -> str | None:
+    """Return why the flow of a GPU solver is not to be used; None for solvers on the CPU."""
+    if backend not in ("cuda", "opencv-cuda") or table.method(method).create is not None:
+        return None
+    if (backend, method) not in _trusted:
+        parameters = table.method(method).parameters()
+        # OpenCV has no Brox on the CPU; there the published method nearest to it is TV-L1.
+        reference: tuple[Any, Backend] = (parameters, "opencv-cpu")
+        if method == "tvl1" or "opencv-cpu" not in table.method(method).backends:
+            reference = (Tvl1(), "cpu")
+        is_own = backend == "cuda"
+        _trusted[backend, method] = self_check.disagreement(
+            lambda: create(parameters, backend, *self_check.SIZE),
+            lambda: create(*reference, *self_check.SIZE),
+            largest=1e-3 if is_own else None,
+            median=1e-3 if is_own else 0.3 if method == "brox" else 0.05,
+        )
+    return _trusted[backend, method]
 
 
 def batch_size(backend: Backend) -> int:
-    """Pairs that a backend should be given at a time: 1, or enough to fill a GPU."""
+    """Return the number of pairs to give a backend at a time: 1, or enough to fill a GPU."""
     return {"cuda": 64, "torch": 16}.get(backend, 1)
 
 
 def version(backend: Backend) -> str:
-    """Version of the library whose solver the backend is."""
+    """Return the version of the library whose solver the backend is."""
     return opencv.VERSION if backend in _OPENCV else __version__
 
 
 def create(parameters: FlowParameters, backend: Backend, height: int, width: int) -> Solver:
-    """Make the solver for frames of one size.
+    """Return the solver for frames of one size.
 
     Raises
     ------
     BackendUnavailableError, ParameterError
         As the backend's own constructor does.
     """
+    entry = table.method(parameters.method)
+    if entry.create is not None:
+        return entry.create(parameters, backend, height, width)
     if backend in _OPENCV:
         return opencv.OpencvSolver(parameters, _OPENCV[backend], height, width)
     if not isinstance(parameters, Tvl1):

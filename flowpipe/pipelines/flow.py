@@ -105,8 +105,9 @@ def compute_flow(
 ) -> Summary:
     """:func:`extract_flow` of clips that have their names already."""
     workers, shard = as_workers(workers), as_shard(shard)
-    # A solver that does not run here is refused before anything is written.
-    solvers.choose(stage.solver, stage.parameters.method, stage.parameters)
+    # A solver that does not run here is refused before anything is written, and the workers of
+    # other machines take the same one.
+    stage = replace(stage, backend=stage.solver)
     provenance.open_stage(out, stage.description())
     logger.info(f"{len(clips)} clips, {stage.parameters.method} with {stage.solver}, into {out}")
     kind = store.layout(stage.layout, stage.step)

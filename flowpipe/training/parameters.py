@@ -40,8 +40,8 @@ class Training:
     """Momentum of the gradient descent."""
     weight_decay: float = 5e-4
     """Weight decay; biases and normalisation layers have none."""
-    grad_clip: Annotated[float | None, arg(metavar="NORM")] = 20.0
-    """Largest norm of the gradient; None for no limit."""
+    grad_clip: Annotated[float | None, arg(metavar="NORM|None")] = 20.0
+    """Largest norm of the gradient; no limit if None."""
     conv1_lr: float = 5.0
     """Factor on the learning rate of the first convolution. The factor for a bias is twice that
     of its layer's weight."""

@@ -24,7 +24,10 @@ class Testing:
 
     test_segments: Annotated[
         int | None,
-        arg(help_behavior_hint="(default: 25, or those of training for networks that relate them)"),
+        arg(
+            metavar="N",
+            help_behavior_hint="(default: 25, or those of training for networks that relate them)",
+        ),
     ] = None
     """Number of snippets of a test clip, at equal steps."""
     crops: Literal[1, 10] = 10

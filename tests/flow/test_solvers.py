@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import cv2
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ def _only(monkeypatch, *, own_cuda: bool = False, **present: set[str]) -> None:
 
     monkeypatch.setattr(solvers.opencv, "why_unavailable", why_unavailable)
     monkeypatch.setattr(solvers, "_why_no_cuda", lambda: None if own_cuda else "no driver")
+    monkeypatch.setattr(solvers, "_why_not_trusted", lambda backend, method: None)
 
 
 def test_auto_takes_our_own_on_a_gpu_then_opencvs_then_our_own_on_the_cpu(monkeypatch):
@@ -63,9 +66,15 @@ def test_a_backend_that_was_asked_for_is_not_replaced(monkeypatch):
 def test_our_own_solver_is_for_tvl1():
     for backend in ("cpu", "cuda", "torch"):
         assert solvers.methods(backend) == ("tvl1",)
-        with pytest.raises(BackendUnavailableError, match="for tvl1 only"):
+        with pytest.raises(
+            BackendUnavailableError,
+            match="has no farneback; take --backend",
+        ):
             solvers.choose(backend, "farneback")
-        with pytest.raises(BackendUnavailableError, match="for tvl1 only"):
+        with pytest.raises(
+            BackendUnavailableError,
+            match="has no farneback; take --backend",
+        ):
             solvers.create(Farneback(), backend, 48, 64)
 
 
@@ -90,3 +99,64 @@ def test_create_our_own():
     solver = solvers.create(Tvl1(iterations=2), "cpu", 48, 64)
     frames = np.zeros((3, 48, 64), np.uint8)
     assert solver(frames, frames).shape == (3, 2, 48, 64)
+
+
+class Wrong:
+    """A solver with another flow than the CPU's, or none."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __call__(self, first, second):
+        if self.how == "raises":
+            raise RuntimeError("an illegal memory access was encountered")
+        if self.how == "hangs":
+            threading.Event().wait(20)
+        flow = solvers.create(Tvl1(), "cpu", *first.shape[1:])(first, second)
+        if self.how == "not finite":
+            flow[0, 0, 3, 4] = np.nan
+        return flow + (0.01 if self.how == "wrong" else 0)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Return a function that puts a solver in the place of the one of a GPU."""
+    create = solvers.create
+
+    def use(how: str, backend="cuda") -> None:
+        def replaced(parameters, chosen, height, width):
+            return Wrong(how) if chosen == backend else create(parameters, chosen, height, width)
+
+        monkeypatch.setattr(solvers, "create", replaced)
+        monkeypatch.setattr(solvers, "_trusted", {})
+        monkeypatch.setattr(solvers.self_check, "TIMEOUT", 3.0)
+        monkeypatch.setattr(solvers, "_why_no_cuda", lambda: None)
+
+    return use
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("wrong", "off by 0.0141 pixels"),
+        ("raises", "fails on a pair of 64x48 frames with RuntimeError: an illegal memory access"),
+        ("hangs", "has not computed a pair of 64x48 frames in 3 seconds"),
+        ("not finite", "values that are not finite"),
+    ],
+)
+def test_a_gpu_solver_that_disagrees_with_the_cpu_is_not_used(gpu, caplog, how, told):
+    gpu(how)
+    assert solvers.choose("auto", "tvl1") == "cpu"
+    warning = next(r.getMessage() for r in caplog.records if r.levelname == "WARNING")
+    assert warning.startswith("cuda is not used for tvl1: ")
+    assert told in warning
+    with pytest.raises(BackendUnavailableError, match="cuda: it") as caught:
+        solvers.choose("cuda", "tvl1")
+    assert told in str(caught.value)
+
+
+def test_a_gpu_solver_that_agrees_is_used_and_checked_once(gpu, monkeypatch):
+    gpu("right")
+    assert solvers.choose("auto", "tvl1") == "cuda"
+    monkeypatch.setattr(solvers.self_check, "disagreement", None)
+    assert solvers.choose("cuda", "tvl1") == "cuda"

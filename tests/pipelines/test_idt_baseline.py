@@ -188,7 +188,7 @@ def test_encode_and_classify_give_what_the_recipe_gives(videos, finished, tmp_pa
         (("--protocol", "thirds"), "protocol is 'thirds'; it must be 'official', 'loo'"),
         (("--protocol", "9-fold"), "k is 9; it must be 2 to 2"),
         (("--dataset", "ucf101"), "is not named like 'v_Archery_g01_c01.avi'"),
-        (("--size", "big"), "--size is 'big'"),
+        (("--frame-size", "big"), "--frame-size is 'big'"),
         (("--gaussians", "0"), "gaussians is 0"),
         (("--c", "-1"), "c is -1.0"),
     ],

@@ -283,7 +283,10 @@ def test_boxes_are_for_idt_only(tmp_path):
         (("--flow", "tvl1", "--poly-n", "5"), "poly_n is 5, but flow is 'tvl1'"),
         (("--flow", "nowhere"), "'nowhere' does not exist"),
         (("--kind", "dt", "--min-camera-free", "2"), "min_camera_free is 2.0, but kind is 'dt'"),
-        (("--size", "64x48", "--short-side", "48"), "--size and --short-side exclude each other"),
+        (
+            ("--frame-size", "64x48", "--short-side", "48"),
+            "--frame-size and --short-side exclude each other",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["extract-trajectories", "idt-baseline"])
