@@ -133,4 +133,4 @@ def test_stored_flow_is_read(tmp_path):
 
 
 def test_python_and_the_command_line_take_the_same_solver():
-    assert FlowStage().backend == "cpu"
+    assert FlowStage().solver == "cpu"

@@ -57,6 +57,12 @@ class FlowStage:
     ------
     ParameterError
         A value is out of range, or does not apply to the layout.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> flowpipe.FlowStage(size=None, layout="npy").stored_dtype
+    'float32'
     """
 
     parameters: Suppress[FlowParameters] = field(default_factory=Tvl1)

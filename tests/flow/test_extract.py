@@ -57,7 +57,7 @@ def expected_flow(path, stage):
     if stage.size is not None:
         images = [cv2.resize(image, stage.size) for image in images]
     greys = [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) for image in images]
-    solver = solvers.create(stage.parameters, stage.backend, *greys[0].shape)
+    solver = solvers.create(stage.parameters, stage.solver, *greys[0].shape)
     pairs = zip(greys, greys[abs(stage.step) :], strict=False)
     if stage.step < 0:
         pairs = ((second, first) for first, second in pairs)
@@ -359,7 +359,11 @@ def test_the_description_says_what_determines_the_files_and_no_more():
     assert (description["bound"], description["quality"]) == (None, None)
     assert description["parameters"] == asdict(Farneback())
     assert description["solver_version"] == solvers.version("opencv-cpu")
-    assert replace(STAGE, bound=5.0).description() == description
+    for name, value in (("bound", 5.0), ("quality", 90)):
+        with pytest.raises(ParameterError, match=f"{name} is {value}; it applies to"):
+            replace(STAGE, **{name: value})
+    with pytest.raises(ParameterError, match="dtype is float16; it applies to the layouts npy"):
+        replace(ZIP, dtype="float16")
     eight_bit = ZIP.description()
     assert (eight_bit["bound"], eight_bit["dtype"]) == (20.0, None)
     for change in ({"bound": 5.0}, {"quality": 90}, {"step": 2}, {"frames": True}, {"size": 64}):
