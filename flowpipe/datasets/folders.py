@@ -121,7 +121,18 @@ def has_split_folders(root: Path, found: Sequence[FoundClip]) -> bool:
     """
     tops = {_parts(entry)[0] for entry in found if _parts(entry)}
     loose = any(not _parts(entry) for entry in found)
-    if loose or not tops or any(split_of_folder(top) is None for top in tops):
+    if loose or not tops:
+        return False
+    others = sorted(top for top in tops if split_of_folder(top) is None)
+    if others:
+        nested = {_parts(entry)[0] for entry in found if len(_parts(entry)) > 1}
+        splits = sorted(nested - set(others))
+        if len({split_of_folder(top) for top in splits}) > 1:
+            raise FormatError(
+                f"the folders {', '.join(splits)} of {str(root)!r} are called like parts of a "
+                f"split, but {', '.join(others[:3])} is not; name the kind: --dataset folders "
+                "takes all as classes, or move the others out of the folder"
+            )
         return False
     direct = next((entry for entry in found if len(_parts(entry)) < 2), None)
     if direct is not None:

@@ -103,7 +103,10 @@ def load_dataset(
         raise ParameterError(f"class_names is {str(class_names)!r}; only tsn takes class names")
     options = {} if class_names is None else {"class_names": Path(class_names)}
     dataset = replace(entry.read(root, files, **options), kind=kind)
-    if videos and dataset.absent and not dataset.clips:
+    if not dataset.absent and not dataset.clips:
+        source = files[0] if files else root
+        raise FormatError(f"{str(source)!r} holds no clip of the kind {kind}")
+    if videos and not dataset.clips:
         raise FormatError(
             f"none of the {len(dataset.absent)} clips of {dataset.name!r} that are listed is on "
             f"disk; the first should be {str(dataset.absent[0].path)!r}. Paths of lists start from "

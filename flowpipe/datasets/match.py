@@ -3,7 +3,8 @@
 A stage names its outputs by the path of each video from the folder that it was given, a published
 set names a clip ``<class>/<file name>``, and other tools use the file name alone. So two names
 belong together if one is the end of the other, folder by folder. Upper and lower case, and composed
-and decomposed letters, do not matter. A name that fits several outputs fits none.
+and decomposed letters, do not matter. A folder that all outputs share counts for nothing
+(UT-Interaction's ``set1/``). A name that fits several outputs fits none.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ def match_clips(
         folded[_fold(name)].add(name)
         for end in _ends(_fold(name)):
             ends[end].add(name)
+    if len({name.rpartition("/")[0] for name in names}) == 1:
+        for name in names:  # the one folder of all outputs tells nothing
+            folded[_fold(name.rpartition("/")[2])].add(name)
     found: dict[str, str] = {}
     missing: dict[str, str] = {}
     owners: defaultdict[str, list[str]] = defaultdict(list)

@@ -64,6 +64,19 @@ def test_a_class_called_train_beside_others(tmp_path):
     assert load_dataset(make(tmp_path, "train/1.avi", "bus/2.avi")).classes == ("bus", "train")
 
 
+def test_folders_of_splits_beside_another_folder_stop(tmp_path):
+    root = make(tmp_path, "train/a/1.avi", "test/a/2.avi", "extra/b/3.avi")
+    with pytest.raises(FormatError, match=r"test, train .* but extra is not; .*--dataset folders"):
+        load_dataset(root)
+
+
+def test_a_set_without_clips_is_an_error(tmp_path):
+    with pytest.raises(FormatError, match=r"l\.txt' holds no clip of the kind tsn"):
+        load_dataset(write(tmp_path / "l.txt", "# nothing yet"))
+    with pytest.raises(FormatError, match="holds no clip of the kind kth"):
+        load_dataset(tmp_path, "kth")
+
+
 def test_the_split_folders_of_the_field():
     found = load_dataset(shared_data("field", "split-folders", "traintest"))
     assert (found.kind, found.classes) == ("split-folders", ("left", "right"))

@@ -24,6 +24,7 @@ FLOW = Path("flow")
         ("A/v_HandstandPushups", ["a/v_HandStandPushups"], "a/v_HandStandPushups"),
         ("é/x", [unicodedata.normalize("NFD", "é/x")], unicodedata.normalize("NFD", "é/x")),
         ("a/x%1", ["a/x%1"], "a/x%1"),
+        ("hug/0_1_4", ["set1/0_1_4", "set1/0_2_4"], "set1/0_1_4"),
     ],
 )
 def test_a_name_is_the_end_of_the_other(clip, names, output):
