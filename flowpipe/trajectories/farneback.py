@@ -26,6 +26,7 @@ from flowpipe.trajectories.farneback_loops import (
     expansion,
     refinement,
 )
+from flowpipe.trajectories.median import MedianFilter
 from flowpipe.trajectories.parameters import SCALE_STRIDE, TrajectoryParameters
 from flowpipe.trajectories.pyramid import Level, Reducer
 
@@ -81,6 +82,7 @@ class FarnebackFlow:
             )
             for size in (padded(v.width) for v in levels)
         ]
+        self._medians = [MedianFilter(v.height, v.width) for v in levels]
         self._raw = [np.empty((2, v.height, v.width), np.float32) for v in levels]
 
     def new_expansion(self) -> Expansion:
@@ -117,13 +119,13 @@ class FarnebackFlow:
                 *self._refine_rows[k],
                 raw,
             )
-            filter_flow(raw, out[k])
+            filter_flow(self._medians[k], raw, out[k])
 
 
-def filter_flow(flow: Plane, out: Plane) -> None:
+def filter_flow(median: MedianFilter, flow: Plane, out: Plane) -> None:
     """Apply a 5x5 median filter to each component."""
     for channel in range(2):
-        cv2.medianBlur(flow[channel], 5, dst=out[channel])
+        median.apply(flow[channel], out[channel])
 
 
 def poly_kernel(radius: int, sigma: float) -> tuple[Plane, Plane]:
