@@ -41,7 +41,7 @@ class CpuKernels:
     """
 
     name = "flowpipe-cpu"
-    version = f"1+numba-{numba.__version__}"
+    version = f"2+numba-{numba.__version__}"
     batch = 1
 
     def __init__(
@@ -52,6 +52,7 @@ class CpuKernels:
         self._pool = _aligned(FIELDS[self._kind] * _spacing(height, _stride(width)))
         reach = 2 * MARGIN
         self._texture_pool = _aligned((height + reach) * (width + reach) * 4)
+        self._sums = np.zeros((2, _stride(width)), np.float32)
         self._places = np.zeros(width, np.int32)
         self._scratch = np.zeros((3, width), np.float32)
 
@@ -78,7 +79,6 @@ class CpuKernels:
         pool = self._pool[: FIELDS[self._kind] * spacing].reshape(-1, spacing)
         pool[:] = 0
         self._fields = pool[:, :rows]
-        self._inside = (np.arange(stride) < width).astype(np.float32)
         shape = (height + 2 * MARGIN, width + 2 * MARGIN, 4)
         self._texture = self._texture_pool[: math.prod(shape)]
         cpu_loops.weave(second[0], self._texture.reshape(shape))
@@ -132,7 +132,7 @@ class CpuKernels:
             self._kind,
             *self._fields,
             *[_NOTHING] * (13 - len(self._fields)),
-            self._inside,
+            *self._sums,
             height,
             width,
             self._stride,

@@ -14,6 +14,12 @@ iteration t - 1, whose rows it finds in the cache. Nothing is recomputed and no 
 
 The primal step and the dual step of a row are loops of their own: in one loop, the chain of one
 pixel's operations is longer than a core looks ahead. Which steps they are is decided once a row.
+
+Arithmetic is strict: every operation is rounded as IEEE 754 says and sums have a fixed order, so
+the flow has the same bytes whether the code comes from the compiler or from Numba's cache, and
+whichever vector instructions of x86-64 it uses. The squared change is summed per column of pixels,
+which are independent sums, and only then over the columns: a single sum in a fixed order could not
+be vectorised.
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowpipe.flow.kernels import RELAXATION
-from flowpipe.flow.kernels.cpu_loops import LANES, Field, iteration
+from flowpipe.flow.kernels.cpu_loops import LANES, Field, kernel
 
 PLAIN, LIT, RELAXED = 0, 1, 2
 """The published steps; with the illumination term; the over-relaxed steps."""
@@ -34,7 +40,7 @@ _UNIT = np.float32(1)
 _TINY = np.float32(1e-20)
 
 
-@iteration
+@kernel
 def iterate(
     kind: int,
     u1: Field,
@@ -50,7 +56,8 @@ def iterate(
     e1: Field,
     e2: Field,
     e3: Field,
-    inside: Field,
+    sums: Field,
+    unused: Field,
     height: int,
     width: int,
     stride: int,
@@ -63,6 +70,8 @@ def iterate(
     iterations: int,
 ) -> int:
     """Iterate until the summed squared change of u is at most `stop`; return the iterations done.
+
+    `sums` and `unused` (stride) are scratch memory.
 
     OpenCV's CUDA solver looks at the change after an odd iteration only, and after a look that
     found e only once e has been paid off at `stop` an iteration. When the next look comes is
@@ -79,7 +88,7 @@ def iterate(
             together = min(left, band)
             left -= together
             change = _sweep(
-                kind, u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, e1, e2, e3, inside,
+                kind, u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, e1, e2, e3, sums, unused,
                 height, width, stride, together, looked and left == 0,
                 np.float32(tau), np.float32(l_t), np.float32(theta), np.float32(gamma),
             )  # fmt: skip
@@ -90,15 +99,16 @@ def iterate(
     return done
 
 
-@iteration
+@kernel
 def _sweep(
-    kind, u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, e1, e2, e3, inside,
+    kind, u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, e1, e2, e3, sums, unused,
     height, width, stride, together, look, tau, l_t, theta, gamma,
 ):  # fmt: skip
     """Do `together` iterations; return the last one's summed squared change of u if `look`."""
     pitch = np.uint64(stride)
     padded = (width + LANES - 1) // LANES * LANES
-    change = 0.0
+    if look:
+        sums[:] = 0
     for step in range(height + together):
         for t in range(together):
             y = step - t
@@ -111,23 +121,21 @@ def _sweep(
                         l_t,
                     )  # fmt: skip
                     if looks:
-                        change += _change_relaxed(u1, u2, e1, e2, inside, start, end)
+                        _change_relaxed(u1, u2, e1, e2, sums, start, end)
                     _repeat(e1, start, end, width, pitch, y == height - 1)
                     _repeat(e2, start, end, width, pitch, y == height - 1)
                 elif kind == LIT:
-                    row = _primal_lit(
+                    _primal_lit(
                         u1, u2, e1, p11, p12, p21, p22, e2, e3,
-                        gx, gy, rho, fall, inside, start, end, pitch, l_t, gamma,
+                        gx, gy, rho, fall, sums if looks else unused, start, end, pitch, l_t, gamma,
                     )  # fmt: skip
-                    if looks:
-                        change += row
                     _repeat(u1, start, end, width, pitch, y == height - 1)
                     _repeat(u2, start, end, width, pitch, y == height - 1)
                     _repeat(e1, start, end, width, pitch, y == height - 1)
                 else:
                     if looks:
-                        change += _primal_and_change(
-                            u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, inside,
+                        _primal_and_change(
+                            u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, sums,
                             start, end, pitch, l_t,
                         )  # fmt: skip
                     else:
@@ -146,10 +154,14 @@ def _sweep(
                     _dual(u2, p21, p22, start, end, pitch, tau, tau / theta)
                     if kind == LIT:
                         _dual(e1, e2, e3, start, end, pitch, tau, tau / theta)
+    change = 0.0
+    if look:
+        for x in range(width):
+            change += sums[x]
     return change
 
 
-@iteration
+@kernel
 def _repeat(u, start, end, width, pitch, last):
     """Repeat a row's last pixel behind it, and the last row below itself."""
     behind = start + np.uint64(width)
@@ -159,7 +171,7 @@ def _repeat(u, start, end, width, pitch, last):
             u[i + pitch] = u[i]
 
 
-@iteration
+@kernel
 def _primal(u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_t):
     """Zach et al.'s eqs. 15 and 17 for a row: threshold the residual, add the divergence."""
     for i in range(start, end):
@@ -169,43 +181,39 @@ def _primal(u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_
         u2[i] += d * gy[i] + ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch]))
 
 
-@iteration
+@kernel
 def _primal_and_change(
-    u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, inside, start, end, pitch, l_t
+    u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, sums, start, end, pitch, l_t
 ):  # fmt: skip
-    """As `_primal`; return the summed squared change of the pixels inside."""
-    change = np.float32(0)
+    """As `_primal`; add the squared change of each pixel to the sum of its column."""
     for i in range(start, end):
         residual = rho[i] + gx[i] * u1[i] + gy[i] * u2[i]
         d = min(max(residual * fall[i], -l_t), l_t)
         d1 = d * gx[i] + ((p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch]))
         d2 = d * gy[i] + ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch]))
-        change += (d1 * d1 + d2 * d2) * inside[i - start]
+        sums[i - start] += d1 * d1 + d2 * d2
         u1[i] += d1
         u2[i] += d2
-    return change
 
 
-@iteration
+@kernel
 def _primal_lit(
-    u1, u2, u3, p11, p12, p21, p22, p31, p32, gx, gy, rho, fall, inside, start, end, pitch,
+    u1, u2, u3, p11, p12, p21, p22, p31, p32, gx, gy, rho, fall, sums, start, end, pitch,
     l_t, gamma,
 ):  # fmt: skip
-    """As `_primal_and_change`, with the illumination u3 as a third component of weight gamma."""
-    change = np.float32(0)
+    """Do the same with the illumination u3 as a third component of weight gamma."""
     for i in range(start, end):
         residual = rho[i] + gx[i] * u1[i] + gy[i] * u2[i] + gamma * u3[i]
         d = min(max(residual * fall[i], -l_t), l_t)
         d1 = d * gx[i] + ((p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch]))
         d2 = d * gy[i] + ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch]))
-        change += (d1 * d1 + d2 * d2) * inside[i - start]
+        sums[i - start] += d1 * d1 + d2 * d2
         u1[i] += d1
         u2[i] += d2
         u3[i] += d * gamma + ((p31[i] - p31[i - _ONE]) + (p32[i] - p32[i - pitch]))
-    return change
 
 
-@iteration
+@kernel
 def _dual(u, p1, p2, start, end, pitch, tau, taut):
     """Chambolle's projected ascent for a row of one component; p is stored times theta."""
     for i in range(start, end):
@@ -216,7 +224,7 @@ def _dual(u, p1, p2, start, end, pitch, tau, taut):
         p2[i] = (p2[i] + tau * uy) * shrink
 
 
-@iteration
+@kernel
 def _primal_relaxed(
     u1, u2, ahead1, ahead2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_t
 ):  # fmt: skip
@@ -235,17 +243,16 @@ def _primal_relaxed(
         u2[i] += relaxation * d2
 
 
-@iteration
-def _change_relaxed(u1, u2, ahead1, ahead2, inside, start, end):
-    """Summed squared change of the pixels inside, by `_primal_relaxed`."""
-    change = np.float32(0)
+@kernel
+def _change_relaxed(u1, u2, ahead1, ahead2, sums, start, end):
+    """Add each pixel's squared change by `_primal_relaxed` to the sum of its column."""
+    share = np.float32((RELAXATION / (2 - RELAXATION)) ** 2)
     for i in range(start, end):
         d1, d2 = ahead1[i] - u1[i], ahead2[i] - u2[i]
-        change += (d1 * d1 + d2 * d2) * inside[i - start]
-    return change * np.float32((RELAXATION / (2 - RELAXATION)) ** 2)
+        sums[i - start] += share * (d1 * d1 + d2 * d2)
 
 
-@iteration
+@kernel
 def _dual_relaxed(ahead, p1, p2, start, end, pitch, tau, theta):
     """Their dual step for a row of one component, projected; p is stored times theta."""
     step, relaxation = np.float32(0.5) * tau, np.float32(RELAXATION)

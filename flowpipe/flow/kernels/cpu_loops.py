@@ -5,8 +5,6 @@ The loops of the iteration are in `cpu_iteration`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 from llvmlite import ir
@@ -35,18 +33,13 @@ _KEYS = (
 1 and 2 for a position t in 0..1; Keys (1981), whose parameter a is."""
 
 
-_options: dict[str, Any] = {
-    "nogil": True,
-    "error_model": "numpy",
-    "cache": True,
-    "pipeline_class": DistinctArrays,
-}
-iteration = numba.njit(fastmath=True, **_options)
-# an address comes of a flow here, so that NaN and infinity must stay what they are
-_kernel = numba.njit(fastmath={"reassoc", "contract", "arcp", "nsz", "afn"}, **_options)
+# No fastmath flag: were reassociation or contraction allowed, the compiler would choose the
+# rounding, and differently for fresh code, for code from Numba's cache and for each processor.
+# NumPy's error model, since a check for division by zero would prevent vectorisation.
+kernel = numba.njit(nogil=True, error_model="numpy", cache=True, pipeline_class=DistinctArrays)
 
 
-@_kernel
+@kernel
 def resize(source: Field, target: Field, step_y: float, step_x: float, scale: float) -> None:
     """Sample `source` (h, w) bilinearly at ``(y * step_y, x * step_x)``, times `scale`.
 
@@ -71,7 +64,7 @@ def resize(source: Field, target: Field, step_y: float, step_x: float, scale: fl
             out[x] = row[left] + fraction * (row[left + 1] - row[left])
 
 
-@_kernel
+@kernel
 def weave(image: Field, texture: Field) -> None:
     """Lay the image and its central differences beside each other, the border repeated.
 
@@ -95,7 +88,7 @@ def weave(image: Field, texture: Field) -> None:
             out[width + MARGIN + x] = out[width + MARGIN - 1]
 
 
-@_kernel
+@kernel
 def warp(
     texture: Field,
     first: Field,
@@ -166,8 +159,8 @@ def _window(typing, texture, place, pitch, cubic, tx, ty):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         lane = ir.IntType(32)
 
-        def fma(a, b, c):
-            return builder.fadd(builder.fmul(a, b, ("contract",)), c, ("contract",))
+        def multiply_add(a, b, c):
+            return builder.fadd(builder.fmul(a, b), c)
 
         def pick(vector, lanes):
             order = ir.Constant(ir.VectorType(lane, len(lanes)), lanes)
@@ -183,8 +176,8 @@ def _window(typing, texture, place, pitch, cubic, tx, ty):
             a, at, value = spread(cubic, len(taps)), spread(t, len(taps)), None
             for power in _KEYS:
                 fixed, sloped = (ir.Constant(kind, [power[tap][i] for tap in taps]) for i in (0, 1))
-                coefficient = fma(a, sloped, fixed)
-                value = coefficient if value is None else fma(value, at, coefficient)
+                coefficient = multiply_add(a, sloped, fixed)
+                value = coefficient if value is None else multiply_add(value, at, coefficient)
             return value
 
         def row(y, half):
@@ -200,9 +193,11 @@ def _window(typing, texture, place, pitch, cubic, tx, ty):
         for half in range(2):
             columns = builder.fmul(row(0, half), pick(down, [0] * 8))
             for y in range(1, 4):
-                columns = fma(row(y, half), pick(down, [y] * 8), columns)
+                columns = multiply_add(row(y, half), pick(down, [y] * 8), columns)
             across = weights(tx, [2 * half] * 4 + [2 * half + 1] * 4)
-            total = builder.fmul(columns, across) if half == 0 else fma(columns, across, total)
+            total = (
+                builder.fmul(columns, across) if half == 0 else multiply_add(columns, across, total)
+            )
         total = builder.fadd(pick(total, [0, 1, 2, 3]), pick(total, [4, 5, 6, 7]))
         sums = [builder.extract_element(total, lane(i)) for i in range(3)]
         return context.make_tuple(builder, signature.return_type, sums)
