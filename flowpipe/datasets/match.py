@@ -3,13 +3,14 @@
 A stage names its outputs by the path of each video from the folder that it was given, a published
 set names a clip ``<class>/<file name>``, and other tools use the file name alone. So two names
 belong together if one is the end of the other, folder by folder. Upper and lower case, and composed
-and decomposed letters, do not matter. A folder that all outputs share counts for nothing
-(UT-Interaction's ``set1/``). A name that fits several outputs fits none.
+and decomposed letters, do not matter. If all outputs lie in one folder that is called like
+a set (UT-Interaction's ``set1``), it does not count. A name that fits several outputs fits none.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from flowpipe.datasets.base import Clip
 from flowpipe.datasets.names import safe_name, without_suffix
 
 _MOST_SUGGESTIONS = 20
+_SET_FOLDER = re.compile(r"(?:^|[^a-z])set[_-]?\d+$", re.IGNORECASE)
 
 
 def match_clips(
@@ -48,8 +50,9 @@ def match_clips(
         folded[_fold(name)].add(name)
         for end in _ends(_fold(name)):
             ends[end].add(name)
-    if len({name.rpartition("/")[0] for name in names}) == 1:
-        for name in names:  # the one folder of all outputs tells nothing
+    shared = {name.rpartition("/")[0] for name in names}
+    if len(shared) == 1 and _SET_FOLDER.search(min(shared)):
+        for name in names:
             folded[_fold(name.rpartition("/")[2])].add(name)
     found: dict[str, str] = {}
     missing: dict[str, str] = {}
