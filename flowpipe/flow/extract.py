@@ -33,7 +33,7 @@ from flowpipe.flow.store import (
     finished,
     layout,
 )
-from flowpipe.io.source import TRUNCATED, Size, VideoSource, check_size, source_status
+from flowpipe.io.source import Size, VideoSource, check_size, recorded_warning, source_status
 from flowpipe.runner import json_files
 from flowpipe.runner.pool import Advance, Done
 
@@ -96,6 +96,8 @@ class FlowStage:
     """Number of frames of each video to use."""
     keep_truncated: bool = False
     """Keep the flow of truncated videos, as far as they can be decoded, instead of failing."""
+    keep_damaged: bool = False
+    """Keep the flow of videos with corrupt or lost frames, instead of failing."""
 
     def __post_init__(self) -> None:
         check_size(self.size)
@@ -164,6 +166,7 @@ class FlowStage:
             "frames": self.frames,
             "max_frames": self.max_frames,
             "keep_truncated": self.keep_truncated,
+            "keep_damaged": self.keep_damaged,
         }
 
 
@@ -201,7 +204,7 @@ class ExtractFlow:
         if meta is not None:
             state = source_status(meta.source, clip.path, self.out, clip.name)
             if state == "same":
-                return Done(skipped=True, warning=TRUNCATED if meta.truncated else None)
+                return Done(skipped=True, warning=recorded_warning(meta.source, meta.truncated))
             if state == "gone":
                 return Done(skipped=True, warning="its video is gone; the flow stays")
         return self._extract(clip, advance)
@@ -215,6 +218,7 @@ class ExtractFlow:
             stage.size,
             max_frames=stage.max_frames,
             keep_truncated=stage.keep_truncated,
+            keep_damaged=stage.keep_damaged,
         )
         with FlowWriter(
             self.out,
@@ -251,7 +255,7 @@ class ExtractFlow:
                 times=footage.times,
                 truncated=footage.truncated,
             )
-        return Done(warning=TRUNCATED if footage.truncated else None)
+        return Done(warning=footage.warning())
 
 
 def _flows(pairs: Iterable[tuple[Grey, Grey]], engine: Engine) -> Iterator[Flow]:

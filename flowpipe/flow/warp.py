@@ -192,7 +192,7 @@ def greys_of(reader: FlowReader) -> Iterator[NDArray[np.uint8]]:
     if any(meta.source.get(key) != value for key, value in provenance.fingerprint(path).items()):
         raise FormatError(f"{str(path)!r} is not the video that the flow was made from")
     count = 0
-    for frame in video.frames(path, max_frames=meta.n_frames):
+    for frame in video.frames(path, max_frames=meta.n_frames, keep_damaged=True):
         yield _grey(resized(frame.image, (meta.width, meta.height)))
         count += 1
     if count < meta.n_frames:

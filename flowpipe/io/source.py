@@ -52,6 +52,9 @@ class VideoSource:
     keep_truncated
         Take what can be decoded of a truncated video for the whole; else it raises a
         TruncatedVideoError, before any frame where the container tells.
+    keep_damaged
+        Take frames that are corrupt or follow damage like any other; else a video with damage
+        raises a DamagedVideoError after its last frame.
 
     Attributes
     ----------
@@ -59,6 +62,8 @@ class VideoSource:
         Presentation time of each frame so far, in seconds.
     truncated
         The video ended before its container says it does.
+    report
+        What is to be known of the video beside its frames.
     """
 
     def __init__(
@@ -68,13 +73,16 @@ class VideoSource:
         *,
         max_frames: int | None = None,
         keep_truncated: bool = False,
+        keep_damaged: bool = False,
     ) -> None:
         self.path = path
         self.times: list[float | None] = []
         self.truncated = False
         self._size = size
         self._max_frames = max_frames
+        self.report = video.DecodingReport()
         self._keep_truncated = keep_truncated
+        self._keep_damaged = keep_damaged
         self._before: json_files.Json = {}
         self._own_size = (0, 0)
 
@@ -83,7 +91,12 @@ class VideoSource:
         if not self._keep_truncated and self._max_frames is None:
             video.require_whole(self.path)
         try:
-            for frame in video.frames(self.path, max_frames=self._max_frames):
+            for frame in video.frames(
+                self.path,
+                max_frames=self._max_frames,
+                keep_damaged=self._keep_damaged,
+                report=self.report,
+            ):
                 if not self.times:
                     self._before = provenance.fingerprint(self.path)
                     self._own_size = frame.image.shape[1], frame.image.shape[0]
@@ -117,7 +130,12 @@ class VideoSource:
             "sha256": thorough,
             "width": width,
             "height": height,
+            **self.report.record(),
         }
+
+    def warning(self) -> str | None:
+        """Return what the user should know of the video, once it is read; None for nothing."""
+        return recorded_warning(self.report.record(), self.truncated)
 
     def fps(self) -> float:
         """Mean frames a second, from the presentation times; 0 where there are none."""
@@ -154,6 +172,21 @@ def source_status(
         return "same"
     check_replaceable(recorded, _relative(path, root), root, clip)
     return "changed"
+
+
+def recorded_warning(recorded: Mapping[str, Any], truncated: bool) -> str | None:
+    """Return what the user should know of the video of an output; None for nothing.
+
+    Parameters
+    ----------
+    recorded
+        The record of the source, from :meth:`VideoSource.source`.
+    truncated
+        Whether the video was truncated.
+    """
+    notes = recorded.get("notes", [])
+    messages = [TRUNCATED] * truncated + [str(note) for note in notes if isinstance(notes, list)]
+    return "; ".join(messages) or None
 
 
 def check_replaceable(recorded: Mapping[str, Any], path: str, root: Path, clip: str) -> None:

@@ -133,7 +133,7 @@ def _frames_at(reader: FlowReader, indices: list[int] | range) -> Iterator[Image
     wanted = set(indices)
     offset = 0 if reader.meta.step > 0 else -reader.meta.step
     try:
-        for number, frame in enumerate(video.frames(source)):
+        for number, frame in enumerate(video.frames(source, keep_damaged=True)):
             if number - offset in wanted:
                 yield resized(frame.image, size)
     except FlowpipeError:

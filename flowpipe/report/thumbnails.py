@@ -31,9 +31,13 @@ def thumbnail_strip(path: Path, count: int = 3) -> bytes | None:
     """
     try:
         # Two passes, since the frame counts of containers are often wrong.
-        length = sum(1 for _ in video.frames(path))
+        length = sum(1 for _ in video.frames(path, keep_damaged=True))
         wanted = {int((number + 0.5) * length / count) for number in range(count)}
-        shown = [frame.image for index, frame in enumerate(video.frames(path)) if index in wanted]
+        shown = [
+            frame.image
+            for index, frame in enumerate(video.frames(path, keep_damaged=True))
+            if index in wanted
+        ]
     except (FlowpipeError, OSError):
         return None
     height, width = shown[0].shape[:2]

@@ -152,6 +152,8 @@ class TrajectoryStage:
     """Number type of descriptors in tables: int16 takes 952 bytes per row, float32 is lossless."""
     keep_truncated: bool = False
     """Process the readable part of truncated videos. By default they fail."""
+    keep_damaged: bool = False
+    """Process videos with corrupt or lost frames. By default they fail."""
 
     def __post_init__(self) -> None:
         check_size(self.size)
@@ -213,6 +215,7 @@ class TrajectoryStage:
             "boxes": None if self.boxes is None else boxes_digest(self.boxes),
             "storage": self.storage,
             "keep_truncated": self.keep_truncated,
+            "keep_damaged": self.keep_damaged,
         }
 
 

@@ -22,7 +22,7 @@ from flowpipe.flow.solvers import Solver
 from flowpipe.flow.store import FlowReader, StoredClip, stored_clips
 from flowpipe.io import video
 from flowpipe.io.hdf5 import DeferredErrorFile
-from flowpipe.io.source import TRUNCATED, VideoSource, source_status
+from flowpipe.io.source import VideoSource, recorded_warning, source_status
 from flowpipe.io.video_writer import VideoWriter
 from flowpipe.runner import atomic
 from flowpipe.runner.pool import Advance, Done
@@ -74,7 +74,7 @@ class ExtractClip:
         if stored is not None:
             state = source_status(json.loads(stored["source"]), clip.path, self.out, clip.name)
             if state == "same":
-                return Done(skipped=True, warning=self._warning(clip, bool(stored["truncated"])))
+                return Done(skipped=True, warning=self._warning(clip))
             if state == "gone":
                 return Done(skipped=True, warning="its video is gone; its trajectories are kept")
         return self._extract(clip, advance)
@@ -99,7 +99,12 @@ class ExtractClip:
 
     def _extract(self, clip: Clip, advance: Advance) -> Done:
         stage = self.stage
-        source = VideoSource(clip.path, stage.size, keep_truncated=stage.keep_truncated)
+        source = VideoSource(
+            clip.path,
+            stage.size,
+            keep_truncated=stage.keep_truncated,
+            keep_damaged=stage.keep_damaged,
+        )
         temporary = atomic.temporary_folder(self.out)
         shape = (0, 0)
 
@@ -151,12 +156,14 @@ class ExtractClip:
             atomic.place(temporary / "table", self._path(clip, TABLE_SUFFIX))
         finally:
             atomic.discard(temporary)
-        return Done(warning=self._warning(clip, source.truncated))
+        return Done(warning=self._warning(clip))
 
-    def _warning(self, clip: Clip, truncated: bool) -> str | None:
+    def _warning(self, clip: Clip) -> str | None:
         """Return what the user should know of a clip whose table is written."""
-        warnings = [TRUNCATED] if truncated else []
         with Table(self._path(clip, TABLE_SUFFIX)) as table:
+            source, truncated = table.attributes["source"], table.attributes["truncated"]
+            warning = recorded_warning(json.loads(source), bool(truncated))
+            warnings = [] if warning is None else [warning]
             if not len(table):
                 length = int(table.attributes["length"])
                 why = why_no_trajectories(self.stage.parameters, length)

@@ -315,7 +315,7 @@ class FrameClips(_Clips):
         else:
             size = (reader.meta.width, reader.meta.height)
             path = _check_video(reader)
-            decoded = video.frames(path, max_frames=wanted[-1] + 1, only=wanted)
+            decoded = video.frames(path, max_frames=wanted[-1] + 1, only=wanted, keep_damaged=True)
             images = {
                 one: resized(frame.image, size) for one, frame in zip(wanted, decoded, strict=False)
             }
