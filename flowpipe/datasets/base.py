@@ -20,9 +20,6 @@ VIDEO_SUFFIXES = frozenset({
 # fmt: on
 """Suffixes of videos, in lower case."""
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""Suffixes of the frames in a folder of frames, in lower case."""
-
 _SHOWN = 5
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from flowpipe.datasets.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from flowpipe.datasets.base import VIDEO_SUFFIXES
 from flowpipe.datasets.names import FoundClip
 from flowpipe.errors import ParameterError
+from flowpipe.io.image_folder import IMAGE_SUFFIXES, frame_files
 from flowpipe.runner.provenance import is_output
-
-_FLOW_IMAGE = re.compile(r"(?:flow[_-]?|x|y|u|v)(?:[xyuv][_-]?)?\d*", re.IGNORECASE)
 
 
 def is_video(name: str) -> bool:
@@ -83,11 +81,9 @@ def find_frame_folders(root: Path) -> list[FoundClip]:
 def holds_frames(folder: Path) -> bool:
     """Return whether a folder directly holds images that are not flow by their names."""
     try:
-        names = list(folder.iterdir())
+        return bool(frame_files(folder))
     except OSError:
         return False
-    images = [name.stem for name in names if name.suffix.lower() in IMAGE_SUFFIXES]
-    return any(not _FLOW_IMAGE.fullmatch(stem) for stem in images)
 
 
 def _walk(root: Path, errors: list[OSError]) -> Iterator[tuple[str, list[str], list[str]]]:

@@ -186,7 +186,7 @@ def greys_of(reader: FlowReader) -> Iterator[NDArray[np.uint8]]:
         for index in range(meta.n_images):
             yield _grey(reader.image(index))
         return
-    if path is None or not path.is_file():
+    if path is None or not path.exists():
         where = f"its video {str(path)!r} is gone" if path else "its video is not known"
         raise FramesGoneError(f"{reader.clip.name!r} holds no frames, and {where}")
     if any(meta.source.get(key) != value for key, value in provenance.fingerprint(path).items()):

@@ -40,7 +40,7 @@ _ISO_BOXES = frozenset(
     b"PICT".split()
 )
 """Types of top-level boxes. Whatever else follows the last box is a tag or padding."""
-_NEEDED = ("moov", "mdat", "moof")
+_NEEDED = ("moov", "mdat", "moof", "mfra")
 
 
 def require_whole(path: str | os.PathLike[str]) -> None:

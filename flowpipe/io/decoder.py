@@ -2,9 +2,9 @@
 
 FFmpeg's decoders carry on after damage: they conceal blocks that do not decode, pass over packets,
 and predict from frames that are missing. Flow of such frames is invented, so they are counted:
-frames that the decoder marks as corrupt, packets that do not decode or that the demuxer marks, and
-frames that never come out. A gap in the times of a video of constant rate is reported, but is no
-damage: encoders leave out frames that repeat the one before.
+frames marked as corrupt, packets that do not decode, and frames that never come out. A gap in the
+times of a video of constant rate is reported, but is no damage: encoders leave out frames that
+repeat the one before.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class DecodingReport:
     corrupt_frames
         Frames that the decoder concealed errors in.
     failed_packets
-        Packets that were damaged on the way or do not decode.
+        Packets that do not decode.
     lost_frames
         Frames whose packets are there, but which were not decoded.
     missing_frames
@@ -123,6 +123,7 @@ class Decoder:
         # AVI has no presentation times: those of its packets are in the order of decoding.
         self._sort_times = container.format.name == "avi"
         self._keyframe_seen = False
+        self._cut_in_two = False
         self._waiting: list[int] = []
         self._shown: list[int] = []
         self.packets = 0
@@ -150,21 +151,20 @@ class Decoder:
         if packet.size:
             self.packets += 1
             self._keyframe_seen |= packet.is_keyframe
+            # A packet that is cut in two where the file ends is a matter of truncation.
+            self._cut_in_two |= packet.is_corrupt and self._container.format.name != "mpegts"
             if packet.pts is not None and not packet.is_discard:
                 heapq.heappush(self._waiting, packet.pts)
         try:
             pictures = packet.decode()
         except av.error.FFmpegError:
             # Before the first keyframe nothing can be decoded: a clip may be cut anywhere.
-            if packet.size and self._keyframe_seen:
+            if packet.size and self._keyframe_seen and not self._cut_in_two:
                 report.failed_packets += 1
                 self._note_time(packet.pts)
             return
-        if packet.is_corrupt and self._keyframe_seen:
-            report.failed_packets += 1
-            self._note_time(packet.pts)
         for picture in pictures:
-            if picture.is_corrupt and self._keyframe_seen:
+            if picture.is_corrupt and self._keyframe_seen and not self._cut_in_two:
                 report.corrupt_frames += 1
                 self._note_time(picture.pts)
             yield picture, self._time(picture)

@@ -33,6 +33,7 @@ from flowpipe.io.completeness import (
     require_whole,
 )
 from flowpipe.io.decoder import Decoder, DecodingReport
+from flowpipe.io.image_folder import frame_files, images, is_folder, missing_numbers
 from flowpipe.io.orientation import Orientation, orientation
 from flowpipe.io.video_errors import (
     DamagedVideoError,
@@ -130,7 +131,8 @@ def frames(
     Parameters
     ----------
     path
-        The file. Only local files are read, whatever it is called or refers to.
+        The file, or a folder of images. Only local files are read, whatever it is called or refers
+        to.
     max_frames
         Stop after this many frames. A truncated file is then only an error if it ends sooner.
     only
@@ -151,27 +153,31 @@ def frames(
         Before the first frame.
     TruncatedVideoError, DamagedVideoError
         After the last frame that can be decoded.
+    FormatError
+        An image of a folder cannot be decoded, or has another size than the first.
     """
     path = Path(path)
     report = DecodingReport() if report is None else report
+    if is_folder(path):
+        yield from _folder_frames(path, max_frames, only, report)
+        return
     count = 0
     size: tuple[int, int] | None = None
     turned, angle = Orientation(), None
     with closing(_open(path)) as container:
         stream = _video_stream(container, path, report)
         decoder = Decoder(container, stream, report)
-        for picture, time in decoder:
-            if count == max_frames:
-                break
+        for picture, time in decoder if max_frames != 0 else ():
             size = size or (picture.width, picture.height)
             if picture.rotation != angle:  # the matrix itself is slow to read
                 turned, angle = orientation(picture), picture.rotation
+            if only is None or count in only:
+                coloured = picture.reformat(*size, "bgr24", interpolation=Interpolation.BICUBIC)
+                image = np.asarray(coloured.to_ndarray(), np.uint8)
+                yield Frame(turned.upright(image), time)
             count += 1
-            if only is not None and count - 1 not in only:
-                continue
-            coloured = picture.reformat(*size, "bgr24", interpolation=Interpolation.BICUBIC)
-            image = np.asarray(coloured.to_ndarray(), np.uint8)
-            yield Frame(turned.upright(image), time)
+            if count == max_frames:  # before the decoder looks at later packets
+                break
         decoder.count_gaps()
         declared, codec = stream.frames, stream.codec.name
     if count != max_frames:
@@ -189,6 +195,19 @@ def frames(
         raise DamagedVideoError(path, f"is {report.damage}")
 
 
+def _folder_frames(
+    folder: Path, max_frames: int | None, only: Collection[int] | None, report: DecodingReport
+) -> Iterator[Frame]:
+    files = frame_files(folder)[:max_frames]
+    if not files and max_frames != 0:
+        raise UnreadableFileError(folder, "is a folder that holds no images")
+    report.missing_frames = missing_numbers(files)
+    if only is not None:
+        files = [file for number, file in enumerate(files) if number in only]
+    for image in images(files):
+        yield Frame(image, None)
+
+
 def read_video(
     path: str | os.PathLike[str],
     size: tuple[int, int] | None = None,
@@ -200,7 +219,7 @@ def read_video(
     Parameters
     ----------
     path
-        The file.
+        The file, or a folder of images.
     size
         (width, height) in pixels to scale the frames to; by default their own.
     max_frames
@@ -219,17 +238,21 @@ def read_video(
     Examples
     --------
     >>> import flowpipe
-    >>> frames = flowpipe.read_video("clip.avi", size=(340, 256))
-    >>> frames.shape, frames.dtype
-    ((20, 256, 340, 3), dtype('uint8'))
+    >>> import cv2, numpy as np, pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for number in range(3):
+    ...         image = np.full((48, 64, 3), number, np.uint8)
+    ...         _ = cv2.imwrite(str(pathlib.Path(folder, f"img_{number:05d}.png")), image)
+    ...     flowpipe.read_video(folder).shape
+    (3, 48, 64, 3)
     """
-    images = []
+    read = []
     for frame in frames(path, max_frames=max_frames):
         image = frame.image[..., ::-1]
         if size is not None and size != (image.shape[1], image.shape[0]):
             image = np.asarray(cv2.resize(frame.image, size))[..., ::-1]
-        images.append(image)
-    return np.stack(images)
+        read.append(image)
+    return np.stack(read)
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
@@ -243,6 +266,10 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
     path = Path(path)
     first = next(iter(frames(path, max_frames=1, keep_damaged=True)))
     height, width = first.image.shape[:2]
+    if is_folder(path):
+        files = frame_files(path)
+        codec = files[0].suffix.lower().removeprefix(".")
+        return VideoInfo(path, width, height, 0, len(files), codec, "bgr24", 0)
     with closing(_open(path)) as container:
         report = DecodingReport()
         stream = _video_stream(container, path, report)

@@ -128,7 +128,7 @@ def _frames_at(reader: FlowReader, indices: list[int] | range) -> Iterator[Image
             yield reader.image(min(index + offset, reader.meta.n_images - 1))
         return
     source = reader.video
-    if source is None or not source.is_file():
+    if source is None or not source.exists():
         return
     wanted = set(indices)
     offset = 0 if reader.meta.step > 0 else -reader.meta.step

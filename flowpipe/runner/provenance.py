@@ -47,15 +47,25 @@ def fingerprint(path: Path) -> Json:
     """Return the size of a file and a hash of three of its blocks.
 
     At most 192 KiB are read, so that a resumed run over many large files starts at once;
-    :func:`sha256` reads all of a file.
+    :func:`sha256` reads all of a file. Of a folder, such as one of images, the names and sizes of
+    its files and blocks of three of them are hashed.
 
     Returns
     -------
     dict
         ``bytes`` (int) and ``fingerprint`` (32 hexadecimal digits).
     """
+    digest = hashlib.blake2b(digest_size=16)
+    if path.is_dir():
+        files = _files(path)
+        sizes = [file.stat().st_size for file in files]
+        listing = [[file.name, size] for file, size in zip(files, sizes, strict=True)]
+        digest.update(json.dumps(listing).encode())
+        for index in sorted({0, len(files) // 2, len(files) - 1} & set(range(len(files)))):
+            digest.update(str(fingerprint(files[index])["fingerprint"]).encode())
+        return {"bytes": sum(sizes), "fingerprint": digest.hexdigest()}
     size = path.stat().st_size
-    digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
+    digest.update(size.to_bytes(8, "little"))
     with path.open("rb") as file:
         for start in sorted({0, max(0, (size - _BLOCK) // 2), max(0, size - _BLOCK)}):
             file.seek(start)
@@ -64,9 +74,16 @@ def fingerprint(path: Path) -> Json:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of the content of a file, in hexadecimal."""
+    """Return the SHA-256 of the content of a file, or of the files in a folder, in hexadecimal."""
+    if path.is_dir():
+        listing = [[file.name, sha256(file)] for file in _files(path)]
+        return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.is_file() and file.name[0] != ".")
 
 
 def digest(value: Any) -> str:

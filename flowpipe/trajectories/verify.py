@@ -69,5 +69,5 @@ def _check_source(root: Path, table: Table) -> None:
         recorded = source["sha256"]
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"it does not say which video it was made from ({error})") from None
-    if path.is_file() and provenance.sha256(path) != recorded:
+    if path.exists() and provenance.sha256(path) != recorded:
         raise FormatError(f"its video {str(path)!r} has changed since the table was made from it")

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import tarfile
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -239,7 +240,7 @@ def _damaged(path: Path, **kind: str) -> Path:
 def test_damage_in_the_middle_is_an_error_or_kept_on_request(tmp_path, name, codec):
     path = _damaged(tmp_path / name, codec=codec)
     with pytest.raises(
-        video.DamagedVideoError, match=r"is damaged: \d+ .*, the first at 1\.\d\d s"
+        video.DamagedVideoError, match=r"is damaged: \d+ .*, the first at \d\.\d\d s"
     ):
         list(VideoSource(path))
     kept = VideoSource(path, keep_damaged=True)
@@ -312,7 +313,7 @@ def test_pixels_that_are_not_square_are_recorded_and_told(tmp_path):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.codec_context.sample_aspect_ratio = 16 / 15
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 15)
         for grey in media.moving(12):
             picture = av.VideoFrame.from_ndarray(media.coloured(grey), format="bgr24")
             container.mux(stream.encode(picture))

@@ -120,7 +120,7 @@ def _compare_size(size: tuple[int, ...], expected: tuple[int, int], what: str) -
 
 def _check_source(reader: FlowReader) -> None:
     source, path = reader.meta.source, reader.video
-    if path is None or not path.is_file():
+    if path is None or not path.exists():
         return
     if fingerprint(path)["bytes"] != source.get("bytes") or sha256(path) != source.get("sha256"):
         raise FormatError(f"its video {str(path)!r} is not the one that the flow was made from")
