@@ -12,7 +12,8 @@ FAILURE_KINDS = {
     "no-frames": "No frame of the video can be decoded: get another copy.",
     "video": "The video cannot be used; the reason says why.",
     "truncated": "The file ends too early: get a complete copy, or use `--keep-truncated`.",
-    "damaged": "Part of a file is damaged: get another copy; for a video, or use `--keep-damaged`.",
+    "damaged": "Part of a file is damaged: get another copy; a video can be kept by "
+    "`--keep-damaged`.",
     "changed": "The file was written to while it was read: run again.",
     "too-short": "The clip has too few frames for one result: leave it out, or ask for less.",
     "name-too-long": "The file system cannot store the name of an output: rename the source.",

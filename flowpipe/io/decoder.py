@@ -146,7 +146,7 @@ class Decoder:
                 return
             yield from self._decode(packet)
 
-    def _decode(self, packet: Packet) -> Iterator[tuple[VideoFrame, float | None]]:
+    def _decode(self, packet: Packet[VideoStream]) -> Iterator[tuple[VideoFrame, float | None]]:
         report = self._report
         if packet.size:
             self.packets += 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -57,8 +57,8 @@ _AS_STORED = Orientation()
 
 def orientation(picture: VideoFrame) -> Orientation:
     """Return the orientation that the display matrix of a decoded frame asks for."""
-    data = picture.side_data.get(Type.DISPLAYMATRIX)
-    if data is None or data.buffer_size < 36:
+    data = picture.side_data.get("DISPLAYMATRIX")
+    if not isinstance(data, SideData) or data.buffer_size < 36:
         return _AS_STORED
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].astype(int).tolist()
     if abs(b) + abs(c) > abs(a) + abs(d):
