@@ -184,8 +184,9 @@ def recorded_warning(recorded: Mapping[str, Any], truncated: bool) -> str | None
     truncated
         Whether the video was truncated.
     """
-    notes = recorded.get("notes", [])
-    messages = [TRUNCATED] * truncated + [str(note) for note in notes if isinstance(notes, list)]
+    notes = recorded.get("notes")
+    messages = [TRUNCATED] * truncated
+    messages += map(str, notes if isinstance(notes, list) else [])
     return "; ".join(messages) or None
 
 
