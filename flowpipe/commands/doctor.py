@@ -25,6 +25,7 @@ _PACKAGES = ("opencv-contrib-python", "av", "numba", "numpy", "torch", "torchvis
 
 TABLES = {
     "method": ("flowpipe.flow", "METHODS"),
+    "flow layout": ("flowpipe.flow.store.layouts", "LAYOUTS"),
     "data set": ("flowpipe.datasets.table", "DATASETS"),
     "encoder": ("flowpipe.encoding", "ENCODERS"),
     "model": ("flowpipe.models", "MODELS"),

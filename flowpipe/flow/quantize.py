@@ -14,11 +14,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import ParameterError
+from flowpipe.errors import FormatError, ParameterError
 
 DEFAULT_BOUND = 20.0
 """Displacement in pixels at which 8-bit flow saturates, as TSN's and mmaction2's flow has it."""
 ZERO_LEVEL = 128
+_UNKNOWN = 1e9  # Middlebury's .flo files mark unknown flow by values above this
 
 
 def to_uint8(flow: NDArray[np.floating], bound: float = DEFAULT_BOUND) -> NDArray[np.uint8]:
@@ -56,7 +57,7 @@ def to_uint8(flow: NDArray[np.floating], bound: float = DEFAULT_BOUND) -> NDArra
 def from_uint8(
     levels: NDArray[np.uint8], bound: float = DEFAULT_BOUND, *, zero: float = ZERO_LEVEL
 ) -> NDArray[np.float32]:
-    """Displacements in pixels from grey levels: ``(level - zero) * 2 * bound / 255``.
+    """Return displacements in pixels from grey levels: ``(level - zero) * 2 * bound / 255``.
 
     Parameters
     ----------
@@ -77,6 +78,15 @@ def from_uint8(
     """
     _check_bound(bound)
     return (np.asarray(levels, np.float32) - np.float32(zero)) * np.float32(2.0 * bound / 255.0)
+
+
+def check_known(flow: NDArray[np.floating], what: str) -> None:
+    """Raise a FormatError unless every value is finite and known; ``what`` is for the message."""
+    with np.errstate(invalid="ignore"):
+        known = np.abs(flow) < _UNKNOWN
+    if not known.all():
+        count = int(known.size - np.count_nonzero(known))
+        raise FormatError(f"{count} of {known.size} values of {what} are not finite, or unknown")
 
 
 def _check_bound(bound: float) -> None:

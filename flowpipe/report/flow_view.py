@@ -57,7 +57,9 @@ def colour(flow: NDArray[np.float32], largest: float) -> Image:
 def typical_speed(reader: FlowReader) -> float:
     """Speed in pixels that 99 % of the pixels stay below, over flow fields spread over a clip."""
     indices = np.unique(np.linspace(0, len(reader) - 1, _SAMPLED).astype(int))
-    speeds = [np.hypot(*np.nan_to_num(reader.flow(int(index)))) for index in indices]
+    speeds = [
+        np.hypot(*np.nan_to_num(reader.flow(int(index), allow_unknown=True))) for index in indices
+    ]
     return max(float(np.percentile(np.stack(speeds), 99)), 1.0)
 
 
@@ -81,7 +83,7 @@ def contact_sheet(clip: StoredClip, *, columns: int = 4, rows: int = 3) -> Image
         frames = dict(zip(wanted.tolist(), _frames_at(reader, wanted.tolist()), strict=False))
         tiles = []
         for index in wanted.tolist():
-            flow = colour(reader.flow(index), largest)
+            flow = colour(reader.flow(index, allow_unknown=True), largest)
             frame = frames.get(index)
             picture = np.vstack([_or_blank(frame, flow), flow]) if frames else flow
             tiles.append(_labelled(picture, f"{index + reader.layout.base}"))
@@ -110,7 +112,7 @@ def write_video(clip: StoredClip, path: Path, root: Path) -> None:
             largest = typical_speed(reader)
             frames = chain(_frames_at(reader, range(len(reader))), _endless_none())
             for index, frame in zip(range(len(reader)), frames, strict=False):
-                flow = colour(reader.flow(index), largest)
+                flow = colour(reader.flow(index, allow_unknown=True), largest)
                 if index == 0:
                     beside = frame is not None
                 film.add(np.hstack([_or_blank(frame, flow), flow]) if beside else flow)

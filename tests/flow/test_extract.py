@@ -279,7 +279,7 @@ def test_damaged_output_is_done_again(clip, out, name):
     stage = replace(ZIP, layout=name)
     done(stage, clip, out)
     before = contents(out)
-    mark = layout(name).mark(out, "c/a")
+    mark = layout(name).done_marker(out, "c/a")
     mark.write_bytes(mark.read_bytes()[:30])
     end, counted = done(stage, clip, out)
     assert (end.skipped, counted) == (False, 5)

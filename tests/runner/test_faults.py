@@ -80,7 +80,7 @@ def whole_clips(out: Path, expected: dict[str, str]) -> int:
     """Number of clips there; each has exactly the bytes of the reference."""
     number = 0
     for clip in stored_clips(out):
-        if not clip.mark.exists():
+        if not clip.done_marker.exists():
             continue
         number += 1
         for path, digest in expected.items():

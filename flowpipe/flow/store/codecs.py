@@ -123,6 +123,11 @@ def _decode(data: bytes, name: str, flags: int) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """Return (width, height) of a JPEG or PNG by its header; None if it has none."""
+    return _png_size(data) or _jpeg_size(data)
+
+
 def _png_size(data: bytes) -> tuple[int, int] | None:
     if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 24:
         return None

@@ -1,4 +1,4 @@
-"""Flow from one layout into another, without recoding what can be copied."""
+"""Convert flow from one layout to another, and copy what need not be coded again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from flowpipe.flow import quantize
-from flowpipe.flow.store.layouts import LayoutName, layout
+from flowpipe.flow.store.layouts import layout
 from flowpipe.flow.store.meta import FloatType, FlowMeta
 from flowpipe.flow.store.reader import FlowReader, StoredClip
 from flowpipe.flow.store.writer import FlowWriter
@@ -19,7 +19,7 @@ _HANDED_ON = [one.name for one in fields(FlowMeta) if one.name not in {*_WRITERS
 def convert(
     clip: StoredClip,
     out: Path,
-    name: LayoutName,
+    name: str,
     *,
     bound: float | None = None,
     quality: int = 95,
@@ -34,7 +34,7 @@ def convert(
     Parameters
     ----------
     clip
-        The clip as it lies.
+        The clip.
     out
         Folder of the new layout.
     name
@@ -72,12 +72,12 @@ def convert(
                     writer.add_jpegs(*reader.jpegs(index))
                 else:
                     # Levels are decoded around 128 and coded around 127.5.
-                    zero = 127.5 if kind.coding == "jpeg" else quantize.ZERO_LEVEL
+                    zero = 127.5 if kind.eight_bit else quantize.ZERO_LEVEL
                     writer.add_flow(reader.flow(index, zero=zero))
             known = {key: getattr(meta, key) for key in _HANDED_ON}
             if reader.video is not None:
                 path = Path(os.path.relpath(reader.video, out)).as_posix()
                 known["source"] = {**meta.source, "path": path}
-            if kind.coding != "jpeg":
+            if not kind.eight_bit:
                 known["decoded_bound"] = meta.bound or meta.decoded_bound
             return writer.commit(**known)

@@ -1,4 +1,7 @@
-"""How flow is laid out on disk: the names, index bases and codings that other tools know.
+"""Layouts of stored flow: names, index bases and codings that other tools know.
+
+To add a layout, write its container, or use one that is there, and add an entry to
+:data:`LAYOUTS`. Writer, reader, verification, commands, ``doctor`` and errors read this table.
 
 ========== ============================= ================================ ===== ==================
 layout     one clip is                   flow members                     base  as written by
@@ -21,94 +24,224 @@ file of the folder, a data set of the HDF5 file, ``<clip>.npy.json`` beside the 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal
 
+from flowpipe._options import NameIn
 from flowpipe.errors import ParameterError
 from flowpipe.runner.provenance import RECORDS
-
-LayoutName = Literal["zip", "frames", "denseflow", "tsfusion", "npy", "flo", "kitti-png", "h5"]
-LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 
 META = "meta.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Names and coding of one layout.
+    """Describe a layout.
 
     Attributes
     ----------
     name
         As on the command line.
+    title
+        What one clip is, in prose.
     suffix
         Of the clip's file, or "" where a clip is a folder.
     coding
-        Of one flow field.
+        Of one flow field: 8 bit as JPEG or PNG, Middlebury's .flo, KITTI's PNG, or float.
+    container
+        Module that writes and reads the clip's files: it has ``open_sink`` and ``open_source``
+        (:mod:`flowpipe.flow.store.containers`), and, for single files that hold ``meta.json``
+        inside, ``holds_meta``.
     flow
-        Member names of one flow field with ``{i}`` for its index: x and y, or both in one.
+        Member names of one flow field with ``{i}`` for its index and ``{step}`` for denseflow's
+        mark of a step: x and y, or both in one.
     image
         Member name of an RGB frame, None where the layout holds none.
-    base
+    base, image_base
         Index of the first flow field and of the first frame.
+    parts
+        Folders of the output folder over which the files of each clip are distributed; the last
+        is of RGB frames.
+    meta_suffix
+        Of the file with ``meta.json`` beside the clip's own, "" where it is inside.
+    own_checksums
+        The container has check sums, so that ``meta.json`` needs none.
+    published
+        The tool that writes or defines it.
+    step
+        Frames from the first to the second of a pair.
     """
 
-    name: LayoutName
+    name: str
+    title: str
     suffix: str
-    coding: Literal["jpeg", "flo", "kitti", "float"]
-    flow: tuple[str, ...]
-    image: str | None
-    base: int
+    coding: Literal["jpeg", "png", "flo", "kitti", "float"]
+    container: str
+    flow: tuple[str, ...] = ()
+    image: str | None = None
+    base: int = 1
+    image_base: int | None = None
+    parts: tuple[str, ...] = ()
+    meta_suffix: str = ""
+    own_checksums: bool = False
+    published: str = ""
+    step: int = 1
 
     @property
     def is_file(self) -> bool:
         """Whether a clip is one file."""
         return bool(self.suffix)
 
+    @property
+    def eight_bit(self) -> bool:
+        """Whether flow is stored as grey levels, which have a bound."""
+        return self.coding in ("jpeg", "png")
+
+    @property
+    def files(self) -> Any:
+        """The module that writes and reads the clip's files."""
+        return import_module(self.container)
+
     def flow_members(self, index: int) -> tuple[str, ...]:
-        """Member names of the flow field ``index``, counted from 0."""
-        return tuple(name.format(i=index + self.base) for name in self.flow)
+        """Return the member names of the flow field ``index``, counted from 0."""
+        mark = "" if self.step == 1 else f"{'p' if self.step > 0 else 'm'}{abs(self.step)}_"
+        return tuple(name.format(i=index + self.base, step=mark) for name in self.flow)
 
     def image_member(self, index: int) -> str:
-        """Member name of the frame ``index``, counted from 0."""
+        """Return the member name of the frame ``index``, counted from 0."""
         if self.image is None:
             raise ParameterError(f"layout {self.name} holds no frames")
-        return self.image.format(i=index + self.base)
+        base = self.base if self.image_base is None else self.image_base
+        return self.image.format(i=index + base)
 
     def folders(self, out: Path, clip: str) -> tuple[tuple[str, Path], ...]:
-        """Where the parts of a clip lie: (prefix of its members, folder)."""
-        if self.name == "tsfusion":
-            return tuple((part, out / part / clip) for part in ("u", "v", "jpegs_256"))
+        """Return where the members of a clip are: (prefix of their names, folder)."""
+        if self.parts:
+            return tuple((part, out / part / clip) for part in self.parts)
         return (("", out / clip),)
 
-    def mark(self, out: Path, clip: str) -> Path:
-        """The path whose presence says that the clip is whole."""
+    def done_marker(self, out: Path, clip: str) -> Path:
+        """Return the path that exists only if the clip is complete."""
         if self.is_file:
-            suffix = ".npy.json" if self.name == "npy" else self.suffix
-            return out / f"{clip}{suffix}"
-        if self.name == "tsfusion":
+            return out / f"{clip}{self.meta_suffix or self.suffix}"
+        if self.parts:
             return out / RECORDS / "clips" / f"{clip}.json"
         return out / clip / META
 
     def outputs(self, out: Path, clip: str, *, frames: bool) -> list[Path]:
-        """Files and folders of a clip that is whole, with or without RGB frames."""
+        """Return the files and folders of a complete clip, with or without RGB frames."""
         if self.is_file:
-            return sorted({out / f"{clip}{self.suffix}", self.mark(out, clip)})
-        parts = [
-            folder for prefix, folder in self.folders(out, clip) if frames or "jpegs" not in prefix
-        ]
-        return [*parts, self.mark(out, clip)]
+            return sorted({out / f"{clip}{self.suffix}", self.done_marker(out, clip)})
+        folders = [folder for _, folder in self.folders(out, clip)]
+        if self.parts and not frames:
+            folders.pop()
+        return [*folders, self.done_marker(out, clip)]
 
-    def claim(self, out: Path, clip: str) -> Path:
-        """What stands while several folders of ours are put in place or taken away."""
+    def in_progress_marker(self, out: Path, clip: str) -> Path:
+        """Return the path that exists while several folders are moved or removed."""
         return out / RECORDS / "unfinished" / f"{clip}.json"
 
 
-def layout(name: LayoutName, step: int = 1) -> Layout:
-    """The layout of that name.
+_CONTAINERS = "flowpipe.flow.store.containers."
+_JPEGS = ("flow_x_{i:05d}.jpg", "flow_y_{i:05d}.jpg")
+_IMAGES = "img_{i:05d}.jpg"
+
+LAYOUTS: dict[str, Layout] = {
+    entry.name: entry
+    for entry in (
+        Layout(
+            "zip",
+            "a zip of JPEGs",
+            ".zip",
+            "jpeg",
+            _CONTAINERS + "zip_file",
+            _JPEGS,
+            _IMAGES,
+            own_checksums=True,
+        ),
+        Layout(
+            "frames",
+            "a folder of JPEGs, counted from 1",
+            "",
+            "jpeg",
+            _CONTAINERS + "folder",
+            _JPEGS,
+            _IMAGES,
+            published="dense_flow, TSN",
+        ),
+        Layout(
+            "denseflow",
+            "a folder of JPEGs, counted from 0",
+            "",
+            "jpeg",
+            _CONTAINERS + "folder",
+            ("flow_x_{step}{i:05d}.jpg", "flow_y_{step}{i:05d}.jpg"),
+            _IMAGES,
+            base=0,
+            published="open-mmlab/denseflow",
+        ),
+        Layout(
+            "tsfusion",
+            "folders of JPEGs below u/ and v/",
+            "",
+            "jpeg",
+            _CONTAINERS + "folder",
+            ("u/frame{i:06d}.jpg", "v/frame{i:06d}.jpg"),
+            "jpegs_256/frame{i:06d}.jpg",
+            parts=("u", "v", "jpegs_256"),
+            published="twostreamfusion",
+        ),
+        Layout(
+            "npy",
+            "an array (N, 2, H, W)",
+            ".npy",
+            "float",
+            _CONTAINERS + "npy_file",
+            base=0,
+            meta_suffix=".npy.json",
+            published="NumPy",
+        ),
+        Layout(
+            "h5",
+            "an HDF5 file",
+            ".h5",
+            "float",
+            _CONTAINERS + "hdf5_file",
+            ("flow_x_{step}{i:05d}", "flow_y_{step}{i:05d}"),
+            base=0,
+            published="open-mmlab/denseflow",
+        ),
+        Layout(
+            "flo",
+            "a folder of .flo files",
+            "",
+            "flo",
+            _CONTAINERS + "folder",
+            ("flow_{i:05d}.flo",),
+            _IMAGES,
+            published="Middlebury",
+        ),
+        Layout(
+            "kitti-png",
+            "a folder of 16-bit PNGs, 1/64 px",
+            "",
+            "kitti",
+            _CONTAINERS + "folder",
+            ("flow_{i:05d}.png",),
+            _IMAGES,
+            published="KITTI",
+        ),
+    )
+}
+"""The layouts by the names that a user types."""
+
+LayoutName = Annotated[str, NameIn(LAYOUTS)]
+
+
+def layout(name: str, step: int = 1) -> Layout:
+    """Return the layout of a name.
 
     Parameters
     ----------
@@ -122,70 +255,12 @@ def layout(name: LayoutName, step: int = 1) -> Layout:
     ParameterError
         There is no such layout.
     """
-    pair = ("flow_x_{i:05d}", "flow_y_{i:05d}")
-    stepped = tuple(
-        name.replace("_{i", f"_{'p' if step > 0 else 'm'}{abs(step)}_{{i") for name in pair
-    )
-    like_denseflow = pair if step == 1 else stepped
-    images = "img_{i:05d}.jpg"
-    match name:
-        case "zip":
-            return Layout(name, ".zip", "jpeg", _with(pair, ".jpg"), images, 1)
-        case "frames":
-            return Layout(name, "", "jpeg", _with(pair, ".jpg"), images, 1)
-        case "denseflow":
-            return Layout(name, "", "jpeg", _with(like_denseflow, ".jpg"), images, 0)
-        case "tsfusion":
-            names = ("u/frame{i:06d}.jpg", "v/frame{i:06d}.jpg")
-            return Layout(name, "", "jpeg", names, "jpegs_256/frame{i:06d}.jpg", 1)
-        case "flo":
-            return Layout(name, "", "flo", ("flow_{i:05d}.flo",), images, 1)
-        case "kitti-png":
-            return Layout(name, "", "kitti", ("flow_{i:05d}.png",), images, 1)
-        case "npy":
-            return Layout(name, ".npy", "float", (), None, 0)
-        case "h5":
-            return Layout(name, ".h5", "float", like_denseflow, None, 0)
-    raise ParameterError(f"layout is {name!r}; it must be one of {', '.join(LAYOUTS)}")
+    if name not in LAYOUTS:
+        raise ParameterError(f"layout is {name!r}; it must be one of {', '.join(LAYOUTS)}")
+    return LAYOUTS[name] if step == 1 else replace(LAYOUTS[name], step=step)
 
 
-def _with(names: tuple[str, ...], suffix: str) -> tuple[str, ...]:
-    return tuple(name + suffix for name in names)
-
-
-# What other tools wrote: the x (or only) member, its coding, its partner's beginning.
-_FOREIGN: tuple[tuple[re.Pattern[str], LayoutName, str], ...] = (
-    (re.compile(r"(flow_x_)((?:[pm]\d+_)?)(\d{5,})\.jpg"), "denseflow", "flow_y_"),
-    (re.compile(r"(x_)()(\d{5,})\.jpg"), "denseflow", "y_"),
-    (re.compile(r"(flow_|)()(\d{5,})\.flo"), "flo", ""),
-    (re.compile(r"(flow_)()(\d{5,})\.png"), "kitti-png", ""),
-    (re.compile(r"(flow_x_)((?:[pm]\d+_)?)(\d{5,})"), "h5", "flow_y_"),
-)
-
-
-def foreign_layout(names: Iterable[str]) -> tuple[Layout, int, int] | None:
-    """Recognise flow without ``meta.json`` by the names in a folder or an HDF5 file.
-
-    Parameters
-    ----------
-    names
-        The names.
-
-    Returns
-    -------
-    (Layout, int, int) or None
-        Its layout, with the index base that the names show; the number of flow fields; the step.
-    """
-    names = list(names)
-    for pattern, kind, partner in _FOREIGN:
-        found = [match for name in names if (match := pattern.fullmatch(name))]
-        if not found:
-            continue
-        begin, step, digits = found[0].groups()
-        index = f"{step}{{i:0{len(digits)}d}}{Path(found[0].group()).suffix}"
-        members = (begin + index, partner + index) if partner else (begin + index,)
-        base = min(int(match.group(3)) for match in found)
-        known = layout("frames" if kind == "denseflow" and base else kind)
-        frames_apart = int(step[1:-1]) * (-1 if step[0] == "m" else 1) if step else 1
-        return replace(known, flow=members, base=base), len(found), frames_apart or 1
-    return None
+def layout_of_file(path: Path) -> str | None:
+    """Return the layout of a clip that is one file, by its suffix; None if there is none."""
+    suffix = path.suffix.lower()
+    return next((name for name, entry in LAYOUTS.items() if entry.suffix == suffix != ""), None)

@@ -1,4 +1,4 @@
-"""``meta.json``: what is said of one clip's flow."""
+"""``meta.json``, the description of the flow of one clip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from flowpipe.errors import FormatError
 from flowpipe.flow.quantize import DEFAULT_BOUND
-from flowpipe.flow.store.layouts import LAYOUTS, META, LayoutName
+from flowpipe.flow.store.layouts import LAYOUTS, META
 from flowpipe.runner.json_files import Json, to_json
 
 FloatType = Literal["float32", "float16"]
@@ -20,7 +20,7 @@ FORMAT = "flowpipe-flow-1"
 
 @dataclass(frozen=True, slots=True)
 class FlowMeta:
-    """What ``meta.json`` says of a clip's flow.
+    """Describe the flow of a clip, as its ``meta.json``.
 
     Attributes
     ----------
@@ -52,12 +52,12 @@ class FlowMeta:
     decoded_bound
         In float layouts that were converted from 8 bit, the bound of those levels.
     crc32
-        Over all members and this description itself (:func:`summed`); None in a zip, which has
+        Over all members and this description itself (:func:`add_crc`); None in a zip, which has
         check sums of its own.
     """
 
     clip: str
-    layout: LayoutName
+    layout: str
     width: int
     height: int
     n_frames: int
@@ -87,12 +87,12 @@ class FlowMeta:
         return self.bound or self.decoded_bound or given or DEFAULT_BOUND
 
     def to_json(self) -> Json:
-        """As it is written."""
+        """Return what is written."""
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def from_json(cls, value: Json, name: str) -> FlowMeta:
-        """Check and take over what was read; ``name`` is for the FormatError."""
+        """Check what was read, and return it; ``name`` is for the FormatError."""
         if value.get("format") != FORMAT:
             raise FormatError(f"{name!r} has format {value.get('format')!r}, not {FORMAT!r}")
         known = {one.name for one in fields(cls)}
@@ -108,10 +108,10 @@ class FlowMeta:
                     )
         return meta
 
-    def sealed(self, total: int) -> FlowMeta:
-        """With the check sum over the members, ``total``, and all that is said here."""
-        said = to_json(replace(self, crc32=None).to_json())
-        return replace(self, crc32=summed(total, META, said))
+    def with_checksum(self, total: int) -> FlowMeta:
+        """Return this with the check sum over the members, ``total``, and over itself."""
+        data = to_json(replace(self, crc32=None).to_json())
+        return replace(self, crc32=add_crc(total, META, data))
 
 
 def _is_number(value: Any) -> bool:
@@ -138,6 +138,6 @@ _EXPECTED: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
 )
 
 
-def summed(total: int, name: str, data: bytes) -> int:
+def add_crc(total: int, name: str, data: bytes) -> int:
     """Add a member to a check sum over members, in which their order does not matter."""
     return (total + zlib.crc32(data, zlib.crc32(name.encode()))) & 0xFFFFFFFF

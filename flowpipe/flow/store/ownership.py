@@ -1,57 +1,56 @@
-"""What on disk is flowpipe's own, and finished: nothing else is ever overwritten or removed."""
+"""Tell what flowpipe wrote and finished: nothing else is ever overwritten or removed."""
 
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 
-import h5py
-
 from flowpipe.errors import FormatError
-from flowpipe.flow.store.layouts import META, Layout
+from flowpipe.flow.store.layouts import Layout
 from flowpipe.flow.store.meta import FlowMeta
 from flowpipe.flow.store.reader import FlowReader, StoredClip
 from flowpipe.io.source import check_replaceable
 
 
-def foreign_path(out: Path, clip: str, kind: Layout) -> Path | None:
-    """What lies at a clip's place and was not written by flowpipe; None where nothing does.
+def third_party_path(out: Path, clip: str, kind: Layout) -> Path | None:
+    """Return what is at a clip's place and was not written by flowpipe; None if nothing is.
 
     Folders and arrays of ours have their ``meta.json`` from the first instant. A zip or HDF5
     file that cannot be read is taken for a damaged one of ours.
     """
-    if kind.name in ("zip", "h5"):
-        path = kind.mark(out, clip)
-        return path if _lacks_meta(path, kind) else None
+    if kind.is_file and not kind.meta_suffix:
+        path = kind.done_marker(out, clip)
+        return path if path.is_file() and not kind.files.holds_meta(path) else None
     places = [out / f"{clip}{kind.suffix}"]
     if not kind.is_file:
         places = [folder for _, folder in kind.folders(out, clip)]
     for path in places:
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             continue
-        # In this order: a run that ends now puts the mark in place before it lifts its claim.
-        if not kind.claim(out, clip).exists() and not kind.mark(out, clip).exists():
+        # In this order: a run that ends now has written one marker before it removes the other.
+        if (
+            not kind.in_progress_marker(out, clip).exists()
+            and not kind.done_marker(out, clip).exists()
+        ):
             return path
     return None
 
 
 def finished(out: Path, clip: str, kind: Layout) -> FlowMeta | None:
-    """What is said of a clip that is stored whole; None where it is not, or cannot be read.
+    """Return the description of a complete clip; None if it is not, or cannot be read.
 
-    A run that ended between its last two steps has left its claim to the clip's folders: it is
-    lifted.
+    A run that ended between its last two steps has left its in-progress marker, which is removed.
     """
-    if not kind.mark(out, clip).exists():
+    if not kind.done_marker(out, clip).exists():
         return None
-    name = kind.name if kind.is_file or kind.name == "tsfusion" else None
+    name = kind.name if kind.is_file or kind.parts else None
     try:
         with FlowReader(StoredClip(out, clip, name)) as reader:
             meta = reader.meta
     except FormatError:
         return None
-    if name == "tsfusion":
-        kind.claim(out, clip).unlink(missing_ok=True)
+    if kind.parts:
+        kind.in_progress_marker(out, clip).unlink(missing_ok=True)
     return meta
 
 
@@ -72,16 +71,3 @@ def is_up_to_date(out: Path, kind: Layout, reader: FlowReader) -> bool:
     path = reader.video or reader.clip.path
     check_replaceable(meta.source, Path(os.path.relpath(path, out)).as_posix(), out, clip)
     return False
-
-
-def _lacks_meta(path: Path, kind: Layout) -> bool:
-    if not path.is_file():
-        return False
-    try:
-        if kind.name == "zip":
-            with zipfile.ZipFile(path) as archive:
-                return META not in archive.namelist()
-        with h5py.File(path, "r") as file:
-            return META not in file
-    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
-        return False

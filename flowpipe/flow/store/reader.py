@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,21 +16,14 @@ from numpy.typing import NDArray
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow import quantize
 from flowpipe.flow.store import codecs
-from flowpipe.flow.store.layouts import (
-    META,
-    Layout,
-    LayoutName,
-    foreign_layout,
-    layout,
-)
+from flowpipe.flow.store.containers import Source
+from flowpipe.flow.store.layouts import LAYOUTS, META, Layout, layout, layout_of_file
 from flowpipe.flow.store.meta import FlowMeta
-from flowpipe.flow.store.sources import Source, open_source
+from flowpipe.flow.store.third_party import KNOWN, ThirdPartyFlow, is_axis, recognize
 from flowpipe.runner.json_files import read_json
 from flowpipe.runner.provenance import RECORDS
 
-_BY_SUFFIX: dict[str, LayoutName] = {".zip": "zip", ".npy": "npy", ".h5": "h5"}
-_TSFUSION = ("u", "v")
-_TSFUSION_MEMBER = re.compile(r"(?:u/)?frame\d{6,}\.jpg")
+_TSFUSION = layout("tsfusion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +42,24 @@ class StoredClip:
 
     root: Path
     name: str
-    layout: LayoutName | None
+    layout: str | None
 
     @property
-    def mark(self) -> Path:
-        """The path whose presence says that the clip is whole."""
-        return layout(self.layout or "frames").mark(self.root, self.name)
+    def done_marker(self) -> Path:
+        """The path that exists only if the clip is complete."""
+        return layout(self.layout or "frames").done_marker(self.root, self.name)
 
     @property
     def path(self) -> Path:
         """The clip's file, or its (first) folder."""
-        if self.layout in ("npy", "zip", "h5"):
-            return self.root / f"{self.name}{layout(self.layout).suffix}"
-        return layout(self.layout or "frames").folders(self.root, self.name)[0][1]
+        kind = layout(self.layout or "frames")
+        if kind.is_file:
+            return self.root / f"{self.name}{kind.suffix}"
+        return kind.folders(self.root, self.name)[0][1]
 
 
 def stored_clips(root: Path) -> Iterator[StoredClip]:
-    """Every clip with flow under a folder, or the one that a file or a folder holds, by name.
+    """Yield every clip with flow under a folder, or the one that a file or a folder holds, by name.
 
     Raises
     ------
@@ -73,40 +67,37 @@ def stored_clips(root: Path) -> Iterator[StoredClip]:
         The path does not exist, or is a file of another kind.
     """
     if root.is_file():
-        if root.suffix not in _BY_SUFFIX:
-            raise FormatError(f"{str(root)!r} is not a flow file (.zip, .npy or .h5)")
-        yield StoredClip(root.parent, root.stem, _BY_SUFFIX[root.suffix])
+        name = layout_of_file(root)
+        if name is None:
+            known = ", ".join(entry.suffix for entry in LAYOUTS.values() if entry.is_file)
+            raise FormatError(f"{str(root)!r} is not a flow file ({known})")
+        yield StoredClip(root.parent, root.stem, name)
         return
     if not root.is_dir():
         raise FormatError(f"{str(root)!r} does not exist; a folder or file of flow is expected")
-    if _holds_flow(sorted(entry.name for entry in root.iterdir())):
+    if _holds_flow(root, [entry.name for entry in root.iterdir()]):
         here = Path(os.path.abspath(root))
         yield StoredClip(here.parent, here.name, None)
         return
-    marks = root / RECORDS / "clips"
-    if marks.is_dir():
-        for mark in sorted(marks.rglob("*.json")):
-            yield StoredClip(root, mark.relative_to(marks).with_suffix("").as_posix(), "tsfusion")
+    markers = root / RECORDS / "clips"
+    if markers.is_dir():
+        for marker in sorted(markers.rglob("*.json")):
+            clip = marker.relative_to(markers).with_suffix("").as_posix()
+            yield StoredClip(root, clip, _TSFUSION.name)
         return
-    if all((root / part).is_dir() for part in _TSFUSION):
-        folders = [
-            folder.relative_to(root / "u").as_posix()
-            for folder, _, names in _walk(root / "u")
-            if any(_TSFUSION_MEMBER.fullmatch(name) for name in names)
-        ]
-        if folders:
-            yield from (StoredClip(root, name, "tsfusion") for name in folders)
-            return
+    if folders := _split_folders(root):
+        yield from (StoredClip(root, name, _TSFUSION.name) for name in folders)
+        return
     for folder, folders, names in _walk(root):
-        if folder != root and _holds_flow(names):
+        if folder != root and _holds_flow(folder, [*names, *folders]):
             yield StoredClip(root, folder.relative_to(root).as_posix(), None)
             folders.clear()
             continue
         for name in names:
             path = folder / name
-            if path.suffix in _BY_SUFFIX:
+            if found := layout_of_file(path):
                 clip = path.relative_to(root).as_posix()[: -len(path.suffix)]
-                yield StoredClip(root, clip, _BY_SUFFIX[path.suffix])
+                yield StoredClip(root, clip, found)
 
 
 def flow_to_read(source: Path, out: Path) -> list[StoredClip]:
@@ -119,7 +110,7 @@ def flow_to_read(source: Path, out: Path) -> list[StoredClip]:
     """
     clips = sorted(stored_clips(source), key=lambda clip: clip.name)
     if not clips:
-        raise ParameterError(f"{str(source)!r} holds no flow")
+        raise ParameterError(no_flow(source))
     if source.resolve() == out.resolve():
         raise ParameterError(
             f"what is made of the flow in {str(source)!r} cannot go into its own folder; "
@@ -165,7 +156,7 @@ def read_flow(path: str | os.PathLike[str], bound: float | None = None) -> NDArr
             "give the file or the folder of one"
         )
     with FlowReader(clips[0], bound=bound or quantize.DEFAULT_BOUND) as reader:
-        return np.stack([reader.flow(index) for index in range(len(reader))])
+        return np.stack([reader.flow(index, allow_unknown=True) for index in range(len(reader))])
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -174,8 +165,49 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         yield Path(parent), folders, sorted(name for name in names if not name.startswith("."))
 
 
-def _holds_flow(names: list[str]) -> bool:
-    return META in names or foreign_layout(names) is not None
+def _entries(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def _holds_flow(folder: Path, names: list[str]) -> bool:
+    """Return whether a folder, with these entries, is a clip."""
+    if META in names:
+        return True
+    with_axes = [
+        f"{name}/{member}"
+        for name in names
+        if is_axis(name) and (folder / name).is_dir()
+        for member in _entries(folder / name)
+    ]
+    return recognize([*names, *with_axes]) is not None
+
+
+def _split_folders(root: Path) -> list[str]:
+    """Return the names of clips whose x and y another tool wrote below ``u/`` and ``v/``."""
+    x, y = (root / part for part in _TSFUSION.parts[:2])
+    clips = []
+    for folder, _, names in _walk(x) if x.is_dir() and y.is_dir() else ():
+        other = y / folder.relative_to(x)
+        if not names or META in names or not other.is_dir() or recognize(names):
+            continue
+        members = [f"{x.name}/{name}" for name in names]
+        members += [f"{y.name}/{name}" for name in _entries(other)]
+        if recognize(members):
+            clips.append(folder.relative_to(x).as_posix())
+    return clips
+
+
+def no_flow(root: Path) -> str:
+    """Return the message that a folder holds no flow: what was found, and what is known."""
+    names = (
+        (folder / name).relative_to(root).as_posix()
+        for folder, _, names in _walk(root)
+        for name in names
+    )
+    first = list(itertools.islice(names, 3))
+    found = f"found {', '.join(map(repr, first))}, ..." if first else "it holds no files"
+    return f"{str(root)!r} holds no flow: {found}; {KNOWN}"
 
 
 class FlowReader:
@@ -210,7 +242,8 @@ class FlowReader:
                 raise FormatError(f"{str(clip)!r} holds {len(found)} clips of flow, not one")
             clip = found[0]
         self.clip = clip
-        self._source: Source = open_source(clip.root, clip.name, clip.layout)
+        kind = layout(clip.layout or "frames")
+        self._source: Source = kind.files.open_source(clip.root, clip.name, kind)
         try:
             self.meta, self.layout, self.described = _describe(clip, self._source, bound)
         except BaseException:
@@ -271,16 +304,19 @@ class FlowReader:
             levels are returned as they are, and float flow that was converted from 8 bit is coded
             with the bound that it had, so that every layout of a clip gives the same levels.
         """
-        if self.layout.coding != "jpeg":
-            return quantize.to_uint8(self.flow(index, zero=127.5), self.meta.level_bound(bound))
+        if not self.layout.eight_bit:
+            flow = self.flow(index, zero=127.5)
+            return quantize.to_uint8(flow, self.meta.level_bound(bound))
         names = self.layout.flow_members(self._checked(index, len(self)))
-        x, y = (codecs.decode_grey(self._source.read(name), self._place(name)) for name in names)
-        if x.shape != y.shape:
-            raise FormatError(f"{names} in {str(self.clip.path)!r} differ in size")
-        return np.stack([x, y])
+        planes = [codecs.decode_grey(self._source.read(name), self._place(name)) for name in names]
+        for plane in planes:
+            self._check_size(plane.shape, index)
+        return np.stack(planes)
 
-    def flow(self, index: int, *, zero: float = quantize.ZERO_LEVEL) -> NDArray[np.float32]:
-        """(2, H, W) float32 flow field ``index`` in pixels, x then y.
+    def flow(
+        self, index: int, *, zero: float = quantize.ZERO_LEVEL, allow_unknown: bool = False
+    ) -> NDArray[np.float32]:
+        """Return (2, H, W) float32 flow field ``index`` in pixels, x then y.
 
         Parameters
         ----------
@@ -289,10 +325,19 @@ class FlowReader:
         zero
             Level of zero flow in 8 bit, and in float layouts that were made from 8 bit; see
             :func:`flowpipe.flow.quantize.from_uint8`.
+        allow_unknown
+            Return flow with pixels that are not finite, or marked as unknown: ground truth has
+            such (not-a-number in KITTI, above 1e9 in Middlebury).
+
+        Raises
+        ------
+        FormatError
+            It is missing or damaged, differs in size from the rest of the clip, or is unknown in
+            places.
         """
         names = self.layout.flow_members(self._checked(index, len(self)))
         match self.layout.coding:
-            case "jpeg":
+            case "jpeg" | "png":
                 flow = quantize.from_uint8(self.levels(index), self.meta.level_bound())
             case "flo":
                 flow = codecs.decode_flo(self._source.read(names[0]), self._place(names[0]))
@@ -300,6 +345,10 @@ class FlowReader:
                 flow = codecs.decode_kitti(self._source.read(names[0]), self._place(names[0]))
             case "float":
                 flow = self._source.array(index, names)
+        if not self.layout.eight_bit:
+            self._check_size(flow.shape[1:], index)
+            if not allow_unknown:
+                quantize.check_known(flow, f"flow field {index} of {str(self.clip.path)!r}")
         decoded_bound = self.meta.bound or self.meta.decoded_bound
         if decoded_bound and zero != quantize.ZERO_LEVEL:
             flow += np.float32((quantize.ZERO_LEVEL - zero) * 2 * decoded_bound / 255.0)
@@ -328,7 +377,17 @@ class FlowReader:
     def _place(self, member: str) -> str:
         """Where a member lies, for messages."""
         part, _, name = member.rpartition("/")
-        return self._folders.get(part, self._whole) + name
+        folder = self._folders.get(part)
+        return self._whole + member if folder is None else folder + name
+
+    def _check_size(self, shape: tuple[int, ...], index: int) -> None:
+        meta = self.meta
+        if tuple(shape) != (meta.height, meta.width):
+            says = "meta.json says" if self.described else "field 0 is"
+            raise FormatError(
+                f"flow field {index} of {str(self.clip.path)!r} is {shape[1]}x{shape[0]}; "
+                f"{says} {meta.width}x{meta.height}"
+            )
 
     def _checked(self, index: int, length: int) -> int:
         if not 0 <= index < length:
@@ -340,54 +399,52 @@ def _describe(clip: StoredClip, source: Source, bound: float) -> tuple[FlowMeta,
     name = str(clip.path)
     data = source.meta()
     if data is not None:
-        meta = FlowMeta.from_json(read_json(clip.mark, data), name)
+        meta = FlowMeta.from_json(read_json(clip.done_marker, data), name)
         if clip.layout and meta.layout != clip.layout:
             raise FormatError(f"{name!r} says that its layout is {meta.layout!r}")
         return meta, layout(meta.layout, meta.step), True
-    if clip.layout == "zip":
-        raise FormatError(f"{name!r} holds no {META}; it is not a zip of flow")
-    kind, n_flows, step = _foreign(clip, source)
-    blank = FlowMeta(
-        clip=clip.name,
-        layout=kind.name,
-        width=0,
-        height=0,
-        n_frames=n_flows + abs(step),
-        n_flows=n_flows,
-        step=step,
-    )
-    names = set(source.names())
-    n_images = 0
-    while kind.image and kind.image_member(n_images) in names:
-        n_images += 1
-    eight_bit = kind.coding == "jpeg"
-    meta = replace(
-        blank, n_images=n_images, index_base=kind.base, bound=bound if eight_bit else None
-    )
-    if eight_bit:
+    found = _third_party(clip, source)
+    kind, step = found.layout, found.layout.step
+    if kind.eight_bit:
         height, width = codecs.decode_grey(source.read(kind.flow_members(0)[0]), name).shape
     else:
-        first = kind.flow_members(0)
+        members = kind.flow_members(0)
         decode = codecs.decode_flo if kind.coding == "flo" else codecs.decode_kitti
         flow = (
-            source.array(0, first)
+            source.array(0, members)
             if kind.coding == "float"
-            else decode(source.read(first[0]), name)
+            else decode(source.read(members[0]), name)
         )
         height, width = flow.shape[1:]
-    return replace(meta, width=width, height=height), kind, False
+    meta = FlowMeta(
+        clip=clip.name,
+        layout=kind.name,
+        width=width,
+        height=height,
+        n_frames=found.n_flows + abs(step),
+        n_flows=found.n_flows,
+        n_images=found.n_images,
+        index_base=kind.base,
+        step=step,
+        bound=bound if kind.eight_bit else None,
+    )
+    return meta, kind, False
 
 
-def _foreign(clip: StoredClip, source: Source) -> tuple[Layout, int, int]:
-    """Layout, length and step of flow that another tool wrote."""
-    names = source.names()
-    if clip.layout == "tsfusion":
-        n_flows = sum(_TSFUSION_MEMBER.fullmatch(name) is not None for name in names)
-        found = (layout("tsfusion"), n_flows, 1)
-    elif clip.layout == "npy":
-        found = (layout("npy"), len(names), 1)
+def _third_party(clip: StoredClip, source: Source) -> ThirdPartyFlow:
+    """Return what the names of the files of another tool show."""
+    where, names = str(clip.path), source.names()
+    kind = layout(clip.layout or "frames")
+    if kind.is_file and kind.coding != "float":
+        raise FormatError(f"{where!r} holds no {META}; it is not a {clip.layout} of flow")
+    if kind.is_file and not kind.flow:
+        found: ThirdPartyFlow | None = ThirdPartyFlow(kind, len(names))
     else:
-        found = foreign_layout(names) or (layout("frames"), 0, 1)
-    if found[1] == 0:
-        raise FormatError(f"{str(clip.path)!r} holds no flow in a known layout")
+        found = recognize(names, where, hdf5=kind.is_file)
+    if found is None or not found.n_flows:
+        listed = ", ".join(map(repr, sorted(names)[:3]))
+        raise FormatError(f"{where!r} holds no flow: found {listed or 'nothing'}; {KNOWN}")
+    if clip.layout:
+        entry = replace(found.layout, name=kind.name, parts=kind.parts)
+        return replace(found, layout=entry)
     return found

@@ -1,11 +1,11 @@
-"""Whether stored flow is whole, and its video still the one that it was made from."""
+"""Verify that stored flow is complete, and its video the one that it was made from."""
 
 from __future__ import annotations
 
 from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.flow.store.layouts import Layout, layout
-from flowpipe.flow.store.meta import summed
-from flowpipe.flow.store.ownership import foreign_path
+from flowpipe.flow.store.meta import add_crc
+from flowpipe.flow.store.ownership import third_party_path
 from flowpipe.flow.store.reader import FlowReader, StoredClip
 from flowpipe.runner.atomic import remove_atomically
 from flowpipe.runner.provenance import fingerprint, sha256, stage_path
@@ -20,7 +20,7 @@ def verify(clip: StoredClip, *, sources: bool = True) -> str | None:
     Parameters
     ----------
     clip
-        The clip as it lies.
+        The clip.
     sources
         Also compare the video, by its SHA-256, with the one that the flow came from. A video
         that is not there (any more) is no fault of the flow.
@@ -45,7 +45,7 @@ def verify(clip: StoredClip, *, sources: bool = True) -> str | None:
 
 
 def remove(clip: StoredClip) -> bool:
-    """Take a clip away, so that the next run makes it anew.
+    """Remove a clip, so that the next run computes it again.
 
     Returns
     -------
@@ -55,23 +55,23 @@ def remove(clip: StoredClip) -> bool:
     kind = layout(clip.layout or "frames")
     if not _is_ours(clip, kind):
         return False
-    if kind.name == "tsfusion":
-        claim = kind.claim(clip.root, clip.name)
-        claim.parent.mkdir(parents=True, exist_ok=True)
-        claim.touch()
-        clip.mark.unlink(missing_ok=True)
+    if kind.parts:
+        marker = kind.in_progress_marker(clip.root, clip.name)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+        clip.done_marker.unlink(missing_ok=True)
         for _, folder in kind.folders(clip.root, clip.name):
             remove_atomically(folder, clip.root)
-        claim.unlink()
+        marker.unlink()
         return True
     remove_atomically(clip.path, clip.root)
-    if kind.name == "npy":
-        clip.mark.unlink(missing_ok=True)
+    if kind.meta_suffix:
+        clip.done_marker.unlink(missing_ok=True)
     return True
 
 
 def _is_ours(clip: StoredClip, kind: Layout) -> bool:
-    if foreign_path(clip.root, clip.name, kind) is not None:
+    if third_party_path(clip.root, clip.name, kind) is not None:
         return False
     try:
         with FlowReader(clip) as reader:
@@ -100,14 +100,14 @@ def _check_members(reader: FlowReader) -> None:
         flow = reader.flow(index)
         _compare_size(flow.shape[1:], expected, f"flow field {index}")
         if kind.coding == "float":
-            checksum = summed(checksum, str(index), flow.astype(meta.dtype or "f4").tobytes())
+            checksum = add_crc(checksum, str(index), flow.astype(meta.dtype or "f4").tobytes())
         else:
             for name in kind.flow_members(index):
-                checksum = summed(checksum, name, reader.read(name))
+                checksum = add_crc(checksum, name, reader.read(name))
     for index in range(meta.n_images):
         _compare_size(reader.image(index).shape[:2], expected, f"frame {index}")
-        checksum = summed(checksum, kind.image_member(index), reader.image_jpeg(index))
-    if meta.layout != "zip" and meta != meta.sealed(checksum):
+        checksum = add_crc(checksum, kind.image_member(index), reader.image_jpeg(index))
+    if not kind.own_checksums and meta != meta.with_checksum(checksum):
         raise FormatError("its check sum is not the one that was written")
 
 

@@ -200,7 +200,7 @@ def test_killed_at_any_step_of_putting_in_place(tmp_path, name, replacing, monke
                 killed = True
         found = list(stored_clips(out)) if out.exists() else []
         for clip in found:
-            if clip.mark.exists() and name != "tsfusion":
+            if clip.done_marker.exists() and name != "tsfusion":
                 try:
                     with FlowReader(clip) as reader:
                         assert len(reader) in ((3, 5) if replacing else (3,))
@@ -244,7 +244,7 @@ def test_a_clip_called_stage_is_apart_from_the_stages_own_file(tmp_path):
     for name in LAYOUTS:
         kind = layout(name)
         own = stage_path(tmp_path / name)
-        assert kind.mark(tmp_path / name, "stage") != own
+        assert kind.done_marker(tmp_path / name, "stage") != own
 
 
 def test_unknown_layout():
@@ -320,12 +320,12 @@ def test_a_claim_that_was_left_behind_is_lifted_with_the_clip_whole(tmp_path):
     kind = layout("tsfusion")
     clip = store_clip(tmp_path, "tsfusion", smooth_flow(2, (24, 16)))
     before = contents(tmp_path)
-    claim = kind.claim(tmp_path, clip.name)
+    claim = kind.in_progress_marker(tmp_path, clip.name)
     claim.parent.mkdir(parents=True, exist_ok=True)
     claim.touch()
     assert finished(tmp_path, clip.name, kind).n_flows == 2
     assert contents(tmp_path) == before
     claim.touch()
-    clip.mark.unlink()
+    clip.done_marker.unlink()
     assert finished(tmp_path, clip.name, kind) is None
     assert claim.exists()

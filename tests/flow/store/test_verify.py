@@ -116,7 +116,7 @@ def everything(clip):
 def test_no_flipped_bit_changes_what_is_read_without_being_found(tmp_path, name):
     clip = make(tmp_path, name)
     whole = everything(clip)
-    rng = np.random.default_rng(LAYOUTS.index(name))
+    rng = np.random.default_rng(list(LAYOUTS).index(name))
     found = 0
     for path in sorted(path for path in tmp_path.rglob("*") if path.is_file()):
         data = path.read_bytes()
@@ -161,7 +161,7 @@ def test_removal_makes_room_for_the_same_bytes(tmp_path, name):
     other = make(tmp_path, name, clip="c/b")
     before = contents(tmp_path)
     assert remove(clip)
-    assert not clip.mark.exists()
+    assert not clip.done_marker.exists()
     assert verify(other) is None
     assert all("c/b" in key for key in contents(tmp_path))
     make(tmp_path, name)
