@@ -29,14 +29,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from flowpipe.flow.store import FlowReader, LayoutName, StoredClip, convert, stored_clips
+from flowpipe.flow.store import FlowReader, StoredClip, convert, stored_clips
 from flowpipe.pipelines.stacks import export_stacks
 from flowpipe.runner.pool import Workers
 from flowpipe.training import FlowClips, train_transform
 from flowpipe.training.data.export import StackExport
 
 COPIES = 40
-LAYOUTS: tuple[LayoutName, ...] = ("zip", "frames", "npy", "h5")
+LAYOUTS = ("zip", "frames", "npy", "h5")
 STACKS = "exported stacks"
 
 

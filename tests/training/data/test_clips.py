@@ -174,14 +174,13 @@ def test_flow_of_other_tools_is_read(tmp_path, base, name):
     assert got[:, :, 1].tolist() == [[200 - s - i for i in range(5)] for s in range(3)]
 
 
-def test_numbers_have_five_digits_wherever_they_are_read(tmp_path):
+def test_numbers_may_have_any_digits(tmp_path):
     folder = tmp_path / "a"
     folder.mkdir()
     for index in range(1, 8):
         for axis in "xy":
             cv2.imwrite(str(folder / f"flow_{axis}_{index:04d}.jpg"), np.zeros((12, 16), np.uint8))
-    with pytest.raises(UnusableClipsError, match="a: not in"):
-        FlowClips(tmp_path, [("a", 0)])
+    assert FlowClips(tmp_path, [("a", 0)])[0][0].shape == (3, 10, 12, 16)
 
 
 @pytest.mark.parametrize("stored", ["HandstandPushups", "HandStandPushups"])
