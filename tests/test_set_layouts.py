@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowpipe.datasets.load import load_dataset
-from flowpipe.pipelines.labelled import check_clips, labelled_flow
+from flowpipe.pipelines.labelled import labelled_flow, with_usable_clips
 from flowpipe.training.parameters import preset
 from tests.helpers.clips import flowpipe, write_video
 from tests.helpers.trees import write
@@ -80,11 +80,11 @@ def _run(*arguments: object) -> str:
 @pytest.mark.slow
 def test_flow_and_trajectories_of_the_documented_folder_are_found(published, tmp_path):
     flow, tracks, vectors = tmp_path / "flow", tmp_path / "tracks", tmp_path / "vectors"
-    _run("extract-flow", published, "--out", flow, "--frames", "--size", "48x32", "--jobs", 0)
+    _run("extract-flow", published, "--out", flow, "--frames", "--frame-size", "48x32", "--jobs", 0)
     labelled = labelled_flow(published, flow)
     assert labelled.dataset.kind == published.name
     splits = [split.name for split in labelled.protocol.splits]
-    check_clips([labelled], splits, preset("small", "rgb").clip, tests=True)
+    with_usable_clips(labelled, splits, preset("small", "rgb").clip, test=True)
     _run("extract-trajectories", published, "--out", tracks, "--kind", "dt", "--jobs", 0)
     ended = flowpipe("encode", published, tracks, "--out", vectors, "--jobs", 0)
     # clips of eight frames have no trajectories, but all of them have their table
@@ -100,7 +100,16 @@ def test_networks_are_trained_on_flow_folders_of_tsn_without_any_video(tmp_path)
         write_video(videos / f"{name}.avi", N_FRAMES, seed=seed)
         lines.append(f"{name} {N_FRAMES} {seed // 2}")
     _run(
-        "extract-flow", videos, "--out", flow, "--size", "48x32", "--layout", "frames", "--jobs", 0
+        "extract-flow",
+        videos,
+        "--out",
+        flow,
+        "--frame-size",
+        "48x32",
+        "--layout",
+        "frames",
+        "--jobs",
+        0,
     )
     train = write(tmp_path / "train.txt", lines[0], lines[2])
     test = write(tmp_path / "test.txt", lines[1], lines[3])
