@@ -157,14 +157,14 @@ def _split(part: StreamScores, name: str) -> SplitScores:
 def _same(
     first: StreamScores, other: StreamScores, what: str, ours: set[str], theirs: set[str]
 ) -> None:
-    told = [
+    missing = [
         f"{part.name} lacks {_listed(sorted(lacking))}"
         for part, lacking in ((first, theirs - ours), (other, ours - theirs))
         if lacking
     ]
-    if told:
+    if missing:
         raise UnlikeScoresError(
-            f"{what} of {first.name} and {other.name} differ: {'; '.join(told)}"
+            f"{what} of {first.name} and {other.name} differ: {'; '.join(missing)}"
         )
 
 

@@ -240,10 +240,12 @@ def loss(scores: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
     -------
     (B,) losses.
     """
-    return nn.functional.cross_entropy(among_own(scores, labels, classes), labels, reduction="none")
+    return nn.functional.cross_entropy(
+        mask_other_sets(scores, labels, classes), labels, reduction="none"
+    )
 
 
-def among_own(scores: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
+def mask_other_sets(scores: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
     """Return scores with those of other sets' classes set to minus infinity."""
     if len(classes) == 1:
         return scores

@@ -22,12 +22,12 @@ from flowpipe.runner import atomic, provenance
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.progress import clock_time
 from flowpipe.training.data.datasets import stream_clips, training_transform
-from flowpipe.training.data.sampler import Joined
+from flowpipe.training.data.sampler import ConcatClips
 from flowpipe.training.distributed import process_group
 from flowpipe.training.log import LOG_NAME, Epoch
 from flowpipe.training.parameters import Preset, Stream, preset
 from flowpipe.training.runtime import Runtime
-from flowpipe.training.train import MODEL_NAME, Loading
+from flowpipe.training.train import MODEL_NAME, DataLoading
 from flowpipe.training.train import train as train_network
 
 logger = logging.getLogger(__name__)
@@ -160,9 +160,9 @@ def train_networks(
     models = []
     with process_group(runtime.device) as group:
         provenance.open_stage(out, description)
-        if group.leads:
+        if group.is_main:
             record_dataset(sets[0].dataset, out)
-        if group.leads and len(chosen) > 1:
+        if group.is_main and len(chosen) > 1:
             logger.info(f"{len(chosen)} splits, a network for each")
         for split in chosen:
             folder = sets[0].folder(split, out)
@@ -176,13 +176,13 @@ def train_networks(
                 ),
                 "stream": description,
             }
-            if group.leads:
+            if group.is_main:
                 _discard_other_labels(folder, split.name, about)
             group.wait()
-            if group.leads and not models[-1].exists():
+            if group.is_main and not models[-1].exists():
                 kind = f"{stream.network.model}, {stream.network.backbone}"
                 logger.info(f"{split.name}: {len(clips)} clips, {kind}")
-            elif group.leads:
+            elif group.is_main:
                 logger.info(f"{split.name}: trained already")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(stream.training.seed)
@@ -197,11 +197,11 @@ def train_networks(
                 folder,
                 about,
                 group=group,
-                loading=Loading(runtime.workers, runtime.checkpoint_every),
+                loading=DataLoading(runtime.workers, runtime.checkpoint_every),
                 tensorboard=runtime.tensorboard,
                 report=_Progress(split.name),
             )
-        if group.leads:
+        if group.is_main:
             atomic.remove_stale(out)
     return models
 
@@ -252,7 +252,7 @@ class _Progress:
         )
 
 
-def _training_clips(sets: Sequence[LabelledFlow], split: str, stream: Stream) -> Joined:
+def _training_clips(sets: Sequence[LabelledFlow], split: str, stream: Stream) -> ConcatClips:
     opened = [
         stream_clips(
             each.flow,
@@ -264,4 +264,4 @@ def _training_clips(sets: Sequence[LabelledFlow], split: str, stream: Stream) ->
         )
         for each in sets
     ]
-    return Joined(opened, [len(each.protocol.classes) for each in sets])
+    return ConcatClips(opened, [len(each.protocol.classes) for each in sets])

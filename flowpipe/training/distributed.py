@@ -1,4 +1,4 @@
-"""The processes that ``torchrun`` starts: who am I, and sums over all of them."""
+"""Join the processes that ``torchrun`` starts, choose their devices, and sum over them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from flowpipe.errors import ParameterError
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The processes that train one network together.
+    """Describe the processes that train one network together.
 
     Attributes
     ----------
     rank, size
-        Number of this process, from 0, and of all.
+        Number of this process, from 0, and number of all.
     device
-        Where this one computes.
+        Device of this process.
     """
 
     rank: int
@@ -30,12 +30,12 @@ class Group:
     device: torch.device
 
     @property
-    def leads(self) -> bool:
-        """Whether this process writes files and speaks."""
+    def is_main(self) -> bool:
+        """Whether this process writes files and logs."""
         return self.rank == 0
 
     def sums(self, values: list[float]) -> list[float]:
-        """Add numbers up over all processes."""
+        """Sum each number over all processes."""
         if self.size == 1:
             return values
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -43,19 +43,19 @@ class Group:
         return [float(value) for value in total]
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait at a barrier for all processes."""
         if self.size > 1:
             dist.barrier()
 
 
 @contextmanager
 def process_group(device: str = "auto") -> Iterator[Group]:
-    """Join the processes that ``torchrun`` started, or be alone.
+    """Join the processes that ``torchrun`` started, if any.
 
     Parameters
     ----------
     device
-        ``auto`` (CUDA where there is some), ``cpu``, or a torch device such as ``cuda:1``. Of
+        ``auto`` (a GPU if there is one), ``cpu``, or a torch device such as ``cuda:1``. Of
         several processes each takes the device of its own number.
 
     Raises
@@ -81,10 +81,10 @@ def process_group(device: str = "auto") -> Iterator[Group]:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Compute with so many threads on the CPU meanwhile.
+    """Set the number of torch's threads on the CPU within a block.
 
-    Torch takes a thread a processor, which is right for large networks. Those of a small one wait
-    for each other most of the time, and do so in the way of the processes that read.
+    By default torch uses one thread per processor, which suits large networks. The threads of a
+    small one mostly wait for each other, and take time from the processes that read clips.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -95,12 +95,12 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def alone(command: str) -> None:
-    """Make sure that ``torchrun`` has not started several processes.
+    """Check that ``torchrun`` has not started several processes.
 
     Raises
     ------
     ParameterError
-        It has.
+        It has started several.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1:
@@ -110,13 +110,13 @@ def alone(command: str) -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device of a name; ``auto`` takes CUDA where there is some."""
+    """Return the torch device of a name; ``auto`` is a GPU if there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(name)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        told = str(error).partition("\n")[0]
-        raise ParameterError(f"device is {name!r}, which is not here: {told}") from None
+        reason = str(error).partition("\n")[0]
+        raise ParameterError(f"device is {name!r}, which is not available: {reason}") from None
     return found

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.training.data.clips import Transform
-from flowpipe.training.train import START, autocast, begin_worker
+from flowpipe.training.train import START, autocast, init_worker
 
 
 class RawClips(Protocol):
@@ -72,7 +72,7 @@ def score_clips(
         batch_size=None,
         num_workers=workers,
         multiprocessing_context=START if workers else None,
-        worker_init_fn=begin_worker,
+        worker_init_fn=init_worker,
     )
     rows = []
     with torch.inference_mode():

@@ -29,11 +29,11 @@ class Epoch:
     lr
         Learning rate.
     loss, accuracy
-        Means over the training clips, as they were met.
+        Means over the training clips, each measured before the step that used it.
     seconds
-        That it took.
+        Duration.
     clips
-        Seen.
+        Number of training clips.
     """
 
     epoch: int
@@ -44,8 +44,8 @@ class Epoch:
     clips: int
 
 
-class History:
-    """Writes how a training goes.
+class TrainingLog:
+    """Write the log and the curves of a training.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class History:
         self._on_board = 0
 
     def write(self, epochs: Sequence[Epoch]) -> None:
-        """Have the log say just these epochs; it is replaced as a whole."""
+        """Write the log of these epochs, in place of the one before."""
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([field.name for field in fields(Epoch)])
@@ -93,7 +93,7 @@ class History:
 
 
 def draw_curves(epochs: Sequence[Epoch]) -> bytes:
-    """Loss and accuracy by epoch, and where the learning rate falls, as a PNG."""
+    """Draw loss and accuracy by epoch, and where the learning rate falls, as a PNG."""
     figure = Figure(figsize=(8, 3.2), layout="constrained", dpi=110)
     numbers = [epoch.epoch for epoch in epochs]
     curves = (

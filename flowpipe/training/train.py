@@ -1,13 +1,13 @@
-"""Training: stochastic gradient descent that can be killed at any instant.
+"""Train a network by stochastic gradient descent; a killed run resumes exactly.
 
 As TSN trains (Wang et al., ECCV 2016; the multipliers of tsn-pytorch): momentum, a learning rate
 that falls in steps, a larger one for a first convolution that was made from RGB's, twice the rate
 and no decay for biases, gradients clipped by their norm.
 
 What a step does follows from the weights, the momentum, and its seed, epoch and number alone:
-clips, crops and dropout are drawn from these. So a run that goes on from a checkpoint is, on one
-CPU and with as many threads, the run that was never interrupted, bit for bit. Checkpoints stand
-whole at their place or not at all.
+clips, crops and dropout are drawn from these. So on one CPU, with the same number of threads, a run
+that resumes from a checkpoint gives the weights of an uninterrupted run, bit for bit. Checkpoints
+are written atomically.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.io.npz import load_arrays, save_arrays
-from flowpipe.models.stream import StreamNetwork, among_own, loss
+from flowpipe.models.stream import StreamNetwork, loss, mask_other_sets
 from flowpipe.models.weights import arrays_of, as_array, as_state, load_model, save_model
 from flowpipe.runner import atomic, provenance
 from flowpipe.runner.json_files import Json
-from flowpipe.training.data.sampler import Batches, Clips
+from flowpipe.training.data.sampler import BatchSampler, Clips
 from flowpipe.training.distributed import Group
-from flowpipe.training.log import Epoch, History
+from flowpipe.training.log import Epoch, TrainingLog
 from flowpipe.training.parameters import Training
 
 MODEL_NAME, CHECKPOINT_NAME = "model.safetensors", "checkpoint.npz"
@@ -49,7 +49,7 @@ class DivergedError(FlowpipeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Loading:
+class DataLoading:
     """How samples reach the network; it does not change the result.
 
     Attributes
@@ -72,11 +72,11 @@ def train(
     about: Json,
     *,
     group: Group | None = None,
-    loading: Loading | None = None,
+    loading: DataLoading | None = None,
     tensorboard: bool = False,
     report: Callable[[Epoch, int], None] | None = None,
 ) -> StreamNetwork:
-    """Train a network, or go on where it was interrupted, or load it if that is done.
+    """Train a network, resume its training, or load it if it is trained.
 
     Writes ``model.safetensors``, ``log.csv`` and ``curves.png``; while it is under way
     ``checkpoint.npz``.
@@ -120,27 +120,27 @@ def train(
         found, theirs = load_model(out / MODEL_NAME)
         _check_same(theirs, {**about, "training": asdict(parameters)}, out / MODEL_NAME)
         return found.eval()
-    if group.leads:
+    if group.is_main:
         out.mkdir(parents=True, exist_ok=True)
         atomic.remove_stale(out)
-    run = _Run(network, clips, parameters, out, about, group, loading or Loading())
-    history = History(out, tensorboard=tensorboard) if group.leads else None
+    run = _Run(network, clips, parameters, out, about, group, loading or DataLoading())
+    log = TrainingLog(out, tensorboard=tensorboard) if group.is_main else None
     devices = [group.device] if group.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         run.resume()
-        if history:
-            history.write(run.epochs)
+        if log:
+            log.write(run.epochs)
         for epoch in range(run.epoch, parameters.epochs):
             finished = run.one_epoch(epoch)
-            if history:
-                history.write(run.epochs)
-            if group.leads and report:
+            if log:
+                log.write(run.epochs)
+            if group.is_main and report:
                 report(finished, parameters.epochs)
     trained = network.to("cpu").eval()
-    if group.leads:
+    if group.is_main:
         whole = {**about, "training": asdict(parameters)}
-        if history:
-            history.close(run.epochs)
+        if log:
+            log.close(run.epochs)
         save_model(out / MODEL_NAME, trained, whole, out)
         (out / CHECKPOINT_NAME).unlink(missing_ok=True)
         atomic.remove_stale(out)
@@ -183,14 +183,14 @@ class _Run:
         out: Path,
         about: Json,
         group: Group,
-        loading: Loading,
+        loading: DataLoading,
     ) -> None:
         # Convolutions are faster with channels last.
         self.network = network.to(group.device).channels_last()
         self.clips, self.parameters = clips, parameters
         self.out, self.group, self.loading = out, group, loading
         self.about = {**about, "training": asdict(parameters)}
-        self.batches = Batches(
+        self.batches = BatchSampler(
             clips.labels,
             parameters.batch_size,
             parameters.seed,
@@ -280,7 +280,7 @@ class _Run:
             trained = [p for p in self.network.parameters() if p.requires_grad]
             nn.utils.clip_grad_norm_(trained, self.parameters.grad_clip)
         self.optimiser.step()
-        right = among_own(scores, labels, self.network.classes).argmax(dim=1) == labels
+        right = mask_other_sets(scores, labels, self.network.classes).argmax(dim=1) == labels
         found = [losses.detach().sum(), right.sum(), torch.tensor(len(labels), device=device)]
         return torch.stack([value.double() for value in found])
 
@@ -297,13 +297,13 @@ class _Run:
             num_workers=workers,
             multiprocessing_context=START if workers else None,
             persistent_workers=workers > 0,
-            worker_init_fn=begin_worker,
+            worker_init_fn=init_worker,
             pin_memory=self.group.device.type == "cuda",
         )
 
     def _save(self) -> None:
         sums = self.group.sums(self.sums)
-        if not self.group.leads or not math.isfinite(sums[0]):
+        if not self.group.is_main or not math.isfinite(sums[0]):
             return  # of a loss that is no number, the end of the epoch says so
         arrays = arrays_of(self.network)
         arrays.update(
@@ -336,7 +336,7 @@ class _Run:
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
         if not 0 <= self.epoch <= self.parameters.epochs or not 0 <= self.step < self.batches.steps:
             raise ValueError(f"epoch {self.epoch} and step {self.step} are not of this training")
-        if self.group.leads:  # which goes on from the sums of all
+        if self.group.is_main:  # it holds the sums of all processes
             self.sums = [float(value) for value in state["sums"]]
             self.seconds = float(state["seconds"])
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
@@ -349,7 +349,7 @@ def autocast(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def begin_worker(number: int) -> None:
+def init_worker(number: int) -> None:
     """One thread for OpenCV too, as torch has it in its workers."""
     import cv2
 

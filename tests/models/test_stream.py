@@ -10,7 +10,7 @@ from torchvision.models import get_model
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.models.cnn_m import CnnM2048
 from flowpipe.models.network import Network
-from flowpipe.models.stream import StreamNetwork, among_own, loss
+from flowpipe.models.stream import StreamNetwork, loss, mask_other_sets
 from flowpipe.models.table import backbones
 from tests.helpers.nets import seen, small_network
 
@@ -154,7 +154,7 @@ def test_each_set_has_its_own_classes():
     found.sum().backward()
     assert not scores.grad[0, 2:].any()
     assert not scores.grad[1, :2].any()
-    assert among_own(scores, labels, (2, 2)).argmax(dim=1).tolist() == [1, 2]
+    assert mask_other_sets(scores, labels, (2, 2)).argmax(dim=1).tolist() == [1, 2]
 
 
 def test_cnn_m_2048_has_the_maps_of_the_paper():

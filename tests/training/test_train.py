@@ -18,14 +18,14 @@ from flowpipe.errors import FormatError, ParameterError
 from flowpipe.io import npz
 from flowpipe.io.npz import load_arrays, save_arrays
 from flowpipe.models.weights import load_model
-from flowpipe.training.data.sampler import Batches, Joined
+from flowpipe.training.data.sampler import BatchSampler, ConcatClips
 from flowpipe.training.distributed import torch_threads
 from flowpipe.training.parameters import Training
 from flowpipe.training.train import (
     CHECKPOINT_NAME,
     MODEL_NAME,
+    DataLoading,
     DivergedError,
-    Loading,
     parameter_groups,
     train,
 )
@@ -35,7 +35,7 @@ from tests.helpers.nets import NO_NORMS, NoiseClips, small_network
 PARAMETERS = Training(
     epochs=3, batch_size=4, lr=0.05, milestones=(0.5, 0.9), grad_clip=1.0, conv1_lr=5.0, seed=3
 )
-OFTEN = Loading(checkpoint_every=1)
+OFTEN = DataLoading(checkpoint_every=1)
 
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
@@ -95,7 +95,7 @@ def test_resuming_equals_no_interruption(tmp_path, uninterrupted, samples, every
             PARAMETERS,
             tmp_path,
             {},
-            loading=Loading(checkpoint_every=every),
+            loading=DataLoading(checkpoint_every=every),
         )
     assert not (tmp_path / MODEL_NAME).exists()
     # What the network begins with is in the checkpoint, if there is one.
@@ -162,7 +162,7 @@ def test_a_process_that_is_killed(tmp_path, uninterrupted):
 
 @pytest.mark.slow
 def test_workers_do_not_change_the_result(tmp_path, uninterrupted):
-    train(small_network(), NoiseClips(), PARAMETERS, tmp_path, {}, loading=Loading(workers=2))
+    train(small_network(), NoiseClips(), PARAMETERS, tmp_path, {}, loading=DataLoading(workers=2))
     assert_same_model(tmp_path, uninterrupted)
 
 
@@ -274,7 +274,7 @@ def test_normalisations_have_no_decay_and_frozen_ones_are_left_out():
 
 
 def test_batches_are_of_one_size_and_of_their_epoch():
-    batches = Batches(range(10), 4, seed=1)
+    batches = BatchSampler(range(10), 4, seed=1)
     epochs = []
     for batches.epoch in (0, 1, 0):
         epochs.append(list(batches))
@@ -283,15 +283,15 @@ def test_batches_are_of_one_size_and_of_their_epoch():
     assert epochs[0] == epochs[2] != epochs[1]
     batches.first = 2
     assert list(batches) == epochs[0][2:]
-    parts = [list(Batches(range(10), 4, seed=1, rank=rank, world=2)) for rank in (0, 1)]
+    parts = [list(BatchSampler(range(10), 4, seed=1, rank=rank, world=2)) for rank in (0, 1)]
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(b) for b in epochs[0]]
     with pytest.raises(ParameterError, match="too few for 4 processes"):
-        Batches(range(3), 4, seed=0, world=4)
+        BatchSampler(range(3), 4, seed=0, world=4)
 
 
 def test_classes_can_be_spread_over_the_batches():
     labels = np.repeat([0, 1, 2], [12, 24, 12])
-    batches = Batches(labels, 8, seed=1, spread=True)
+    batches = BatchSampler(labels, 8, seed=1, spread=True)
     epochs = []
     for batches.epoch in range(5):
         epochs.append(list(batches))
@@ -302,7 +302,7 @@ def test_classes_can_be_spread_over_the_batches():
 
 
 def test_joined_sets_keep_their_classes_apart():
-    joined = Joined([NoiseClips(4), NoiseClips(5, classes=2)], (3, 2))
+    joined = ConcatClips([NoiseClips(4), NoiseClips(5, classes=2)], (3, 2))
     assert len(joined) == 9
     assert [joined[i][1] for i in range(9)] == [0, 1, 2, 0, 3, 4, 3, 4, 3] == joined.labels
     joined.set_epoch(7)
@@ -313,7 +313,7 @@ def test_joined_sets_keep_their_classes_apart():
 
 
 def test_two_sets_train_one_network(tmp_path):
-    joined = Joined([NoiseClips(6), NoiseClips(6, classes=2)], (3, 2))
+    joined = ConcatClips([NoiseClips(6), NoiseClips(6, classes=2)], (3, 2))
     network = train(small_network(classes=(3, 2)), joined, Training(1, 4), tmp_path, {})
     assert network.last.out_features == 5
     assert load_model(tmp_path / MODEL_NAME)[0].classes == (3, 2)
@@ -336,7 +336,7 @@ TWO = Training(epochs=2, batch_size=4, lr=0.02, milestones=(0.5,), grad_clip=1.0
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
-    """Batches of 4, 3 and 3 clips: the two have different numbers of clips in most steps."""
+    """BatchSampler of 4, 3 and 3 clips: the two have different numbers of clips in most steps."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

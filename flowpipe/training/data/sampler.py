@@ -1,4 +1,4 @@
-"""Which clips a step sees: given seed, epoch and step, whatever happened before."""
+"""Choose the clips of each training step from seed, epoch and step alone."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Clips(Protocol):
         """(K, C, H, W) of a clip, and its class."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw anew."""
+        """Set the epoch, which determines random snippets and crops."""
 
 
-class Batches(Sampler[list[int]]):
-    """The clips of the steps of an epoch, in an order of its own.
+class BatchSampler(Sampler[list[int]]):
+    """Yield the clips of each step of an epoch, in random order.
 
     All batches of an epoch are of nearly one size, so that none is too small for normalisation.
 
@@ -42,25 +42,24 @@ class Batches(Sampler[list[int]]):
     labels
         Class of each clip.
     batch_size
-        At most so many in a batch, over all processes.
+        Largest number of clips in a batch, over all processes.
     seed
-        The order follows from seed and epoch.
+        Seed of the order, which depends on the epoch too.
     spread
-        Have every batch hold all classes in nearly the parts that they have in the set. In small
-        batches of few classes the parts would otherwise differ so much that the last layer runs
-        after them.
+        Put all classes into every batch, in nearly the proportions of the set. In small batches of
+        few classes the proportions would otherwise vary so much that the last layer follows them.
     rank, world
-        This process's part of every batch.
+        Number of this process, and of all; each takes its share of every batch.
 
     Attributes
     ----------
     epoch, first
-        Of the next iteration: its epoch, and the step to begin with.
+        Epoch of the next iteration, and its first step.
 
     Raises
     ------
     ParameterError
-        There are fewer clips in a batch than processes.
+        A batch has fewer clips than there are processes.
     """
 
     def __init__(
@@ -84,16 +83,16 @@ class Batches(Sampler[list[int]]):
             )
 
     def sizes(self) -> list[int]:
-        """Clips of each batch of an epoch, over all processes."""
+        """Return the number of clips in each batch of an epoch, over all processes."""
         return [len(part) for part in np.array_split(np.arange(self._count), self.steps)]
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield this process's part of each batch."""
+        """Yield this process's share of each batch."""
         for batch in np.array_split(self._order(), self.steps)[self.first :]:
             yield batch[self._rank :: self._world].tolist()
 
     def __len__(self) -> int:
-        """Number of batches in the next iteration."""
+        """Return the number of batches in the next iteration."""
         return self.steps - self.first
 
     def _order(self) -> NDArray[np.int64]:
@@ -108,15 +107,15 @@ class Batches(Sampler[list[int]]):
         return np.argsort(place)
 
 
-class Joined(Dataset[tuple[Tensor, int]]):
-    """The clips of several sets, with the classes of one after those of the other.
+class ConcatClips(Dataset[tuple[Tensor, int]]):
+    """Concatenate several sets, with the classes of each after those of the one before.
 
     Parameters
     ----------
     sets
-        Of one shape of snippets.
+        Sets whose snippets have one shape.
     classes
-        Number of classes of each.
+        Number of classes of each set.
     """
 
     def __init__(self, sets: Sequence[Clips], classes: Sequence[int]) -> None:
@@ -130,17 +129,17 @@ class Joined(Dataset[tuple[Tensor, int]]):
         ]
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Return the number of clips."""
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """A clip, and its class among those of all sets."""
+        """Return a clip, and its class among those of all sets."""
         which = bisect.bisect_right(self._ends, index)
         before = self._ends[which - 1] if which else 0
         snippets, label = self._sets[which][index - before]
         return snippets, label + self._offsets[which]
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch of all sets."""
+        """Set the epoch of all sets."""
         for each in self._sets:
             each.set_epoch(epoch)
