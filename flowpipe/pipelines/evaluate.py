@@ -261,7 +261,7 @@ def _score(
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     clips = stream_clips(
         tested.flow,
-        tested.labelled(split.test),
+        tested.clips(split.test),
         network.clip,
         sampling="test",
         transform=None,

@@ -12,7 +12,7 @@ from pathlib import Path
 from flowpipe.classify.metrics import Metrics
 from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.protocols import protocol as choose_protocol
-from flowpipe.datasets.base import Dataset, Split
+from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.datasets.load import AUTO, load_dataset, with_stored
 from flowpipe.errors import ParameterError
 from flowpipe.flow.store import stored_clips
@@ -45,6 +45,11 @@ class LabelledFlow:
     def labelled(self, names: Sequence[str]) -> list[tuple[str, int]]:
         """Return clips with their class indices."""
         return list(zip(names, self.protocol.indices(names).tolist(), strict=True))
+
+    def clips(self, names: Sequence[str]) -> list[tuple[str | Clip, int]]:
+        """Return the clips of the set with their class indices; outputs may be named otherwise."""
+        by_name = {clip.name: clip for clip in (*self.dataset.clips, *self.dataset.absent)}
+        return [(by_name.get(name, name), index) for name, index in self.labelled(names)]
 
     def description(self) -> Json:
         """Return what tells the flow and the splits apart, without any label."""
@@ -140,9 +145,7 @@ def with_usable_clips(
     halves = [(each.train if train else ()) + (each.test if test else ()) for each in chosen]
     names = list(dict.fromkeys(name for half in halves for name in half))
     try:
-        stream_clips(
-            labelled.flow, labelled.labelled(names), clip, sampling="centre", transform=None
-        )
+        stream_clips(labelled.flow, labelled.clips(names), clip, sampling="centre", transform=None)
     except UnusableClipsError as error:
         if not leave_out:
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from flowpipe.datasets.lists import read_class_names
 from flowpipe.flow import store
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
@@ -77,8 +78,10 @@ def export_stacks(
     )
     if export.format == "tar":
         _remove_shards_of_before(out, parts)
-    labels = class_indices(clips)
+    labels = class_indices(clips, export.class_names)
     classes = class_folders(name.rpartition("/")[0] for name in labels)
+    if export.class_names is not None:
+        classes = list(read_class_names(export.class_names)[0])
     whole = _whole(export, parts, out)
     index = {**_about(export, classes), **_listed(export, whole, out)}
     atomic.write_atomic(out / INDEX, json_files.to_json(index), out)

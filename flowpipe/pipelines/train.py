@@ -256,7 +256,7 @@ def _training_clips(sets: Sequence[LabelledFlow], split: str, stream: Stream) ->
     opened = [
         stream_clips(
             each.flow,
-            each.labelled(each.split(split).train),
+            each.clips(each.split(split).train),
             stream.clip,
             sampling="random",
             transform=training_transform(stream.clip, stream.network),

@@ -114,7 +114,7 @@ class CpuKernels:
 
     def warp(self, cubic: float) -> None:
         u1, u2, _, _, _, _, *data_term = self._fields[:10]
-        cpu_loops.warp(
+        cpu_loops.warp(  # type: ignore[call-arg]
             self._texture,
             self._first,
             u1,
@@ -128,7 +128,7 @@ class CpuKernels:
 
     def iterate(self, step: Step) -> None:
         height, width = self._first.shape
-        cpu_iteration.iterate(
+        cpu_iteration.iterate(  # type: ignore[call-arg]
             self._kind,
             *self._fields,
             *[_NOTHING] * (13 - len(self._fields)),

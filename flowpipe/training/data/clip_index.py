@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from flowpipe.datasets.base import Clip
 from flowpipe.datasets.match import match_clips
 from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.flow.store import FlowReader, StoredClip, stored_clips
@@ -32,7 +33,7 @@ class UnusableClipsError(FlowpipeError):
 
 
 def stored_by_name(
-    source: Path, names: Iterable[str]
+    source: Path, clips: Iterable[Clip | str]
 ) -> tuple[dict[str, StoredClip], dict[str, str]]:
     """Find clips in a folder of flow; see :mod:`flowpipe.datasets.match` for the rule.
 
@@ -40,8 +41,8 @@ def stored_by_name(
     ----------
     source
         Folder of flow in any layout, or one clip of it.
-    names
-        Clip names.
+    clips
+        Clips of a data set, or their names.
 
     Returns
     -------
@@ -54,18 +55,22 @@ def stored_by_name(
         The folder does not exist, or is a file of another kind.
     """
     stored = {clip.name: clip for clip in stored_clips(source)}
-    found, missing = match_clips(names, stored, source)
+    found, missing = match_clips(clips, stored, source)
     return {name: stored[output] for name, output in found.items()}, missing
 
 
 def checked(
-    source: Path, names: Sequence[str], length_of: Callable[[FlowReader], int], *, bound: float
+    source: Path,
+    clips: Sequence[Clip | str],
+    length_of: Callable[[FlowReader], int],
+    *,
+    bound: float,
 ) -> list[tuple[StoredClip, int]]:
     """Open every clip once, and have it say how long it is.
 
     Parameters
     ----------
-    source, names
+    source, clips
         As for :func:`stored_by_name`.
     length_of
         Number of fields or frames; raises a FlowpipeError for a clip that cannot be used.
@@ -77,19 +82,20 @@ def checked(
     UnusableClipsError
         Lists all clips that are missing or cannot be used, each with its reason.
     """
-    there, missing = stored_by_name(source, names)
-    clips, reasons = [], {}
+    there, missing = stored_by_name(source, clips)
+    names = [clip if isinstance(clip, str) else clip.name for clip in clips]
+    found, reasons = [], {}
     for name in names:
         try:
             if name not in there:
                 raise FormatError(missing[name])
             with FlowReader(there[name], bound=bound) as reader:
-                clips.append((there[name], length_of(reader)))
+                found.append((there[name], length_of(reader)))
         except (FlowpipeError, OSError) as error:
             reasons[name] = str(error)
     if reasons:
         raise UnusableClipsError(reasons, len(names))
-    return clips
+    return found
 
 
 def check_members(reader: FlowReader, *, images: bool = False) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from flowpipe.datasets.base import Clip
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.store import FlowReader
@@ -44,7 +45,7 @@ class _Clips(Dataset[tuple[Tensor, int]]):
     def __init__(
         self,
         source: Path | str,
-        clips: Sequence[tuple[str, int]],
+        clips: Sequence[tuple[str | Clip, int]],
         *,
         segments: int,
         length: int,
@@ -56,12 +57,14 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         if seed < 0:
             raise ParameterError(f"seed is {seed}; it must be 0 or more")
         self.source = Path(source)
-        self.names = [name for name, _ in clips]
+        self.names = [clip if isinstance(clip, str) else clip.name for clip, _ in clips]
         self.labels = [int(label) for _, label in clips]
         self.segments, self.length, self.sampling = segments, length, sampling_
         self.transform, self.seed, self.bound = transform, seed, bound
         sampling.starts(sampling_, length, segments, length, np.random.default_rng(0))  # in range?
-        self._clips = clip_index.checked(self.source, self.names, self._usable_length, bound=bound)
+        self._clips = clip_index.checked(
+            self.source, [clip for clip, _ in clips], self._usable_length, bound=bound
+        )
         # Shared, so that it reaches the workers that a loader keeps from epoch to epoch.
         self._epoch = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()
@@ -73,7 +76,7 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         return len(self.names)
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch, from 0: random snippets and transforms are drawn anew.
+        """Begin an epoch, from 0: random snippets and transforms are drawn again.
 
         To be called before the loader is iterated over.
         """
@@ -144,7 +147,8 @@ class FlowClips(_Clips):
     source
         Folder of flow in any layout, flowpipe's or another tool's; warped flow is such a folder.
     clips
-        (clip name, class index) of each clip.
+        (clip, class index) of each clip: its name, or a clip of a
+        :class:`~flowpipe.datasets.base.Dataset`, which is found by its path too.
     segments, length
         Snippets of a clip, and flow fields of a snippet: TSN's 3 and 5; 1 and 10 are the original
         two-stream network's.
@@ -186,7 +190,7 @@ class FlowClips(_Clips):
     def __init__(
         self,
         source: Path | str,
-        clips: Sequence[tuple[str, int]],
+        clips: Sequence[tuple[str | Clip, int]],
         *,
         segments: int = 3,
         length: int = 5,
@@ -262,7 +266,7 @@ class FrameClips(_Clips):
     def __init__(
         self,
         source: Path | str,
-        clips: Sequence[tuple[str, int]],
+        clips: Sequence[tuple[str | Clip, int]],
         *,
         segments: int = 3,
         sampling: Sampling = "random",

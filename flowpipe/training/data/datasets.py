@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from flowpipe.datasets.base import Clip
 from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.models import table
 from flowpipe.models.clip_input import ClipInput
@@ -21,7 +22,7 @@ from flowpipe.training.data.transforms import Compose, test_transform, train_tra
 
 def stream_clips(
     source: Path,
-    clips: Sequence[tuple[str, int]],
+    clips: Sequence[tuple[str | Clip, int]],
     clip: ClipInput,
     *,
     sampling: Sampling,

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tyro.conf import arg
 
 from flowpipe.datasets.base import natural_key
+from flowpipe.datasets.lists import read_class_names
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError, check_range
 from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.store import FlowReader, StoredClip
@@ -63,6 +64,9 @@ class StackExport:
     tools that do not record theirs."""
     shard_mib: int = 512
     """A shard holds as many clips as fit into so many MiB, and at least one."""
+    class_names: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
+    """File that numbers the classes, such as UCF101's classInd.txt: a name per line, or an index
+    and a name. Without it the class folders are numbered in natural order."""
 
     def __post_init__(self) -> None:
         if self.format not in get_args(Format):
@@ -78,6 +82,8 @@ class StackExport:
     def description(self) -> Json:
         """What ``stage.json`` says."""
         said = {**asdict(self), "stride": self.stride or self.length}
+        if self.class_names is not None:
+            said["class_names"] = list(read_class_names(self.class_names)[0])
         if self.format == "npy":
             del said["shard_mib"]
         return {"stage": "stacks", **said}
@@ -114,7 +120,7 @@ def parts_of(export: StackExport, clips: Sequence[StoredClip], out: Path) -> lis
 
     Clips that cannot be read or are too short are parts of their own, and fail for themselves.
     """
-    labels = class_indices(clips)
+    labels = class_indices(clips, export.class_names)
     if export.format == "npy":
         return [Part(clip.name, clip.path, (clip,), (labels.get(clip.name),)) for clip in clips]
     shards: list[list[StoredClip]] = []
@@ -144,14 +150,35 @@ def parts_of(export: StackExport, clips: Sequence[StoredClip], out: Path) -> lis
     return parts + [Part(clip.name, clip.path, (clip,), (None,)) for clip in alone]
 
 
-def class_indices(clips: Sequence[StoredClip]) -> dict[str, int]:
+def class_indices(clips: Sequence[StoredClip], class_names: Path | None = None) -> dict[str, int]:
     """Return the index of each clip's class folder; empty unless all clips have one.
 
-    Folders are numbered in natural order, ``2`` before ``10``, as :class:`Dataset` does.
+    Parameters
+    ----------
+    clips
+        The clips, named after their folders.
+    class_names
+        File with the classes in their order; without it the folders are numbered in natural
+        order, ``2`` before ``10``.
+
+    Raises
+    ------
+    ParameterError
+        A class folder is not in the file.
     """
     folders = {clip.name: clip.name.rpartition("/")[0] for clip in clips}
     if not all(folders.values()):
         return {}
+    if class_names is not None:
+        names = read_class_names(class_names)[0]
+        numbers = {name: index for index, name in enumerate(names)}
+        for folder in folders.values():
+            if folder.rpartition("/")[2] not in numbers:
+                raise ParameterError(
+                    f"the class folder {folder!r} is not in {str(class_names)!r}, which has "
+                    f"{', '.join(names[:3])}, ..."
+                )
+        return {name: numbers[folder.rpartition("/")[2]] for name, folder in folders.items()}
     classes = {folder: index for index, folder in enumerate(class_folders(folders.values()))}
     return {name: classes[folder] for name, folder in folders.items()}
 

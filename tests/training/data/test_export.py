@@ -104,6 +104,23 @@ def test_shards_as_webdataset_reads_them(flow, tmp_path):
     assert index["shardlist"] == [{"url": "shard-000000.tar", "nsamples": 4, "filesize": size}]
 
 
+def test_classes_have_the_numbers_of_their_set(flow, tmp_path):
+    names = tmp_path / "classInd.txt"
+    names.write_text("1 Walk\n2 run\n3 jump\n")
+    export = StackExport("tar", class_names=names)
+    export_stacks(flow, tmp_path / "out", export, workers=Workers(0))
+    samples = webdataset_samples(tmp_path / "out/shard-000000.tar")
+    assert {sample["__key__"].split("/")[0]: int(sample["cls"]) for sample in samples} == {
+        "jump": 2, "run": 1
+    }  # fmt: skip
+    assert json.loads((tmp_path / "out/index.json").read_text())["classes"] == [
+        "Walk", "run", "jump"
+    ]  # fmt: skip
+    names.write_text("1 Walk\n2 run\n")
+    with pytest.raises(ParameterError, match=r"the class folder 'jump' is not in .*classInd"):
+        export_stacks(flow, tmp_path / "other", export, workers=Workers(0))
+
+
 def test_shards_are_filled_to_their_size(tmp_path):
     for number in range(5):  # a stack is 20 * 128 * 96 bytes = 240 KiB; five of them 1.2 MiB
         flow = smooth_flow(50, (128, 96), seed=number)
