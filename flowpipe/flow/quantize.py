@@ -82,9 +82,10 @@ def from_uint8(
 
 def check_known(flow: NDArray[np.floating], what: str) -> None:
     """Raise a FormatError unless every value is finite and known; ``what`` is for the message."""
-    with np.errstate(invalid="ignore"):
-        known = np.abs(flow) < _UNKNOWN
-    if not known.all():
+    # Not-a-number makes either comparison false. Two passes without an array of their own.
+    if flow.size and not (float(flow.min()) > -_UNKNOWN and float(flow.max()) < _UNKNOWN):
+        with np.errstate(invalid="ignore"):
+            known = np.abs(flow) < _UNKNOWN
         count = int(known.size - np.count_nonzero(known))
         raise FormatError(f"{count} of {known.size} values of {what} are not finite, or unknown")
 

@@ -28,6 +28,7 @@ import numpy as np
 
 from flowpipe.flow.kernels import RELAXATION
 from flowpipe.flow.kernels.cpu_loops import LANES, Field, kernel
+from flowpipe.flow.kernels.stop import FIRST, until_next
 
 PLAIN, LIT, RELAXED = 0, 1, 2
 """The published steps; with the illumination term; the over-relaxed steps."""
@@ -73,12 +74,11 @@ def iterate(
 
     `sums` and `unused` (stride) are scratch memory.
 
-    OpenCV's CUDA solver looks at the change after an odd iteration only, and after a look that
-    found e only once e has been paid off at `stop` an iteration. When the next look comes is
-    therefore known, and the iterations before it are swept `band` at a time.
+    When the change is evaluated next is known (:mod:`flowpipe.flow.kernels.stop`), and the
+    iterations before are swept `band` at a time.
     """
     done = 0
-    until_look = 2
+    until_look = FIRST
     while done < iterations:
         left = min(until_look, iterations - done) if stop > 0 else iterations - done
         looked = left == until_look and stop > 0
@@ -95,7 +95,7 @@ def iterate(
         if looked:
             if change <= stop:
                 break
-            until_look = 2 * (int(min(change / (2 * stop), np.float64(iterations))) + 1)
+            until_look = until_next(change, stop)
     return done
 
 

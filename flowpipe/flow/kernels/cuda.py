@@ -22,6 +22,7 @@ from torch import Tensor
 
 from flowpipe.errors import BackendUnavailableError
 from flowpipe.flow.kernels import Step
+from flowpipe.flow.kernels.stop import FIRST
 from flowpipe.flow.kernels.torch_ops import TorchKernels
 
 try:
@@ -95,7 +96,7 @@ class CudaKernels(TorchKernels):
         # filled there: copied from the host it would have to wait for the device
         old_state = torch.zeros(batch, 3, dtype=torch.int32, device=self._device)
         old_state[:, _WORKING] = 1
-        old_state[:, _LOOK] = 1 if stop > 0 else -1
+        old_state[:, _LOOK] = FIRST - 1 if stop > 0 else -1
         new_state = torch.empty_like(old_state)
         old_change = torch.zeros(batch, blocks, device=self._device)
         new_change = torch.zeros_like(old_change)

@@ -133,7 +133,7 @@ def iterate(
     if (working == 1) & (look >= 0) & (n - 1 == look):
         parts = tl.arange(0, BLOCKS)
         change = tl.sum(tl.load(old_change + pair * blocks + parts, mask=parts < blocks, other=0))
-        # OpenCV's rule: look again when the change is paid off at `stop` an iteration
+        # kernels/stop.py: until_next
         look += 2 * (tl.minimum(change / (2 * stop), 1e6).to(tl.int32) + 1)
         if change <= stop:
             working *= 0

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from flowpipe.errors import BackendUnavailableError
 from flowpipe.flow.kernels import CARRIED, RELAXATION, Step
+from flowpipe.flow.kernels.stop import FIRST, until_next_of_batch
 
 _GLANCE = 16
 """Iterations between two questions to the device whether every pair rests."""
@@ -127,7 +128,7 @@ class TorchKernels:
         stop = step.epsilon**2 * height * width
         steps = self._over_relaxed if self._relaxed else self._published
         working = torch.ones(batch, 1, 1, 1, dtype=torch.bool, device=self._device)
-        owed = torch.zeros(batch, device=self._device)
+        look = torch.full((batch,), FIRST - 1, device=self._device)
         for n in range(step.iterations):
             new = steps(step)
             change = new[0] - self._u
@@ -137,12 +138,11 @@ class TorchKernels:
             )
             if stop == 0:
                 continue
-            if n % 2 == 0:
-                owed = owed - stop
+            if n % 2 == 0:  # the change is evaluated after pairs of iterations
                 continue
-            looks = owed < stop
+            looks = look == n
             error = (change[:, :2] ** 2).flatten(1).sum(1)
-            owed = torch.where(looks, error, owed - stop)
+            look = torch.where(looks, n + until_next_of_batch(error, stop), look)
             working = working & ~(looks & (error <= stop)).view(-1, 1, 1, 1)
             if n % _GLANCE == _GLANCE - 1 and not working.any():
                 break
