@@ -20,7 +20,7 @@ from flowpipe.commands.options import (
 from flowpipe.errors import ParameterError
 from flowpipe.flow import METHODS
 from flowpipe.flow.extract import FlowStage
-from flowpipe.flow.store import FloatType, LayoutName
+from flowpipe.flow.store import DtypeOption, LayoutName, QualityOption
 
 
 @dataclass(frozen=True)
@@ -130,13 +130,13 @@ class ExportFlow:
     ] = None
     """Displacement in pixels that saturates 8 bit. Needed to read the 8-bit flow of tools that do
     not record theirs, where it is not 20 (denseflow's own default is 32)."""
-    dtype: FloatType = "float32"
+    dtype: DtypeOption = None
     """Number type of the layouts npy and h5."""
-    quality: int = 95
+    quality: QualityOption = None
     """Quality of JPEGs that have to be coded, 1 to 100."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
     overwrite: bool = False
-    """Convert again what is there already."""
+    """Convert clips again that are finished."""
 
     def run(self) -> int:
         """Convert, and print a summary."""

@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from flowpipe.commands.options import WorkerOptions, reporting_workers
-from flowpipe.flow.store import FloatType, LayoutName
+from flowpipe.flow.warp_stage import WarpStage
 from flowpipe.training.data.export import StackExport
 
 
@@ -24,25 +24,19 @@ class WarpFlow:
     """Folder of flow, in any layout, or one clip of it."""
     to: Positional[Annotated[Path, arg(metavar="TO")]]
     """Folder to write to."""
-    layout: LayoutName = "zip"
-    """The layout to write; see docs/formats.md."""
-    dtype: FloatType = "float32"
-    """Number type of the layouts npy and h5."""
-    quality: int = 95
-    """JPEG quality, 1 to 100."""
+    stage: Annotated[WarpStage, arg(name="")] = field(default_factory=WarpStage)
     workers: WorkerOptions = field(default_factory=reporting_workers)
     overwrite: bool = False
-    """Compute again what is there already."""
+    """Recompute clips that are finished."""
 
     def run(self) -> int:
         """Warp, and print a summary."""
-        from flowpipe.flow.warp import WarpStage
         from flowpipe.pipelines.warp import warp_flow
 
         return warp_flow(
             self.flow,
             self.to,
-            WarpStage(self.layout, self.dtype, self.quality),
+            self.stage,
             workers=self.workers,
             overwrite=self.overwrite,
         ).exit_status

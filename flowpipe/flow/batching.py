@@ -1,8 +1,8 @@
-"""Pairs of several clips in one batch, for solvers that compute many at the price of one.
+"""Put pairs of several clips into one batch, for solvers that compute many as fast as one.
 
-Each clip has a thread that decodes, hands its pairs in and codes what comes back; one thread
+Each clip has a thread that decodes, submits its pairs and encodes the results; one thread
 computes. Pairs of the same size go into the same batch, whichever clip they are from, so a short
-clip costs no more than its share, and decoding and coding go on beside the solver.
+clip costs no more than its share, and decoding and encoding run beside the solver.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ _LINGER = 0.005
 _SOLVERS = 4
 
 
-class Engine(Protocol):
-    """Takes pairs of frames and gives their flow, at once or later."""
+class SolverQueue(Protocol):
+    """Compute the flow of pairs of frames, at once or later."""
 
     ahead: int
-    """Pairs that a clip hands in before it waits for the first."""
+    """Number of pairs that a clip submits before it waits for the first."""
 
     def submit(self, first: Grey, second: Grey) -> Future[Flow]:
-        """Hand in (H, W) uint8 frames; the future's result is their (2, H, W) flow."""
+        """Submit (H, W) uint8 frames; return the future of their (2, H, W) flow."""
 
 
-class Direct:
-    """Computes each pair when it is handed in, with one solver a size: for solvers of one pair.
+class SerialSolver:
+    """Compute each pair when it is submitted, with one solver per size.
 
     Parameters
     ----------
     create
-        Makes the solver for a height and a width.
+        Return the solver for a height and a width.
     """
 
     ahead = 0
@@ -52,13 +52,13 @@ class Direct:
         self._solvers: dict[tuple[int, int], Solver] = {}
 
     def submit(self, first: Grey, second: Grey) -> Future[Flow]:
-        """The flow of one pair, computed here and now."""
+        """Compute the flow of one pair in this thread."""
         future: Future[Flow] = Future()
         future.set_result(self.solver(*first.shape)(first[None], second[None])[0])
         return future
 
     def solver(self, height: int, width: int) -> Solver:
-        """The solver of a size; the last few are kept."""
+        """Return the solver of a size; the last few are kept."""
         solver = self._solvers.pop((height, width), None) or self._create(height, width)
         self._solvers[height, width] = solver
         if len(self._solvers) > _SOLVERS:
@@ -66,8 +66,8 @@ class Direct:
         return solver
 
 
-class Gathered:
-    """Computes pairs of all threads together; a context manager that owns the computing thread.
+class BatchedSolver:
+    """Compute pairs of all threads together; a context manager that owns the computing thread.
 
     A batch starts when it is full, or when nothing more arrives for five milliseconds. What a
     solver raises is raised by every pair of its batch.
@@ -75,17 +75,17 @@ class Gathered:
     Parameters
     ----------
     create
-        Makes the solver for a height and a width.
+        Return the solver for a height and a width.
     batch
-        The most pairs in a batch.
+        Largest number of pairs in a batch.
     clips
-        Clips that are worked on at once. Together they hand in two batches' worth of pairs
-        before they wait, so that one is gathered while one is computed.
+        Number of clips processed at once. Together they submit two batches' worth of pairs
+        before they wait, so that one batch is gathered while another is computed.
     """
 
     def __init__(self, create: Callable[[int, int], Solver], batch: int, clips: int) -> None:
         self.ahead = max(2 * batch // clips, 1)
-        self._direct = Direct(create)
+        self._serial = SerialSolver(create)
         self._batch = batch
         self._arrived: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="flow", daemon=True)
@@ -105,7 +105,7 @@ class Gathered:
             self._thread.join()
 
     def submit(self, first: Grey, second: Grey) -> Future[Flow]:
-        """Hand in a pair."""
+        """Submit a pair."""
         request = _Request(first, second)
         self._arrived.put(request)
         return request.future
@@ -118,7 +118,7 @@ class Gathered:
             if not waiting:
                 continue
             # The fullest size first; of equal ones the one that has waited longest.
-            size = max(waiting, key=lambda one: len(waiting[one]))
+            size = max(waiting, key=lambda each: len(waiting[each]))
             line = waiting[size]
             batch = [line.popleft() for _ in range(min(self._batch, len(line)))]
             if not line:
@@ -126,7 +126,7 @@ class Gathered:
             self._compute(batch)
 
     def _gather(self, waiting: dict[tuple[int, ...], deque[_Request]]) -> bool:
-        """Sort what has arrived by size until a batch is full; False once the end was told."""
+        """Sort arrived requests by size until a batch is full; return False at the end of all."""
         while all(len(line) < self._batch for line in waiting.values()):
             try:
                 request = self._arrived.get(timeout=_LINGER if waiting else None)
@@ -139,7 +139,7 @@ class Gathered:
 
     def _compute(self, batch: list[_Request]) -> None:
         try:
-            solver = self._direct.solver(*batch[0].first.shape)
+            solver = self._serial.solver(*batch[0].first.shape)
             flows = solver(
                 np.stack([request.first for request in batch]),
                 np.stack([request.second for request in batch]),
@@ -153,7 +153,7 @@ class Gathered:
 
 
 class _Request:
-    """A pair that was handed in, and what will become of it."""
+    """Hold a submitted pair and the future of its flow."""
 
     __slots__ = ("first", "future", "second")
 

@@ -22,14 +22,16 @@ from tyro.conf import Suppress, arg
 from flowpipe.datasets.base import Clip
 from flowpipe.errors import FlowpipeError, ParameterError, check_range
 from flowpipe.flow import solvers
-from flowpipe.flow.batching import Direct, Engine, Flow, Grey
+from flowpipe.flow.batching import Flow, Grey, SerialSolver, SolverQueue
 from flowpipe.flow.parameters import FlowParameters, Tvl1
 from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.solvers import Backend
 from flowpipe.flow.store import (
-    FloatType,
+    QUALITY,
+    DtypeOption,
     FlowWriter,
     LayoutName,
+    QualityOption,
     finished,
     layout,
 )
@@ -40,7 +42,6 @@ from flowpipe.runner.pool import Advance, Done
 T = TypeVar("T")
 
 _TSN_SIZE = (340, 256)
-_QUALITY = 95
 
 
 class TooShortError(FlowpipeError):
@@ -61,8 +62,8 @@ class FlowStage:
     Examples
     --------
     >>> import flowpipe
-    >>> flowpipe.FlowStage(size=None, layout="npy").stored_dtype
-    'float32'
+    >>> flowpipe.FlowStage(size=None).stored_bound
+    20.0
     """
 
     parameters: Suppress[FlowParameters] = field(default_factory=Tvl1)
@@ -81,14 +82,9 @@ class FlowStage:
     flow."""
     layout: LayoutName = "zip"
     """How flow is stored; see docs/formats.md."""
-    dtype: Annotated[
-        FloatType | None,
-        arg(metavar="{float32,float16}", help_behavior_hint="(default: float32)"),
-    ] = None
+    dtype: DtypeOption = None
     """Number type of the layouts npy and h5."""
-    quality: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint=f"(default: {_QUALITY})")
-    ] = None
+    quality: QualityOption = None
     """JPEG quality of flow and frames, 1 to 100."""
     frames: bool = False
     """Also store the RGB frames, from the same decode."""
@@ -112,21 +108,9 @@ class FlowStage:
                 f"layout {self.layout} holds no RGB frames; leave out --frames, "
                 "or take another layout"
             )
-        if self.bound is not None:
-            check_range("bound", self.bound, 0, 4096, open_low=True)
-        if self.quality is not None:
-            check_range("quality", self.quality, 1, 100)
-        is_jpeg = kind.coding == "jpeg"
-        for name, applies, those in (
-            ("bound", is_jpeg, "8-bit layouts"),
-            ("dtype", kind.coding == "float", "the layouts npy and h5"),
-            ("quality", is_jpeg or self.frames, "JPEGs"),
-        ):
-            if getattr(self, name) is not None and not applies:
-                raise ParameterError(
-                    f"{name} is {getattr(self, name)}; it applies to {those}, and layout is "
-                    f"{self.layout}"
-                )
+        kind.check_options(
+            dtype=self.dtype, quality=self.quality, bound=self.bound, images=self.frames
+        )
 
     @property
     def solver(self) -> Backend:
@@ -137,16 +121,6 @@ class FlowStage:
     def stored_bound(self) -> float:
         """Displacement in pixels that saturates the 8-bit layouts."""
         return DEFAULT_BOUND if self.bound is None else self.bound
-
-    @property
-    def stored_dtype(self) -> FloatType:
-        """Number type of the layouts npy and h5."""
-        return self.dtype or "float32"
-
-    @property
-    def stored_quality(self) -> int:
-        """JPEG quality of flow and frames."""
-        return _QUALITY if self.quality is None else self.quality
 
     def description(self) -> json_files.Json:
         """Return the record: all of this, and the solver with its version."""
@@ -160,9 +134,9 @@ class FlowStage:
             "size": list(self.size) if isinstance(self.size, tuple) else self.size,
             "step": self.step,
             "layout": self.layout,
-            "bound": self.stored_bound if kind.coding == "jpeg" else None,
-            "dtype": self.stored_dtype if kind.coding == "float" else None,
-            "quality": self.stored_quality if kind.coding == "jpeg" or self.frames else None,
+            "bound": self.stored_bound if kind.coding in ("jpeg", "png") else None,
+            "dtype": self.dtype or "float32" if kind.coding == "float" else None,
+            "quality": self.quality or QUALITY if kind.coding == "jpeg" or self.frames else None,
             "frames": self.frames,
             "max_frames": self.max_frames,
             "keep_truncated": self.keep_truncated,
@@ -189,7 +163,7 @@ class ExtractFlow:
     stage: FlowStage
     out: Path
     overwrite: bool = False
-    engine: Engine | None = None
+    engine: SolverQueue | None = None
 
     def __call__(self, clip: Clip, advance: Advance) -> Done:
         """Extract the flow of a clip, unless it is there and its video unchanged.
@@ -212,8 +186,8 @@ class ExtractFlow:
     def _extract(self, clip: Clip, advance: Advance) -> Done:
         stage = self.stage
         if self.engine is None:
-            self.engine = Direct(partial(solvers.create, stage.parameters, stage.solver))
-        footage = VideoSource(
+            self.engine = SerialSolver(partial(solvers.create, stage.parameters, stage.solver))
+        video_source = VideoSource(
             clip.path,
             stage.size,
             max_frames=stage.max_frames,
@@ -224,11 +198,11 @@ class ExtractFlow:
             self.out,
             clip.name,
             layout(stage.layout, stage.step),
-            bound=stage.stored_bound,
-            quality=stage.stored_quality,
-            dtype=stage.stored_dtype,
+            bound=stage.bound,
+            quality=stage.quality,
+            dtype=stage.dtype,
         ) as writer:
-            images = _passed_on(footage, writer) if stage.frames else iter(footage)
+            images = _passed_on(video_source, writer) if stage.frames else iter(video_source)
             greys = (np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)) for image in images)
             height = width = 0
             for flow in _flows(paired(greys, stage.step), self.engine):
@@ -236,29 +210,29 @@ class ExtractFlow:
                 writer.add_flow(flow)
                 advance(1)
             if writer.n_flows == 0:
-                left = " left, for it is truncated" if footage.truncated else ""
+                left = " left, for it is truncated" if video_source.truncated else ""
                 raise TooShortError(
-                    f"{str(clip.path)!r} has {len(footage.times)} frames{left}; "
+                    f"{str(clip.path)!r} has {len(video_source.times)} frames{left}; "
                     f"step {stage.step} needs at least {abs(stage.step) + 1}"
                 )
             writer.commit(
                 width=width,
                 height=height,
-                n_frames=len(footage.times),
+                n_frames=len(video_source.times),
                 step=stage.step,
-                source=footage.source(self.out),
+                source=video_source.source(self.out),
                 method=stage.parameters.method,
                 parameters=asdict(cast(Any, stage.parameters)),
                 solver=stage.solver,
                 solver_version=solvers.version(stage.solver),
-                fps=footage.fps(),
-                times=footage.times,
-                truncated=footage.truncated,
+                fps=video_source.fps(),
+                times=video_source.times,
+                truncated=video_source.truncated,
             )
-        return Done(warning=footage.warning())
+        return Done(warning=video_source.warning())
 
 
-def _flows(pairs: Iterable[tuple[Grey, Grey]], engine: Engine) -> Iterator[Flow]:
+def _flows(pairs: Iterable[tuple[Grey, Grey]], engine: SolverQueue) -> Iterator[Flow]:
     """Flow of the pairs in their order, keeping the engine busy with later ones."""
     waiting: deque[Future[Flow]] = deque()
     for first, second in pairs:

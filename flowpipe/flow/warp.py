@@ -23,20 +23,18 @@ from numpy.typing import NDArray
 
 from flowpipe.camera.corners import CornerStrength
 from flowpipe.camera.motion import CameraMotion, remove_motion
-from flowpipe.errors import FlowpipeError, FormatError, check_range
+from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.flow.store import (
-    FloatType,
     FlowReader,
     FlowWriter,
-    LayoutName,
     StoredClip,
     is_up_to_date,
     layout,
 )
+from flowpipe.flow.warp_stage import WarpStage
 from flowpipe.io import video
 from flowpipe.io.source import resized
 from flowpipe.runner import provenance
-from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done
 
 
@@ -44,33 +42,6 @@ class FramesGoneError(FlowpipeError):
     """Stored flow has no frames, and its video is not there any more."""
 
     kind: ClassVar[str] = "frames-gone"
-
-
-@dataclass(frozen=True, slots=True)
-class WarpStage:
-    """Everything that determines the warped flow of a folder, beside the flow."""
-
-    layout: LayoutName = "zip"
-    """How it is stored; see docs/formats.md."""
-    dtype: FloatType = "float32"
-    """Number type of the layouts npy and h5."""
-    quality: int = 95
-    """JPEG quality, 1 to 100."""
-
-    def __post_init__(self) -> None:
-        check_range("quality", self.quality, 1, 100)
-
-    def description(self, upstream: Json | None) -> Json:
-        """What ``stage.json`` says, with that of the flow's own folder where there is one."""
-        coding = layout(self.layout).coding
-        return {
-            "stage": "warped-flow",
-            "layout": self.layout,
-            "dtype": self.dtype if coding == "float" else None,
-            "quality": self.quality if coding == "jpeg" else None,
-            "opencv_version": cv2.__version__,  # keypoints and the homography are OpenCV's
-            "flow": upstream,
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from flowpipe.datasets.synthetic import write_synthetic
 from flowpipe.encoding.parameters import Encoding
 from flowpipe.flow import solvers
 from flowpipe.flow.extract import FlowStage
-from flowpipe.flow.warp import WarpStage
+from flowpipe.flow.warp_stage import WarpStage
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.network import Network
 from flowpipe.pipelines.flow import extract_flow, view

@@ -14,7 +14,7 @@ from flowpipe.datasets import discover
 from flowpipe.datasets.base import Clip
 from flowpipe.errors import ParameterError
 from flowpipe.flow import solvers, store
-from flowpipe.flow.batching import Gathered
+from flowpipe.flow.batching import BatchedSolver
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.store import FloatType, LayoutName, StoredClip
 from flowpipe.runner import atomic, provenance
@@ -135,7 +135,7 @@ def compute_flow(
         )
     workers = replace(workers, jobs=max(workers.local_jobs, 1))
     create = partial(solvers.create, stage.parameters, stage.solver)
-    with Gathered(create, batch, clips=min(workers.local_jobs, len(clips))) as engine:
+    with BatchedSolver(create, batch, clips=min(workers.local_jobs, len(clips))) as engine:
         return run_stage(
             ExtractFlow(stage, out, overwrite, engine),
             clips,
@@ -155,13 +155,15 @@ def export_flow(
     layout: LayoutName,
     *,
     bound: float | None = None,
-    dtype: FloatType = "float32",
-    quality: int = 95,
+    dtype: FloatType | None = None,
+    quality: int | None = None,
     workers: Workers | int | None = None,
     overwrite: bool = False,
 ) -> Summary:
     """Write stored flow in another layout; see :func:`flowpipe.flow.store.convert`."""
     workers = as_workers(workers)
+    # A bound is of the flow that is read, too.
+    store.layout(layout).check_options(dtype=dtype, quality=quality)
     clips = store.flow_to_read(source, out)
     description = {
         "stage": "export",
@@ -219,8 +221,8 @@ class _Convert:
     out: Path
     layout: LayoutName
     bound: float | None
-    dtype: FloatType
-    quality: int
+    dtype: FloatType | None
+    quality: int | None
     overwrite: bool
 
     def __call__(self, clip: StoredClip, advance: Advance) -> Done:

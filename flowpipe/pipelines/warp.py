@@ -7,7 +7,8 @@ from pathlib import Path
 
 from flowpipe.flow import store
 from flowpipe.flow.store import layout
-from flowpipe.flow.warp import WarpFlow, WarpStage
+from flowpipe.flow.warp import WarpFlow
+from flowpipe.flow.warp_stage import WarpStage
 from flowpipe.runner import provenance
 from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.runner.run import Summary, run_stage

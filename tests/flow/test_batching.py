@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from flowpipe.flow.batching import Direct, Gathered
+from flowpipe.flow.batching import BatchedSolver, SerialSolver
 
 
 class Sum:
@@ -38,7 +38,7 @@ def test_direct_computes_at_once_with_one_solver_a_size():
         made.append((height, width))
         return Sum([])
 
-    direct = Direct(create)
+    direct = SerialSolver(create)
     for _ in range(2):
         for size in ((4, 5), (6, 7)):
             future = direct.submit(frame(1, *size), frame(2, *size))
@@ -50,7 +50,7 @@ def test_direct_computes_at_once_with_one_solver_a_size():
 def test_pairs_of_several_clips_share_batches_and_come_back_to_their_own():
     batches: list[tuple[int, ...]] = []
     gate = threading.Event()
-    with Gathered(lambda h, w: Sum(batches, gate), batch=8, clips=3) as engine:
+    with BatchedSolver(lambda h, w: Sum(batches, gate), batch=8, clips=3) as engine:
         futures = {}
 
         def clip(number: int) -> None:
@@ -73,7 +73,7 @@ def test_pairs_of_several_clips_share_batches_and_come_back_to_their_own():
 
 def test_sizes_are_not_mixed():
     batches: list[tuple[int, ...]] = []
-    with Gathered(lambda h, w: Sum(batches), batch=4, clips=2) as engine:
+    with BatchedSolver(lambda h, w: Sum(batches), batch=4, clips=2) as engine:
         futures = [engine.submit(frame(i, 4 + i % 2), frame(0, 4 + i % 2)) for i in range(12)]
         shapes = [future.result(10).shape for future in futures]
     assert shapes == [(2, 4 + i % 2, 5) for i in range(12)]
@@ -81,12 +81,12 @@ def test_sizes_are_not_mixed():
 
 
 def test_a_pair_alone_is_not_kept_waiting():
-    with Gathered(lambda h, w: Sum([]), batch=64, clips=1) as engine:
+    with BatchedSolver(lambda h, w: Sum([]), batch=64, clips=1) as engine:
         assert engine.submit(frame(1), frame(2)).result(5).shape == (2, 4, 5)
 
 
 def test_what_a_solver_raises_reaches_its_batch_and_no_later_one():
-    with Gathered(lambda h, w: Sum([]), batch=1, clips=1) as engine:
+    with BatchedSolver(lambda h, w: Sum([]), batch=1, clips=1) as engine:
         with pytest.raises(RuntimeError, match="white frame"):
             engine.submit(frame(255), frame(0)).result(10)
         assert engine.submit(frame(1), frame(0)).result(10)[0, 0, 0] == 1
@@ -97,7 +97,7 @@ def test_leaving_after_an_error_does_not_wait_for_what_is_left():
     start = time.monotonic()
 
     def interrupted():
-        with Gathered(lambda h, w: Sum([], gate), batch=1, clips=1) as engine:
+        with BatchedSolver(lambda h, w: Sum([], gate), batch=1, clips=1) as engine:
             engine.submit(frame(1), frame(2))
             raise KeyboardInterrupt
 
@@ -109,4 +109,4 @@ def test_leaving_after_an_error_does_not_wait_for_what_is_left():
 
 @pytest.mark.parametrize(("batch", "clips", "ahead"), [(64, 1, 128), (64, 16, 8), (1, 8, 1)])
 def test_clips_together_hand_in_two_batches(batch, clips, ahead):
-    assert Gathered(lambda h, w: Sum([]), batch, clips).ahead == ahead
+    assert BatchedSolver(lambda h, w: Sum([]), batch, clips).ahead == ahead

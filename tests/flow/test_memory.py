@@ -13,7 +13,7 @@ import pytest
 
 from flowpipe.datasets.base import Clip
 from flowpipe.flow import solvers
-from flowpipe.flow.batching import Gathered
+from flowpipe.flow.batching import BatchedSolver
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.pipelines.flow import extract_flow
@@ -57,7 +57,7 @@ def measure(folder):
     folder = Path(folder)
     create = functools.partial(solvers.create, STAGE.parameters, STAGE.backend)
     found = {}
-    with Gathered(create, batch=4, clips=1) as gathered:
+    with BatchedSolver(create, batch=4, clips=1) as gathered:
         for name, engine in (("direct", None), ("gathered", gathered)):
             extract = ExtractFlow(STAGE, folder / name, overwrite=True, engine=engine)
             for clip in ("short", "short", "long"):  # twice, for what is set up once

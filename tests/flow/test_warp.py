@@ -11,7 +11,8 @@ import pytest
 
 from flowpipe.errors import ParameterError
 from flowpipe.flow.store import FlowReader, stored_clips
-from flowpipe.flow.warp import WarpStage, without_camera
+from flowpipe.flow.warp import without_camera
+from flowpipe.flow.warp_stage import WarpStage
 from flowpipe.pipelines.warp import warp_flow
 from flowpipe.runner import provenance
 from flowpipe.runner.pool import Workers

@@ -29,11 +29,11 @@ def _folder(tmp_path):
 
 
 def test_frames_at_the_size_and_what_is_recorded_of_them(path, tmp_path):
-    footage = VideoSource(path, (32, 24))
-    assert [frame.shape for frame in footage] == [(24, 32, 3)] * 6
-    np.testing.assert_allclose(np.diff(footage.times), 1 / 25, atol=1e-6)
-    assert footage.fps() == pytest.approx(25)
-    source = footage.source(tmp_path / "out")
+    video_source = VideoSource(path, (32, 24))
+    assert [frame.shape for frame in video_source] == [(24, 32, 3)] * 6
+    np.testing.assert_allclose(np.diff(video_source.times), 1 / 25, atol=1e-6)
+    assert video_source.fps() == pytest.approx(25)
+    source = video_source.source(tmp_path / "out")
     assert source["path"] == "../videos/a.avi"
     assert (source["width"], source["height"]) == (64, 48)
     assert source["bytes"] == path.stat().st_size
@@ -41,14 +41,14 @@ def test_frames_at_the_size_and_what_is_recorded_of_them(path, tmp_path):
 
 
 def test_a_video_that_changes_while_it_is_read(path, tmp_path):
-    footage = VideoSource(path)
-    frames = iter(footage)
+    video_source = VideoSource(path)
+    frames = iter(video_source)
     next(frames)
     with path.open("ab") as file:
         file.write(b"more")
     list(frames)
     with pytest.raises(ChangedVideoError, match=r"a\.avi' changed while it was read"):
-        footage.source(tmp_path)
+        video_source.source(tmp_path)
 
 
 def test_truncated_videos_fail_before_the_first_frame_or_are_kept_on_request(path):
@@ -64,9 +64,9 @@ def test_truncated_videos_fail_before_the_first_frame_or_are_kept_on_request(pat
 
 
 def test_standing_of_a_moved_a_changed_and_a_vanished_video(path, tmp_path):
-    footage = VideoSource(path)
-    list(footage)
-    source = footage.source(tmp_path)
+    video_source = VideoSource(path)
+    list(video_source)
+    source = video_source.source(tmp_path)
     moved = path.rename(path.with_name("b.avi"))
     assert source_status(source, moved, tmp_path, "a") == "same"
     media.write(path, media.moving(7, 48, 64))
@@ -80,9 +80,9 @@ def test_standing_of_a_moved_a_changed_and_a_vanished_video(path, tmp_path):
 
 @pytest.mark.parametrize("moved_away", [False, True])
 def test_another_video_does_not_take_the_place_of_one_that_is_recorded(path, tmp_path, moved_away):
-    footage = VideoSource(path)
-    list(footage)
-    source = footage.source(tmp_path)
+    video_source = VideoSource(path)
+    list(video_source)
+    source = video_source.source(tmp_path)
     other = media.write(tmp_path / "a.avi", media.moving(7, 48, 64))
     if moved_away:
         path.rename(path.with_name("elsewhere.avi"))

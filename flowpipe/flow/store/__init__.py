@@ -1,8 +1,17 @@
 """Flow on disk: write, read, convert between layouts, verify."""
 
 from flowpipe.flow.store.convert import convert
-from flowpipe.flow.store.layouts import LAYOUTS, Layout, LayoutName, layout
-from flowpipe.flow.store.meta import FloatType, FlowMeta
+from flowpipe.flow.store.layouts import (
+    LAYOUTS,
+    QUALITY,
+    DtypeOption,
+    FloatType,
+    Layout,
+    LayoutName,
+    QualityOption,
+    layout,
+)
+from flowpipe.flow.store.meta import FlowMeta
 from flowpipe.flow.store.ownership import finished, is_up_to_date
 from flowpipe.flow.store.reader import FlowReader, StoredClip, flow_to_read, read_flow, stored_clips
 from flowpipe.flow.store.verify import remove, verify
@@ -10,12 +19,15 @@ from flowpipe.flow.store.writer import FlowWriter
 
 __all__ = [
     "LAYOUTS",
+    "QUALITY",
+    "DtypeOption",
     "FloatType",
     "FlowMeta",
     "FlowReader",
     "FlowWriter",
     "Layout",
     "LayoutName",
+    "QualityOption",
     "StoredClip",
     "convert",
     "finished",

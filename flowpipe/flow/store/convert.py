@@ -7,8 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from flowpipe.flow import quantize
-from flowpipe.flow.store.layouts import layout
-from flowpipe.flow.store.meta import FloatType, FlowMeta
+from flowpipe.flow.store.layouts import FloatType, layout
+from flowpipe.flow.store.meta import FlowMeta
 from flowpipe.flow.store.reader import FlowReader, StoredClip
 from flowpipe.flow.store.writer import FlowWriter
 
@@ -22,8 +22,8 @@ def convert(
     name: str,
     *,
     bound: float | None = None,
-    quality: int = 95,
-    dtype: FloatType = "float32",
+    quality: int | None = None,
+    dtype: FloatType | None = None,
 ) -> FlowMeta:
     """Write a clip's flow in another layout.
 
@@ -43,9 +43,9 @@ def convert(
         Of the new 8-bit flow, in pixels; None keeps the one there is, else 20. For 8-bit flow
         of another tool, which does not say it, the bound that it was written with.
     quality
-        Of JPEGs that have to be coded.
+        Quality of JPEGs that have to be coded; None for 95.
     dtype
-        Of a new float layout.
+        Number type of a new float layout; None for float32.
 
     Raises
     ------

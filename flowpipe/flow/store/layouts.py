@@ -29,11 +29,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from tyro.conf import arg
+
 from flowpipe._options import NameIn
-from flowpipe.errors import ParameterError
+from flowpipe.errors import ParameterError, check_range
 from flowpipe.runner.provenance import RECORDS
 
 META = "meta.json"
+QUALITY = 95
+"""JPEG quality of flow and frames."""
+
+FloatType = Literal["float32", "float16"]
+DtypeOption = Annotated[
+    FloatType | None, arg(metavar="{float32,float16}", help_behavior_hint="(default: float32)")
+]
+QualityOption = Annotated[int | None, arg(metavar="N", help_behavior_hint=f"(default: {QUALITY})")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,35 @@ class Layout:
     def files(self) -> Any:
         """The module that writes and reads the clip's files."""
         return import_module(self.container)
+
+    def check_options(
+        self,
+        *,
+        dtype: FloatType | None,
+        quality: int | None,
+        bound: float | None = None,
+        images: bool = False,
+    ) -> None:
+        """Check options of how flow is stored, None where they are not given.
+
+        Raises
+        ------
+        ParameterError
+            One is out of range, or does not apply to the layout.
+        """
+        if bound is not None:
+            check_range("bound", bound, 0, 4096, open_low=True)
+        if quality is not None:
+            check_range("quality", quality, 1, 100)
+        for name, value, applies, those in (
+            ("bound", bound, self.coding in ("jpeg", "png"), "8-bit layouts"),
+            ("dtype", dtype, self.coding == "float", "the layouts npy and h5"),
+            ("quality", quality, self.coding == "jpeg" or images, "JPEGs"),
+        ):
+            if value is not None and not applies:
+                raise ParameterError(
+                    f"{name} is {value}; it applies to {those}, and layout is {self.name}"
+                )
 
     def flow_members(self, index: int) -> tuple[str, ...]:
         """Return the member names of the flow field ``index``, counted from 0."""

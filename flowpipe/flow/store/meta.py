@@ -6,14 +6,12 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from flowpipe.errors import FormatError
 from flowpipe.flow.quantize import DEFAULT_BOUND
-from flowpipe.flow.store.layouts import LAYOUTS, META
+from flowpipe.flow.store.layouts import LAYOUTS, META, FloatType
 from flowpipe.runner.json_files import Json, to_json
-
-FloatType = Literal["float32", "float16"]
 
 FORMAT = "flowpipe-flow-1"
 

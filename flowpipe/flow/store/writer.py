@@ -17,8 +17,8 @@ from flowpipe.errors import FormatError
 from flowpipe.flow import quantize
 from flowpipe.flow.store import codecs
 from flowpipe.flow.store.containers import Sink
-from flowpipe.flow.store.layouts import Layout
-from flowpipe.flow.store.meta import FloatType, FlowMeta
+from flowpipe.flow.store.layouts import QUALITY, FloatType, Layout
+from flowpipe.flow.store.meta import FlowMeta
 from flowpipe.flow.store.ownership import third_party_path
 from flowpipe.runner.json_files import to_json
 
@@ -50,16 +50,18 @@ class FlowWriter:
         clip: str,
         kind: Layout,
         *,
-        bound: float = quantize.DEFAULT_BOUND,
-        quality: int = 95,
-        dtype: FloatType = "float32",
+        bound: float | None = None,
+        quality: int | None = None,
+        dtype: FloatType | None = None,
     ) -> None:
         self.layout = kind
         self.n_flows = 0
         self.n_images = 0
         self._out, self._clip = out, clip
         self._size: tuple[int, int] | None = None
-        self._bound, self._quality, self._dtype = bound, quality, dtype
+        self._bound = quantize.DEFAULT_BOUND if bound is None else bound
+        self._quality = QUALITY if quality is None else quality
+        self._dtype: FloatType = dtype or "float32"
 
     def __enter__(self) -> Self:
         other = third_party_path(self._out, self._clip, self.layout)

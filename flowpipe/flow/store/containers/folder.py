@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.flow.store.layouts import META, Layout
-from flowpipe.flow.store.meta import FloatType, add_crc
+from flowpipe.flow.store.layouts import META, FloatType, Layout
+from flowpipe.flow.store.meta import add_crc
 from flowpipe.flow.store.third_party import is_axis
 from flowpipe.runner.atomic import discard, flush, place, temporary_folder
 

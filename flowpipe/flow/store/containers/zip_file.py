@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.flow.store.layouts import META, Layout
-from flowpipe.flow.store.meta import FloatType
+from flowpipe.flow.store.layouts import META, FloatType, Layout
 from flowpipe.flow.store.zips import NotPlainError, PlainZip
 from flowpipe.runner.atomic import discard, place, temporary_file
 
