@@ -56,7 +56,7 @@ class ExportStacks:
     export: Annotated[StackExport, arg(name="")] = field(default_factory=StackExport)
     workers: WorkerOptions = field(default_factory=reporting_workers)
     overwrite: bool = False
-    """Write again what is there already."""
+    """Write clips again that are finished."""
 
     def run(self) -> int:
         """Export, and print a summary."""

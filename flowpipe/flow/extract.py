@@ -155,7 +155,7 @@ class ExtractFlow:
     out
         The output folder.
     overwrite
-        Compute again what is there already.
+        Recompute clips that are finished.
     engine
         Computes the pairs; by default each when it comes, with a solver of this object's own.
     """
@@ -233,7 +233,7 @@ class ExtractFlow:
 
 
 def _flows(pairs: Iterable[tuple[Grey, Grey]], engine: SolverQueue) -> Iterator[Flow]:
-    """Flow of the pairs in their order, keeping the engine busy with later ones."""
+    """Return the flow of the pairs in their order, keeping the engine busy with later ones."""
     waiting: deque[Future[Flow]] = deque()
     for first, second in pairs:
         waiting.append(engine.submit(first, second))

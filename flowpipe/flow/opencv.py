@@ -47,7 +47,7 @@ _CUDA_FACTORIES = {
 
 
 def why_unavailable(runtime: Runtime, method: str) -> str | None:
-    """None where the solver can run here, else the reason and the way out.
+    """Return None where the solver can run here, else the reason and the way out.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ class OpencvSolver:
             self._flow = _OpenclFlow(solver) if runtime == "opencl" else _CpuFlow(solver)
 
     def __call__(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Flow of a batch of frame pairs.
+        """Return the flow of a batch of frame pairs.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class _CudaFlow:
 
 
 def why_unsupported(parameters: FlowParameters, runtime: Runtime) -> str | None:
-    """None where OpenCV has all that the parameters ask for, else what it lacks."""
+    """Return None where OpenCV has all that the parameters ask for, else what it lacks."""
     if not isinstance(parameters, Tvl1):
         return None
     if runtime == "cuda" and parameters.median != 1:

@@ -39,7 +39,7 @@ class Solver(Protocol):
     version: str
 
     def __call__(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(B, H, W) uint8 grey, twice, to (B, 2, H, W) float32 pixels, x then y."""
+        """Compute flow of (B, H, W) uint8 grey frames: (B, 2, H, W) float32 pixels, x then y."""
 
 
 def methods(backend: Backend) -> tuple[str, ...]:

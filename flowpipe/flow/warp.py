@@ -3,8 +3,8 @@
 Wang and Schmid (ICCV 2013) warp the second frame of a pair back by the camera's homography and
 compute flow to that; TSN (Wang et al., ECCV 2016) trains a stream on such warped flow. Flow to the
 warped frame is ``w`` with ``H (p + w) = p + v`` where ``v`` is the flow to the frame as it was, so
-``w = H^-1 (p + v) - p`` follows from flow that is there already, and nothing is computed twice.
-dense_flow's ``extract_warp_gpu`` computes it anew, which differs where the solver fails on one of
+``w = H^-1 (p + v) - p`` follows from stored flow, and nothing is computed twice.
+dense_flow's ``extract_warp_gpu`` computes it again, which differs where the solver fails on one of
 the two pairs. The homography is that of the improved trajectories (:mod:`.camera`): ORB matches and
 the flow at corners, RANSAC, the identity where too little supports one.
 """
@@ -137,7 +137,7 @@ def without_camera(
 
 
 def fields_of(reader: FlowReader) -> Iterator[NDArray[np.float32]]:
-    """The flow fields of a clip, 8 bit decoded without bias."""
+    """Return the flow fields of a clip, 8 bit decoded without bias."""
     for index in range(len(reader)):
         yield reader.flow(index, zero=127.5)
 

@@ -108,7 +108,7 @@ def is_text(head: bytes) -> bool:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Whether the checksum of a tar header fits: tars before POSIX have no magic number."""
+    """Return whether the checksum of a tar header fits: tars before POSIX have no magic number."""
     with suppress(ValueError):
         stored = int(head[148:156].strip(b" \0"), 8)
         return len(head) == 512 and stored == sum(head[:148]) + sum(head[156:]) + 8 * ord(" ")
@@ -116,7 +116,7 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _indexed_end(path: Path) -> int | None:
-    """Where the last sample in the index of an mp4's video ends; None without an index."""
+    """Return where the last sample in the index of an mp4's video ends; None without an index."""
     with (
         suppress(av.error.FFmpegError, UnicodeError),
         av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container,

@@ -87,7 +87,7 @@ class VideoSource:
         self._own_size = (0, 0)
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        """(H, W, 3) uint8 BGR frames."""
+        """Return (H, W, 3) uint8 BGR frames."""
         if not self._keep_truncated and self._max_frames is None:
             video.require_whole(self.path)
         try:
@@ -108,7 +108,7 @@ class VideoSource:
             self.truncated = True
 
     def source(self, root: Path) -> json_files.Json:
-        """What is recorded of the video, once it is read.
+        """Return what is recorded of the video, once it is read.
 
         Parameters
         ----------
@@ -148,7 +148,7 @@ class VideoSource:
 def source_status(
     recorded: Mapping[str, Any], path: Path, root: Path, clip: str
 ) -> Literal["same", "changed", "gone"]:
-    """Whether a clip's video is still the one that its output was made from.
+    """Return whether a clip's video is still the one that its output was made from.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ def initialise(network: StreamNetwork, weights: str) -> None:
 
 
 def identity(weights: str) -> str:
-    """What tells weights apart: their name, or the digest of their file."""
+    """Return what tells weights apart: their name, or the digest of their file."""
     path = Path(weights)
     return f"sha256 {sha256(path)}" if path.is_file() else weights
 
@@ -240,12 +240,12 @@ def _state(network: nn.Module) -> State:
 
 
 def arrays_of(network: nn.Module) -> dict[str, NDArray[Any]]:
-    """Weights, statistics and counters by name."""
+    """Return the weights, statistics and counters by name."""
     return {name: as_array(value) for name, value in network.state_dict().items()}
 
 
 def as_array(value: Tensor) -> NDArray[Any]:
-    """A copy of a tensor of any device."""
+    """Return a copy of a tensor of any device."""
     return value.detach().to("cpu", copy=True).numpy()
 
 

@@ -81,7 +81,7 @@ def demo(out: Path, *, workers: Workers | int | None = None) -> int:
 
 
 def _stream(name: Literal["rgb", "warped-flow"]) -> Stream:
-    """A small network from scratch, a snippet of ten fields a clip.
+    """Return a small network from scratch, with one snippet of ten fields per clip.
 
     The stream of frames learns a fifth as fast and as long, as TSN's does: there is nothing to
     learn from frames of this set but the training clips themselves.

@@ -51,7 +51,7 @@ def export_stacks(
         Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
         core.
     overwrite
-        Write again what is there already.
+        Write clips again that are finished.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def _about(export: StackExport, classes: list[str]) -> Json:
 
 
 def _whole(export: StackExport, parts: list[Part], out: Path) -> list[tuple[Path, list[Json]]]:
-    """The files that are whole, and what they hold."""
+    """Return the files that are whole, and what they hold."""
     found = []
     for part in parts:
         mark, target = paths_of(export, out, part)
@@ -119,7 +119,7 @@ def _whole(export: StackExport, parts: list[Part], out: Path) -> list[tuple[Path
 
 
 def _listed(export: StackExport, whole: list[tuple[Path, list[Json]]], out: Path) -> Json:
-    """The files as the index lists them; shards in the manner of WebDataset's ``wids``."""
+    """Return the files as the index lists them; shards in the manner of WebDataset's ``wids``."""
     if export.format == "npy":
         paths = [target.relative_to(out).as_posix() for target, _ in whole]
         arrays = zip(paths, whole, strict=True)

@@ -38,7 +38,7 @@ def warp_flow(
         Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
         core.
     overwrite
-        Compute again what is there already.
+        Recompute clips that are finished.
 
     Raises
     ------

@@ -64,7 +64,7 @@ def typical_speed(reader: FlowReader) -> float:
 
 
 def contact_sheet(clip: StoredClip, *, columns: int = 4, rows: int = 3) -> Image:
-    """Frames above their flow, spread over a clip.
+    """Return the frames above their flow, spread over a clip.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def _frames_at(reader: FlowReader, indices: list[int] | range) -> Iterator[Image
 
 
 def _or_blank(frame: Image | None, flow: Image) -> Image:
-    """The frame, or white where the video has ended before its flow."""
+    """Return the frame, or white where the video has ended before its flow."""
     return np.full_like(flow, 255) if frame is None else frame
 
 

@@ -25,10 +25,10 @@ class RawClips(Protocol):
     """A data set of whole snippets, such as :class:`flowpipe.training.FlowClips`."""
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Return the number of clips."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """(segments, C, H, W) of a clip, and its class."""
+        """Return (segments, C, H, W) of a clip, and its class."""
 
 
 def score_clips(

@@ -149,7 +149,7 @@ def train(
 
 
 def parameter_groups(network: StreamNetwork, parameters: Training) -> list[dict[str, Any]]:
-    """Weights with their multipliers of learning rate (``times``) and their decay.
+    """Return the weights with their multipliers of learning rate (``times``) and their decay.
 
     Those of tsn-pytorch: the first convolution's weight ``conv1_lr`` and its bias twice that,
     other weights 1 and biases 2, biases and normalisations without decay.

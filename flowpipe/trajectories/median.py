@@ -77,7 +77,7 @@ def _sorted(builder, values):
 
 
 def _ranked(builder, a, b, rank):
-    """Number at a place, from 1, of what would be the merge of two sorted lists."""
+    """Return the number at a place, from 1, of what would be the merge of two sorted lists."""
     least = None
     for i in range(max(0, rank - len(b)), min(len(a), rank) + 1):
         last = [part[count - 1] for part, count in ((a, i), (b, rank - i)) if count]

@@ -10,7 +10,7 @@ from flowpipe.cli import COMMANDS, main
 
 # Words that only this project used, for what has a name in the field.
 HOME_MADE = (
-    "crew", "hosts", "video_source", "ledger", "film", "stills", "upkeep", "goes on", "go on", "anew",
+    "crew", "hosts", "footage", "ledger", "film", "stills", "upkeep", "goes on", "go on", "anew",
     "stands", "is told", "a zip a clip", "the preset's", "machines (",
 )  # fmt: skip
 

@@ -47,10 +47,10 @@ class Kernels(Protocol):
     """The most pairs that a call should hold."""
 
     def upload(self, frames: NDArray[Any]) -> Any:
-        """(B, H, W) frames, uint8 or float32, as float32 on the device."""
+        """Copy (B, H, W) frames, uint8 or float32, to the device as float32."""
 
     def download(self, flow: Any) -> NDArray[np.float32]:
-        """(B, 2, H, W) flow in main memory, an array of its own."""
+        """Return (B, 2, H, W) flow in main memory, an array of its own."""
 
     def resize(
         self, images: Any, height: int, width: int, step_y: float, step_x: float, scale: float
@@ -73,4 +73,4 @@ class Kernels(Protocol):
         """Alternate the primal and the dual step, each pair until its own stop."""
 
     def flow(self) -> Any:
-        """(B, 2, h, w) flow of the level; valid until the next `begin`."""
+        """Return (B, 2, h, w) flow of the level; valid until the next `begin`."""

@@ -148,7 +148,7 @@ class TorchKernels:
                 break
 
     def _published(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
-        """The next u, p1 and p2."""
+        """Return the next u, p1 and p2."""
         u = self._u + self._pull(self._u, step.l_t, 1) * self._g
         u = u + step.theta * _divergence(self._p1, self._p2)
         ux, uy = _forward(u)
@@ -170,7 +170,7 @@ class TorchKernels:
         )
 
     def _pull(self, u: Tensor, limit: float, share: float) -> Tensor:
-        """How far the data term moves u along the gradient, of which it goes a share."""
+        """Return how far the data term moves u along the gradient, of which it goes a share."""
         rho = self._rho + (self._g * u).sum(1, keepdim=True)
         return (share * rho * self._fall).clamp(-limit, limit)
 

@@ -31,12 +31,12 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
 
 
 def decode_grey(data: bytes, name: str) -> NDArray[np.uint8]:
-    """(H, W) uint8 image from a JPEG or PNG; ``name`` is for the FormatError."""
+    """Return (H, W) uint8 image from a JPEG or PNG; ``name`` is for the FormatError."""
     return _decode(data, name, cv2.IMREAD_GRAYSCALE)
 
 
 def decode_bgr(data: bytes, name: str) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR image from a JPEG or PNG; ``name`` is for the FormatError."""
+    """Return (H, W, 3) uint8 BGR image from a JPEG or PNG; ``name`` is for the FormatError."""
     return _decode(data, name, cv2.IMREAD_COLOR)
 
 
@@ -48,7 +48,7 @@ def encode_flo(flow: NDArray[np.float32]) -> bytes:
 
 
 def decode_flo(data: bytes, name: str) -> NDArray[np.float32]:
-    """(2, H, W) float32 pixels from a Middlebury ``.flo``; unknown flow stays above 1e9.
+    """Return (2, H, W) float32 pixels from a Middlebury ``.flo``; unknown flow stays above 1e9.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def encode_kitti(flow: NDArray[np.float32]) -> bytes:
 
 
 def decode_kitti(data: bytes, name: str) -> NDArray[np.float32]:
-    """(2, H, W) float32 pixels from a KITTI flow PNG; invalid pixels are not-a-number."""
+    """Return (2, H, W) float32 pixels from a KITTI flow PNG; invalid pixels are not-a-number."""
     coded = _decode(data, name, cv2.IMREAD_UNCHANGED)
     if coded.dtype != np.uint16 or coded.ndim != 3 or coded.shape[2] != 3:
         raise FormatError(

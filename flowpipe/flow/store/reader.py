@@ -270,7 +270,7 @@ class FlowReader:
         self._source.close()
 
     def __len__(self) -> int:
-        """Number of flow fields."""
+        """Return the number of flow fields."""
         return self.meta.n_flows
 
     @property
@@ -284,16 +284,16 @@ class FlowReader:
         return Path(self.clip.root, *[".."] * above, path)
 
     def names(self) -> set[str]:
-        """Names of all that is stored; in a .npy the indices of the flow fields."""
+        """Return the names of all that is stored; in a .npy the indices of the flow fields."""
         return set(self._source.names())
 
     def jpegs(self, index: int) -> tuple[bytes, bytes]:
-        """The coded x and y of flow field ``index``, in 8-bit layouts."""
+        """Return the coded x and y of flow field ``index``, in 8-bit layouts."""
         x, y = self.layout.flow_members(self._checked(index, len(self)))
         return self._source.read(x), self._source.read(y)
 
     def levels(self, index: int, bound: float | None = None) -> NDArray[np.uint8]:
-        """(2, H, W) grey levels of flow field ``index``.
+        """Return (2, H, W) grey levels of flow field ``index``.
 
         Parameters
         ----------
@@ -355,17 +355,17 @@ class FlowReader:
         return flow
 
     def image_jpeg(self, index: int) -> bytes:
-        """The coded RGB frame ``index``, counted from 0."""
+        """Return the coded RGB frame ``index``, counted from 0."""
         self._checked(index, self.meta.n_images)
         return self._source.read(self.layout.image_member(index))
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 BGR frame ``index``, counted from 0."""
+        """Return (H, W, 3) uint8 BGR frame ``index``, counted from 0."""
         name = self.layout.image_member(index)
         return codecs.decode_bgr(self.image_jpeg(index), self._place(name))
 
     def read(self, member: str) -> bytes:
-        """The bytes of one member.
+        """Return the bytes of one member.
 
         Raises
         ------
@@ -375,7 +375,7 @@ class FlowReader:
         return self._source.read(member)
 
     def _place(self, member: str) -> str:
-        """Where a member lies, for messages."""
+        """Return where a member lies, for messages."""
         part, _, name = member.rpartition("/")
         folder = self._folders.get(part)
         return self._whole + member if folder is None else folder + name

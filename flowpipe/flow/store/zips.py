@@ -18,7 +18,7 @@ from pathlib import Path
 _END = struct.Struct("<4s4H2IH")
 _ENTRY = struct.Struct("<4s6H3I5H2I")
 _LOCAL = struct.Struct("<4s5H3I2H")
-_LARGE = 0xFFFF, 0xFFFFFFFF  # what stands where the zip64 fields are to be looked at
+_LARGE = 0xFFFF, 0xFFFFFFFF  # in place of a value that is in the zip64 fields
 
 
 class NotPlainError(Exception):
@@ -50,11 +50,11 @@ class PlainZip:
             raise
 
     def namelist(self) -> list[str]:
-        """Names of the members in their order."""
+        """Return the names of the members in their order."""
         return list(self._members)
 
     def read(self, name: str) -> bytes:
-        """The bytes of a member.
+        """Return the bytes of a member.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class PlainZip:
 
 
 def _directory(file: int) -> dict[str, tuple[int, int, int]]:
-    """(offset, size, CRC-32) of each member by its name."""
+    """Return (offset, size, CRC-32) of each member by its name."""
     total = os.fstat(file).st_size
     end = os.pread(file, _END.size, max(0, total - _END.size))
     if len(end) < _END.size:

@@ -72,7 +72,7 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         self._process = os.getpid()
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Return the number of clips."""
         return len(self.names)
 
     def set_epoch(self, epoch: int) -> None:
@@ -87,7 +87,7 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         return self._starts(index, self._rng(index))
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """The snippets of clip ``index``, transformed, and its class.
+        """Return the snippets of clip ``index``, transformed, and its class.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         return snippets, self.labels[index]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the open files."""
+        """Return everything but the open files."""
         return {**self.__dict__, "_open": OrderedDict()}
 
     @abstractmethod
@@ -113,7 +113,7 @@ class _Clips(Dataset[tuple[Tensor, int]]):
 
     @abstractmethod
     def _read(self, index: int, starts: NDArray[np.int64]) -> NDArray[np.generic]:
-        """(segments, channels, H, W)."""
+        """Return (segments, channels, H, W)."""
 
     def _rng(self, index: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, int(self._epoch), index])
@@ -312,7 +312,7 @@ class FrameClips(_Clips):
         return frames.reshape(len(frames), -1, *frames.shape[3:])
 
     def _images(self, index: int, wanted: list[int]) -> dict[int, NDArray[np.uint8]]:
-        """(3, H, W) RGB by frame number."""
+        """Return (3, H, W) RGB by frame number."""
         reader = self._reader(index)
         if reader.meta.n_images:
             images = {one: reader.image(one) for one in wanted}

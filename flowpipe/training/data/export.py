@@ -80,7 +80,7 @@ class StackExport:
         check_range("shard_mib", self.shard_mib, 1)
 
     def description(self) -> Json:
-        """What ``stage.json`` says."""
+        """Return what ``stage.json`` says."""
         said = {**asdict(self), "stride": self.stride or self.length}
         if self.class_names is not None:
             said["class_names"] = list(read_class_names(self.class_names)[0])
@@ -285,13 +285,13 @@ class ExportStacks:
 
 
 def paths_of(export: StackExport, out: Path, part: Part) -> tuple[Path, Path]:
-    """Where a part's JSON and its array or shard stand."""
+    """Return where a part's JSON and its array or shard stand."""
     target = out / f"{part.name}.{export.format}"
     return target.with_name(f"{target.name}.json"), target
 
 
 def stored_contents(mark: Path) -> list[Json] | None:
-    """What the JSON beside a part says that it holds; None where there is none."""
+    """Return what the JSON beside a part says that it holds; None where there is none."""
     try:
         said = json_files.read_json(mark)
     except (FormatError, OSError):

@@ -23,10 +23,10 @@ class Clips(Protocol):
         """Class of each clip."""
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Return the number of clips."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """(K, C, H, W) of a clip, and its class."""
+        """Return (K, C, H, W) of a clip, and its class."""
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, which determines random snippets and crops."""

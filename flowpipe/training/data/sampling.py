@@ -107,7 +107,7 @@ def starts(
 
 
 def _places(n: int, segments: int, length: int) -> int:
-    """Number of starts from which a snippet fits into the clip."""
+    """Return the number of starts from which a snippet fits into the clip."""
     if segments < 1 or length < 1:
         raise ParameterError(
             f"segments is {segments} and length is {length}; both must be at least 1"

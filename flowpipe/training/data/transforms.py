@@ -66,7 +66,7 @@ def crop_offsets(height: int, width: int, crop_height: int, crop_width: int) -> 
 
 
 def crop_sizes(height: int, width: int, size: int, scales: Sequence[float]) -> Pairs:
-    """(height, width) of the crops to draw from.
+    """Return (height, width) of the crops to draw from.
 
     Sides are the scales times the short side, within 3 pixels of `size` that itself; height and
     width are at most one scale apart (``max_distort=1``).
@@ -117,7 +117,7 @@ class Flip:
 
 
 def flipped(snippets: Tensor, is_flow: bool) -> Tensor:
-    """Mirrored left and right, the x channels of flow negated."""
+    """Return mirrored left and right, the x channels of flow negated."""
     mirrored = tvf.horizontal_flip(snippets)
     return negate_x(mirrored) if is_flow else mirrored
 
@@ -155,7 +155,7 @@ class TenCrop:
     is_flow: bool
 
     def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
-        """(segments * crops, C, size, size), the crops of the first snippet first."""
+        """Return (segments * crops, C, size, size), the crops of the first snippet first."""
         height, width = snippets.shape[-2:]
         scale = self.size * 8 / 7 / min(height, width)
         high, wide = max(self.size, round(height * scale)), max(self.size, round(width * scale))
@@ -205,7 +205,7 @@ def train_transform(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> Compose:
-    """What training does to the snippets of a clip.
+    """Return what training does to the snippets of a clip.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def test_transform(
     mean: Sequence[float] = IMAGENET_MEAN,  # noqa: PT028
     std: Sequence[float] = IMAGENET_STD,  # noqa: PT028
 ) -> Compose:
-    """What a test does to the snippets of a clip; nothing in it is random.
+    """Return what a test does to the snippets of a clip; nothing in it is random.
 
     Each snippet is treated by itself: 25 snippets of 10 crops are 500 MB at 224 pixels, and may as
     well be given a few at a time.

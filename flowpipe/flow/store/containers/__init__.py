@@ -33,16 +33,16 @@ class Source(Protocol):
     """The stored parts of a clip."""
 
     def read(self, name: str) -> bytes:
-        """The bytes of a coded member."""
+        """Return the bytes of a coded member."""
 
     def array(self, index: int, names: tuple[str, ...]) -> NDArray[np.float32]:
         """The (2, H, W) flow field ``index`` of a float layout, whose members are ``names``."""
 
     def names(self) -> list[str]:
-        """Names of all members; in a .npy the indices of the flow fields."""
+        """Return the names of all members; in a .npy the indices of the flow fields."""
 
     def meta(self) -> bytes | None:
-        """What ``meta.json`` holds, None where there is none."""
+        """Return what ``meta.json`` holds, None where there is none."""
 
     def close(self) -> None:
         """Close the files."""
