@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from flowpipe.cli import main
 from flowpipe.datasets.load import load_dataset
 from flowpipe.pipelines.labelled import labelled_flow, with_usable_clips
 from flowpipe.training.parameters import preset
+from tests.helpers import media
 from tests.helpers.clips import flowpipe, write_video
 from tests.helpers.trees import write
 
@@ -77,6 +79,15 @@ def _run(*arguments: object) -> str:
     return ended.stdout + ended.stderr
 
 
+def _here(capsys, *arguments: object) -> str:
+    """Run a command in this process, which is faster than one of its own."""
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    assert end.value.code == 0, printed.out + printed.err
+    return printed.out + printed.err
+
+
 @pytest.mark.slow
 def test_flow_and_trajectories_of_the_documented_folder_are_found(published, tmp_path):
     flow, tracks, vectors = tmp_path / "flow", tmp_path / "tracks", tmp_path / "vectors"
@@ -90,6 +101,51 @@ def test_flow_and_trajectories_of_the_documented_folder_are_found(published, tmp
     # clips of eight frames have no trajectories, but all of them have their table
     assert "not in" not in ended.stdout + ended.stderr
     assert f"{published.name}: 4 clips, " in ended.stdout + ended.stderr
+
+
+@pytest.mark.slow
+def test_networks_are_trained_evaluated_and_fused_on_the_documented_folder(
+    published, tmp_path, capsys
+):
+    flow, network, scores = tmp_path / "flow", tmp_path / "network", tmp_path / "scores"
+    cheap = ("--method", "farneback", "--frame-size", "48x32", "--jobs", 0)
+    _here(capsys, "extract-flow", published, "--out", flow, *cheap)
+    tiny = ("--backbone", "shufflenet_v2_x0_5", "--input-size", 32, "--segments", 1, "--length", 2)
+    once = ("--epochs", 1, "--batch-size", 2, "--loader-workers", 0)
+    _here(capsys, "train", published, flow, "--preset", "small", *tiny, *once, "--out", network)
+    views = ("--test-segments", 1, "--crops", 1, "--loader-workers", 0)
+    printed = _here(capsys, "evaluate", network, published, flow, *views, "--out", scores)
+    assert "flow " in printed
+    _here(
+        capsys,
+        "fuse",
+        scores / "scores.npz",
+        f"{scores}/scores.npz:0.5",
+        "--out",
+        tmp_path / "fused",
+    )
+    assert (tmp_path / "fused/report.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_baseline_of_trajectories_runs_on_the_documented_folder(layout, tmp_path, capsys):
+    root = tmp_path / layout
+    for seed, name in enumerate(LAYOUTS[layout](root)):
+        write_moving_video(root / name, seed)
+    out = tmp_path / "idt"
+    quick = ("--kind", "dt", "--gaussians", 2, "--descriptors", "mbhx", "--jobs", 0)
+    printed = _here(capsys, "idt-baseline", root, *quick, "--out", out)
+    assert f"{layout}: 4 clips, " in printed
+    assert (out / "report.html").is_file()
+
+
+def write_moving_video(path: Path, seed: int) -> None:
+    """Write 20 frames of a texture that moves by three pixels a frame."""
+    texture = media.texture(96, 200, seed=seed)
+    frames = [texture[:, 3 * index : 3 * index + 128] for index in range(20)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    media.write(path, frames, codec="mpeg4")
 
 
 @pytest.mark.slow
