@@ -20,6 +20,7 @@ import av
 import cv2
 import numpy as np
 from av.container import InputContainer
+from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -65,6 +66,11 @@ __all__ = [
 # Demuxers that read other files, or draw text as pictures: none of these is a video file.
 _NOT_VIDEO = {"concat", "dash", "ffmetadata", "hls", "image2", "imf", "sdp", "tty"}
 _NO_INDEX = "has no index (moov box): the recording was cut off or never finished"
+
+# A worker has one thread. PyAV that lacks the option converts in one anyway.
+_ONE_THREAD: dict[str, int] = (
+    {"threads": 1} if "threads" in (VideoFrame.reformat.__doc__ or "") else {}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +178,13 @@ def frames(
             if picture.rotation != angle:  # the matrix itself is slow to read
                 turned, angle = orientation(picture), picture.rotation
             if only is None or count in only:
-                coloured = picture.reformat(*size, "bgr24", interpolation=Interpolation.BICUBIC)
+                try:
+                    coloured = picture.reformat(
+                        *size, "bgr24", interpolation=Interpolation.BICUBIC, **_ONE_THREAD
+                    )
+                except av.error.FFmpegError as error:  # a damaged header changed the pixel format
+                    reason = f"frame {count} cannot be converted to colours ({error.strerror})"
+                    raise DamagedVideoError(path, reason) from None
                 image = np.asarray(coloured.to_ndarray(), np.uint8)
                 yield Frame(turned.upright(image), time)
             count += 1

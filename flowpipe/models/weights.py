@@ -178,8 +178,8 @@ def save_model(path: Path, network: StreamNetwork, about: Json, root: Path) -> N
         "about": about,
     }
     state = {name: value.detach().cpu().contiguous() for name, value in _state(network).items()}
-    text = json.dumps(description, sort_keys=True)
-    data = safetensors.torch.save(state, {"format": "pt", "flowpipe": text})
+    # One entry: several would be written in an order that differs from run to run.
+    data = safetensors.torch.save(state, {"flowpipe": json.dumps(description, sort_keys=True)})
     atomic.write_atomic(path, data, root)
 
 

@@ -327,7 +327,10 @@ def test_real_videos_give_a_field_less_than_they_have_frames(out):
     for path in paths:
         end, counted = done(stage, Clip(path, path.stem), out)
         frames = sum(1 for _ in video.frames(path))
-        assert (end.skipped, end.warning, counted) == (False, None, frames - 1)
+        # One of them has pixels of 64:51; nothing else is to be told.
+        note = "its pixels are not square (64:51)" if path.stem == "arm_wrestling" else None
+        assert (end.skipped, counted) == (False, frames - 1)
+        assert (end.warning or "").startswith(note) if note else end.warning is None
         assert verify(StoredClip(out, path.stem, "zip")) is None
 
 

@@ -86,7 +86,6 @@ def read_trajectories(path: Path) -> None:
 
     with Table(path) as table:
         table.read()
-        table.sample(5, np.random.default_rng(0))
 
 
 def read_scores(path: Path) -> None:

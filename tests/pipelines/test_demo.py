@@ -24,7 +24,7 @@ def test_every_stage_leaves_what_the_demo_says(tmp_path, monkeypatch, capsys):
         stream = whole_stream(name)
         return replace(
             stream,
-            snippets=replace(stream.snippets, size=32),
+            clip=replace(stream.clip, input_size=32),
             network=replace(stream.network, backbone="shufflenet_v2_x0_5"),
             training=replace(stream.training, epochs=1),
         )
