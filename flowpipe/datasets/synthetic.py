@@ -86,11 +86,6 @@ class _Take:
         return f"{self.motion}/g{self.group + 1:02d}_c{self.number + 1:02d}_{camera}.avi"
 
 
-def camera_moves(clip_name: str) -> bool:
-    """Return whether a clip of the synthetic set has a moving camera, by its name."""
-    return clip_name.endswith("_moving")
-
-
 def write_synthetic(
     root: str | PathLike[str],
     parameters: Synthetic | None = None,

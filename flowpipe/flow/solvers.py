@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.util
 import logging
 from typing import Any, Literal, Protocol, get_args
@@ -109,28 +110,26 @@ def _own(entry: table.Method) -> tuple[str, ...]:
     return entry.backends if entry.create is not None else ()
 
 
-_trusted: dict[tuple[str, str], str | None] = {}
-"""What the check of a GPU solver said, by backend and method, for this process."""
-
-
+@functools.cache
 def _why_not_trusted(backend: Backend, method: str) -> str | None:
-    """Return why the flow of a GPU solver is not to be used; None for solvers on the CPU."""
+    """Return why the flow of a GPU solver is not to be used; None for solvers on the CPU.
+
+    A process checks a solver once.
+    """
     if backend not in ("cuda", "opencv-cuda") or table.method(method).create is not None:
         return None
-    if (backend, method) not in _trusted:
-        parameters = table.method(method).parameters()
-        # OpenCV has no Brox on the CPU; there the published method nearest to it is TV-L1.
-        reference: tuple[Any, Backend] = (parameters, "opencv-cpu")
-        if method == "tvl1" or "opencv-cpu" not in table.method(method).backends:
-            reference = (Tvl1(), "cpu")
-        is_own = backend == "cuda"
-        _trusted[backend, method] = self_check.disagreement(
-            lambda: create(parameters, backend, *self_check.SIZE),
-            lambda: create(*reference, *self_check.SIZE),
-            largest=1e-3 if is_own else None,
-            median=1e-3 if is_own else 0.3 if method == "brox" else 0.05,
-        )
-    return _trusted[backend, method]
+    parameters = table.method(method).parameters()
+    # OpenCV has no Brox on the CPU; the published method nearest to it there is TV-L1.
+    reference: tuple[Any, Backend] = (parameters, "opencv-cpu")
+    if method == "tvl1" or "opencv-cpu" not in table.method(method).backends:
+        reference = (Tvl1(), "cpu")
+    is_own = backend == "cuda"
+    return self_check.disagreement(
+        lambda: create(parameters, backend, *self_check.SIZE),
+        lambda: create(*reference, *self_check.SIZE),
+        largest=1e-3 if is_own else None,
+        median=1e-3 if is_own else 0.3 if method == "brox" else 0.05,
+    )
 
 
 def batch_size(backend: Backend) -> int:

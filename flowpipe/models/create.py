@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from flowpipe.errors import ParameterError
-from flowpipe.models import table
+from flowpipe.models import build, table
 from flowpipe.models.clip_input import ClipInput, Modality
 from flowpipe.models.network import BatchNorm, Consensus, Network
 from flowpipe.models.stream import StreamNetwork
@@ -86,7 +86,7 @@ def create_model(
         model, part = "tsn", None
     elif name in table.MODELS:
         model, part = str(name), backbone
-    elif name in table.backbones():
+    elif name in build.backbones():
         model, part = "tsn", str(name)
     else:
         raise ParameterError(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from flowpipe.errors import ParameterError
+from flowpipe.models import build
 from flowpipe.models.clip_input import ClipInput
 
 if TYPE_CHECKING:
@@ -85,203 +85,10 @@ def model(name: str) -> Model:
     return MODELS[name]
 
 
-def backbones() -> list[str]:
-    """Return the names of all 2-D networks that a segment network can be made of."""
-    import torchvision
-
-    return [*torchvision.models.list_models(module=torchvision.models), *BACKBONES]
-
-
-def _cnn_m_2048(channels: int) -> nn.Module:
-    from flowpipe.models import cnn_m
-
-    # The paper's temporal network lacks the second normalisation, to take less memory.
-    return cnn_m.CnnM2048(channels, second_norm=channels == 3)
-
-
-def _bn_inception(channels: int) -> nn.Module:
-    from flowpipe.models.bn_inception import BNInception
-
-    return BNInception(channels)
-
-
-BACKBONES: dict[str, Callable[[int], nn.Module]] = {
-    "cnn-m-2048": _cnn_m_2048,
-    "bn-inception": _bn_inception,
-}
-"""2-D networks that torchvision lacks: name -> a function of the number of channels."""
-
-# These two come with auxiliary heads, which have no place here.
-_NO_AUXILIARY = {"aux_logits": False, "init_weights": True}
-
-
-def backbone(name: str, channels: int) -> nn.Module:
-    """Return a 2-D network by its name, with a last layer for 1000 classes.
-
-    Raises
-    ------
-    ParameterError
-        There is no such network.
-    """
-    import torchvision
-
-    if name in BACKBONES:
-        return BACKBONES[name](channels)
-    if name not in backbones():
-        raise ParameterError(
-            f"backbone is {name!r}; it must be a classification network of torchvision, such as "
-            f"resnet18, vgg16, efficientnet_b0 or mobilenet_v3_small, or {', '.join(BACKBONES)}"
-        )
-    options = _NO_AUXILIARY if name in ("googlenet", "inception_v3") else {}
-    return cast("nn.Module", torchvision.models.get_model(name, weights=None, **options))
-
-
-def _segment_network(clip: ClipInput, name: str) -> nn.Module:
-    return backbone(name, clip.channels)
-
-
-def _with_modules(clip: ClipInput, name: str, *, insert: Callable[[nn.Module], None]) -> nn.Module:
-    """Return a backbone with temporal modules; its ``plain_names`` are those without them."""
-    network = backbone(name, clip.channels)
-    before = {id(tensor): name for name, tensor in network.state_dict(keep_vars=True).items()}
-    insert(network)
-    names = {
-        name: before[id(tensor)]
-        for name, tensor in network.state_dict(keep_vars=True).items()
-        if id(tensor) in before
-    }
-    cast(Any, network).plain_names = names
-    return network
-
-
-def _insert_shifts(network: nn.Module) -> None:
-    from flowpipe.models.temporal import TemporalShift, wrap_first_convolutions
-
-    wrap_first_convolutions(network, TemporalShift)
-
-
-def _insert_motion(network: nn.Module) -> None:
-    from flowpipe.models.temporal import SpatioTemporalMotion, bottlenecks
-
-    for block in bottlenecks(network):
-        block.conv2 = SpatioTemporalMotion(block.conv2)
-
-
-def _insert_non_local(network: nn.Module) -> None:
-    from flowpipe.models.temporal import add_non_local
-
-    add_non_local(network)
-
-
-def _tea(clip: ClipInput, name: str) -> nn.Module:
-    if name != "resnet50":
-        raise ParameterError(f"backbone is {name!r}; tea has its own, and takes none")
-    from flowpipe.models.tea import TeaResNet
-
-    return TeaResNet()
-
-
-def _relation(features: int, segments: int, classes: int) -> nn.Module:
-    from torch import nn
-
-    from flowpipe.models.relation import Relation
-
-    return nn.Sequential(nn.Linear(features, 256), Relation(256, segments, classes))
-
-
-def _relations(features: int, segments: int, classes: int) -> nn.Module:
-    from torch import nn
-
-    from flowpipe.models.relation import MultiScaleRelation
-
-    return nn.Sequential(nn.Linear(features, 256), MultiScaleRelation(256, segments, classes))
-
-
-def _recurrent(features: int, segments: int, classes: int) -> nn.Module:
-    from flowpipe.models.recurrent import Recurrent
-
-    return Recurrent(features, classes)
-
-
-def _i3d(clip: ClipInput) -> nn.Module:
-    from flowpipe.models.i3d import I3D
-
-    return I3D(clip.channels_per_frame, 1)
-
-
-def _c3d(clip: ClipInput) -> nn.Module:
-    from flowpipe.models.c3d import C3D
-
-    return C3D(clip.channels_per_frame, 1)
-
-
-def _resnet3d(clip: ClipInput, *, architecture: str) -> nn.Module:
-    from flowpipe.models import resnet3d
-
-    return resnet3d.ResNet3D(getattr(resnet3d, architecture), clip.channels_per_frame, 1)
-
-
-def _eco(clip: ClipInput, *, full: bool) -> nn.Module:
-    from flowpipe.models.eco import ECO
-
-    return ECO(clip.channels, 1, full=full)
-
-
-def _deepvideo(clip: ClipInput, *, joining: Any) -> nn.Module:
-    from flowpipe.models.deepvideo import DeepVideo
-
-    return DeepVideo(joining, clip.channels_per_frame, 1)
-
-
-def _tdn(clip: ClipInput) -> nn.Module:
-    from flowpipe.models.tdn import TDN
-
-    if clip.modality != "rgb":
-        raise ParameterError(f"modality is {clip.modality!r}; tdn takes rgb")
-    return TDN(1)
-
-
-def _timesformer(clip: ClipInput, *, attention: Any) -> nn.Module:
-    from flowpipe.models.timesformer import TimeSformer
-
-    return TimeSformer(
-        clip.channels, 1, frames=clip.segments, size=clip.input_size, attention=attention
-    )
-
-
-def _vivit(clip: ClipInput, *, factorisation: Any) -> nn.Module:
-    from flowpipe.models.vivit import Vivit
-
-    return Vivit(
-        clip.channels_per_frame,
-        1,
-        frames=clip.length,
-        size=clip.input_size,
-        factorisation=factorisation,
-    )
-
-
-def _torchvision_video(clip: ClipInput, *, name: str) -> nn.Module:
-    from flowpipe.models.torchvision_video import TorchvisionVideo
-
-    return TorchvisionVideo(name)
-
-
 _KINETICS: Normalisation = ((110.2008, 100.63983, 95.99475), (58.14765, 56.46975, 55.332195))
 _SLOWFAST: Normalisation = ((114.75,) * 3, (57.375,) * 3)
 _UNIT: Normalisation = ((127.5,) * 3, (127.5,) * 3)
 _BGR: Normalisation = ((104.0, 117.0, 128.0), (1.0,) * 3)
-
-
-def _names_of(module: str, *functions: str) -> Callable[[State], State]:
-    """Return the renaming that a module's functions make, one after the other."""
-
-    def renamed(state: State) -> State:
-        for function in functions:
-            state = getattr(import_module(f"flowpipe.models.{module}"), function)(state)
-        return state
-
-    return renamed
 
 
 def _clip_of(length: int, size: int = 224) -> tuple[tuple[str, Any], ...]:
@@ -304,14 +111,14 @@ _R2PLUS1D = "D. Tran et al., 'A Closer Look at Spatiotemporal Convolutions', CVP
 
 MODELS: dict[str, Model] = {
     "tsn": Model(
-        _segment_network,
+        build.segment_network,
         "snippets",
         "temporal segment network: the consensus of snippets from all parts of a clip",
         "L. Wang et al., 'Temporal Segment Networks', ECCV 2016",
         "UCF101 94.0, HMDB51 68.5 (two-stream, BN-Inception)",
     ),
     "tsm": Model(
-        partial(_with_modules, insert=_insert_shifts),
+        partial(build.with_modules, insert=build.insert_shifts),
         "snippets",
         "channels shifted between neighbouring segments, in every residual block",
         _TSM,
@@ -320,36 +127,36 @@ MODELS: dict[str, Model] = {
         input=(("segments", 8),),
     ),
     "trn": Model(
-        _segment_network,
+        build.segment_network,
         "snippets",
         "an MLP on the features of all segments, in their order",
         _TRN,
-        head=_relation,
+        head=build.relation,
         relates_segments=True,
         input=(("segments", 8),),
     ),
     "trn-multiscale": Model(
-        _segment_network,
+        build.segment_network,
         "snippets",
         "MLPs on the features of 2, 3, ... and all segments",
         _TRN,
         "Something-Something v2 48.8 (RGB)",
-        head=_relations,
+        head=build.relations,
         relates_segments=True,
         input=(("segments", 8),),
     ),
     "lrcn": Model(
-        _segment_network,
+        build.segment_network,
         "snippets",
         "an LSTM on the features of the segments",
         "J. Donahue et al., 'Long-term Recurrent Convolutional Networks', CVPR 2015",
         "UCF101 82.3 (RGB and flow)",
-        head=_recurrent,
+        head=build.recurrent,
         relates_segments=True,
         input=(("segments", 16),),
     ),
     "stm": Model(
-        partial(_with_modules, insert=_insert_motion),
+        partial(build.with_modules, insert=build.insert_motion),
         "snippets",
         "convolution over segments and encoded motion in every bottleneck of a ResNet",
         "B. Jiang et al., 'STM: SpatioTemporal and Motion Encoding', ICCV 2019",
@@ -358,7 +165,7 @@ MODELS: dict[str, Model] = {
         input=(("segments", 8),),
     ),
     "tea": Model(
-        _tea,
+        build.tea,
         "snippets",
         "motion excitation and temporal aggregation in a Res2Net-50",
         "Y. Li et al., 'TEA: Temporal Excitation and Aggregation', CVPR 2020",
@@ -367,7 +174,7 @@ MODELS: dict[str, Model] = {
         input=(("segments", 8),),
     ),
     "non-local": Model(
-        partial(_with_modules, insert=_insert_non_local),
+        partial(build.with_modules, insert=build.insert_non_local),
         "snippets",
         "five blocks of a ResNet attend over all places of all segments",
         _NON_LOCAL,
@@ -375,7 +182,7 @@ MODELS: dict[str, Model] = {
         input=(("segments", 8),),
     ),
     "tdn": Model(
-        _tdn,
+        build.tdn,
         "segments",
         "differences of neighbouring frames and of segments in a ResNet-50",
         "L. Wang et al., 'TDN: Temporal Difference Networks', CVPR 2021",
@@ -384,7 +191,7 @@ MODELS: dict[str, Model] = {
         input=_segments_of(8, length=5),
     ),
     "eco-lite": Model(
-        partial(_eco, full=False),
+        partial(build.eco, full=False),
         "segments",
         "a 2-D network per frame, a 3-D network on its maps",
         _ECO,
@@ -394,7 +201,7 @@ MODELS: dict[str, Model] = {
         normalisation=_BGR,
     ),
     "eco-full": Model(
-        partial(_eco, full=True),
+        partial(build.eco, full=True),
         "segments",
         "eco-lite, and the average of the 2-D network's features",
         _ECO,
@@ -405,7 +212,7 @@ MODELS: dict[str, Model] = {
     ),
     **{
         f"deepvideo-{joining}": Model(
-            partial(_deepvideo, joining=joining),
+            partial(build.deepvideo, joining=joining),
             "frames",
             f"an early network on RGB frames, {how}",
             _DEEPVIDEO,
@@ -420,16 +227,16 @@ MODELS: dict[str, Model] = {
         )
     },
     "c3d": Model(
-        _c3d,
+        build.c3d,
         "frames",
         "eight 3-D convolutions on 16 frames",
         "D. Tran et al., 'Learning Spatiotemporal Features with 3D CNNs', ICCV 2015",
         "UCF101 82.3 (fc6 and a linear SVM)",
         input=_clip_of(16, 112),
-        names=_names_of("c3d", "own_names"),
+        names=build.renaming("c3d", "own_names"),
     ),
     "i3d": Model(
-        _i3d,
+        build.i3d,
         "frames",
         "Inception-v1 inflated to 3-D",
         "J. Carreira and A. Zisserman, 'Quo Vadis, Action Recognition?', CVPR 2017",
@@ -439,13 +246,13 @@ MODELS: dict[str, Model] = {
     ),
     **{
         name: Model(
-            partial(_resnet3d, architecture=architecture),
+            partial(build.resnet3d, architecture=architecture),
             "frames",
             title,
             published,
             accuracy,
             input=_clip_of(frames),
-            names=_names_of("resnet3d", "own_names"),
+            names=build.renaming("resnet3d", "own_names"),
             normalisation=_SLOWFAST,
         )
         for name, architecture, frames, title, published, accuracy in (
@@ -480,14 +287,14 @@ MODELS: dict[str, Model] = {
     },
     **{
         f"timesformer-{attention}": Model(
-            partial(_timesformer, attention=attention),
+            partial(build.timesformer, attention=attention),
             "segments",
             f"a vision transformer, {how}",
             _TIMESFORMER,
             accuracy,
             relates_segments=True,
             input=_segments_of(8),
-            names=_names_of("timesformer", "own_names", "from_torchvision"),
+            names=build.renaming("timesformer", "own_names", "from_torchvision"),
             normalisation=_SLOWFAST,
         )
         for attention, how, accuracy in (
@@ -498,13 +305,13 @@ MODELS: dict[str, Model] = {
     },
     **{
         f"vivit-{number}": Model(
-            partial(_vivit, factorisation=factorisation),
+            partial(build.vivit, factorisation=factorisation),
             "frames",
             f"a transformer on tubelets, {how}",
             _VIVIT,
             accuracy,
             input=_clip_of(32),
-            names=_names_of("vivit", "from_hugging_face"),
+            names=build.renaming("vivit", "own_names"),
             normalisation=_UNIT,
         )
         for number, factorisation, how, accuracy in (
@@ -516,7 +323,7 @@ MODELS: dict[str, Model] = {
     },
     **{
         name.replace("_", "-"): Model(
-            partial(_torchvision_video, name=name),
+            partial(build.torchvision_video, name=name),
             "frames",
             title,
             published,

@@ -47,10 +47,9 @@ class SegmentDifference(Temporal):
         """(B K, C, H, W) -> (B K, C, H, W)."""
         reduced = self.bn1(self.conv1(maps))
         here, smoothed = self.clips(reduced), self.clips(self.conv2(reduced))
-        # A segment without a neighbour on that side has no difference.
-        forward = nn.functional.pad(smoothed[:, 1:] - here[:, :-1], (0, 0, 0, 0, 0, 0, 0, 1))
         backward = nn.functional.pad(smoothed[:, :-1] - here[:, 1:], (0, 0, 0, 0, 0, 0, 1, 0))
-        gate = (self._gate(forward.flatten(0, 1)) + self._gate(backward.flatten(0, 1))) / 2
+        forward = self.change(smoothed.flatten(0, 1), reduced)
+        gate = (self._gate(forward) + self._gate(backward.flatten(0, 1))) / 2
         return maps + maps * gate
 
     def _gate(self, change: Tensor) -> Tensor:

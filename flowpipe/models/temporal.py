@@ -38,6 +38,14 @@ class Temporal(nn.Module):
             )
         return maps.unflatten(0, (-1, self.frames))
 
+    def change(self, convolved: Tensor, maps: Tensor) -> Tensor:
+        """Return the convolved maps of the next frame less the maps of each; 0 for the last.
+
+        (B K, C, H, W) twice -> (B K, C, H, W).
+        """
+        change = self.clips(convolved)[:, 1:] - self.clips(maps)[:, :-1]
+        return nn.functional.pad(change, (0, 0, 0, 0, 0, 0, 0, 1)).flatten(0, 1)
+
 
 def set_frames(network: nn.Module, frames: int) -> None:
     """Set the number of frames per clip of all temporal modules of a network."""
@@ -177,10 +185,7 @@ class MotionExcitation(Temporal):
     def forward(self, maps: Tensor) -> Tensor:
         """(B K, C, H, W) -> (B K, C, H, W)."""
         reduced = self.bn1(self.conv1(maps))
-        change = self.clips(self.conv2(reduced))[:, 1:] - self.clips(reduced)[:, :-1]
-        # The last frame has none after it.
-        change = nn.functional.pad(change, (0, 0, 0, 0, 0, 0, 0, 1)).flatten(0, 1)
-        pooled = change.mean(dim=(2, 3), keepdim=True)
+        pooled = self.change(self.conv2(reduced), reduced).mean(dim=(2, 3), keepdim=True)
         gate = torch.sigmoid(self.bn3(self.conv3(pooled))) - 0.5
         return maps + maps * gate
 
@@ -212,8 +217,7 @@ class SpatioTemporalMotion(Temporal):
     def forward(self, maps: Tensor) -> Tensor:
         """(B K, C, H, W) -> (B K, C', H', W')."""
         reduced = self.reduce(maps)
-        change = self.clips(self.motion(reduced))[:, 1:] - self.clips(reduced)[:, :-1]
-        change = nn.functional.pad(change, (0, 0, 0, 0, 0, 0, 0, 1)).flatten(0, 1)
+        change = self.change(self.motion(reduced), reduced)
         if self.stride > 1:
             change = nn.functional.avg_pool2d(change, self.stride, ceil_mode=True)
         added: Tensor = self.conv(self.time(maps)) + self.expand(change)

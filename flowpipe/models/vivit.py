@@ -285,6 +285,13 @@ _HUGGING_FACE = (
 )
 
 
+def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of Scenic's or Hugging Face's ViViT under the names of :class:`Vivit`."""
+    if any("/" in name for name in state):
+        return from_scenic(state)
+    return from_hugging_face(state)
+
+
 def from_scenic(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of Scenic's ViViT under the names of :class:`Vivit`.
 

@@ -128,11 +128,12 @@ def gpu(monkeypatch):
             return Wrong(how) if chosen == backend else create(parameters, chosen, height, width)
 
         monkeypatch.setattr(solvers, "create", replaced)
-        monkeypatch.setattr(solvers, "_trusted", {})
+        solvers._why_not_trusted.cache_clear()
         monkeypatch.setattr(solvers.self_check, "TIMEOUT", 3.0)
         monkeypatch.setattr(solvers, "_why_no_cuda", lambda: None)
 
-    return use
+    yield use
+    solvers._why_not_trusted.cache_clear()
 
 
 @pytest.mark.parametrize(

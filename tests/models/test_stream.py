@@ -8,10 +8,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import get_model
 
 from flowpipe.errors import FormatError, ParameterError
+from flowpipe.models.build import backbones
 from flowpipe.models.cnn_m import CnnM2048
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork, loss, mask_other_sets
-from flowpipe.models.table import backbones
 from tests.helpers.nets import seen, small_network
 
 

@@ -107,7 +107,7 @@ def test_vivit_equals_the_release(name, factorisation):
         temporal_hidden=48,
         pooling="mean" if name.endswith("gap") else "token",
     ).eval()
-    network.load_state_dict(vivit.from_scenic(golden.state))
+    network.load_state_dict(vivit.own_names(golden.state))
     assert_equal(network(golden.input().permute(0, 4, 1, 2, 3)), golden.output("logits"))
 
 
@@ -115,7 +115,7 @@ def test_vivit_takes_the_names_of_hugging_face():
     golden = Golden("hf_vivit1")
     sizes = {"frames": 8, "size": 16, "tubelet": (4, 8, 8), "hidden": 64}
     network = Vivit(3, 5, factorisation="joint", **sizes, **SMALL).eval()
-    network.load_state_dict(vivit.from_hugging_face(golden.state))
+    network.load_state_dict(vivit.own_names(golden.state))
     assert_equal(network(golden.input().transpose(1, 2)), golden.output("logits"))
 
 
