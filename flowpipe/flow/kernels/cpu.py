@@ -41,7 +41,7 @@ class CpuKernels:
     """
 
     name = "flowpipe-cpu"
-    version = f"2+numba-{numba.__version__}"
+    version = f"3+numba-{numba.__version__}"
     batch = 1
 
     def __init__(

@@ -15,9 +15,9 @@ iteration t - 1, whose rows it finds in the cache. Nothing is recomputed and no 
 The primal step and the dual step of a row are loops of their own: in one loop, the chain of one
 pixel's operations is longer than a core looks ahead. Which steps they are is decided once a row.
 
-Arithmetic is strict: every operation is rounded as IEEE 754 says and sums have a fixed order, so
-the flow has the same bytes whether the code comes from the compiler or from Numba's cache, and
-whichever vector instructions of x86-64 it uses. The squared change is summed per column of pixels,
+Arithmetic is strict: every operation is rounded as IEEE 754 says, products are fused with sums only
+where `fma` is written, and sums have a fixed order. So the flow has the same bytes whether the code
+comes from the compiler or from Numba's cache, and whichever vector instructions of x86-64 it uses. The squared change is summed per column of pixels,
 which are independent sums, and only then over the columns: a single sum in a fixed order could not
 be vectorised.
 """
@@ -27,7 +27,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowpipe.flow.kernels import RELAXATION
-from flowpipe.flow.kernels.cpu_loops import LANES, Field, kernel
+from flowpipe.flow.kernels.cpu_loops import LANES, Field, fma, kernel
 from flowpipe.flow.kernels.stop import FIRST, until_next
 
 PLAIN, LIT, RELAXED = 0, 1, 2
@@ -175,10 +175,10 @@ def _repeat(u, start, end, width, pitch, last):
 def _primal(u1, u2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_t):
     """Zach et al.'s eqs. 15 and 17 for a row: threshold the residual, add the divergence."""
     for i in range(start, end):
-        residual = rho[i] + gx[i] * u1[i] + gy[i] * u2[i]
+        residual = fma(gy[i], u2[i], fma(gx[i], u1[i], rho[i]))
         d = min(max(residual * fall[i], -l_t), l_t)
-        u1[i] += d * gx[i] + ((p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch]))
-        u2[i] += d * gy[i] + ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch]))
+        u1[i] += fma(d, gx[i], ((p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch])))
+        u2[i] += fma(d, gy[i], ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch])))
 
 
 @kernel
@@ -187,11 +187,11 @@ def _primal_and_change(
 ):  # fmt: skip
     """As `_primal`; add the squared change of each pixel to the sum of its column."""
     for i in range(start, end):
-        residual = rho[i] + gx[i] * u1[i] + gy[i] * u2[i]
+        residual = fma(gy[i], u2[i], fma(gx[i], u1[i], rho[i]))
         d = min(max(residual * fall[i], -l_t), l_t)
-        d1 = d * gx[i] + ((p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch]))
-        d2 = d * gy[i] + ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch]))
-        sums[i - start] += d1 * d1 + d2 * d2
+        d1 = fma(d, gx[i], ((p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch])))
+        d2 = fma(d, gy[i], ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch])))
+        sums[i - start] += fma(d1, d1, d2 * d2)
         u1[i] += d1
         u2[i] += d2
 
@@ -203,14 +203,14 @@ def _primal_lit(
 ):  # fmt: skip
     """Do the same with the illumination u3 as a third component of weight gamma."""
     for i in range(start, end):
-        residual = rho[i] + gx[i] * u1[i] + gy[i] * u2[i] + gamma * u3[i]
+        residual = fma(gamma, u3[i], fma(gy[i], u2[i], fma(gx[i], u1[i], rho[i])))
         d = min(max(residual * fall[i], -l_t), l_t)
-        d1 = d * gx[i] + ((p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch]))
-        d2 = d * gy[i] + ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch]))
-        sums[i - start] += d1 * d1 + d2 * d2
+        d1 = fma(d, gx[i], ((p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch])))
+        d2 = fma(d, gy[i], ((p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch])))
+        sums[i - start] += fma(d1, d1, d2 * d2)
         u1[i] += d1
         u2[i] += d2
-        u3[i] += d * gamma + ((p31[i] - p31[i - _ONE]) + (p32[i] - p32[i - pitch]))
+        u3[i] += fma(d, gamma, ((p31[i] - p31[i - _ONE]) + (p32[i] - p32[i - pitch])))
 
 
 @kernel
@@ -219,9 +219,9 @@ def _dual(u, p1, p2, start, end, pitch, tau, taut):
     for i in range(start, end):
         ux = u[i + _ONE] - u[i]
         uy = u[i + pitch] - u[i]
-        shrink = _UNIT / (_UNIT + taut * np.sqrt(ux * ux + uy * uy))
-        p1[i] = (p1[i] + tau * ux) * shrink
-        p2[i] = (p2[i] + tau * uy) * shrink
+        shrink = _UNIT / fma(taut, np.sqrt(fma(ux, ux, uy * uy)), _UNIT)
+        p1[i] = fma(tau, ux, p1[i]) * shrink
+        p2[i] = fma(tau, uy, p2[i]) * shrink
 
 
 @kernel
@@ -229,18 +229,18 @@ def _primal_relaxed(
     u1, u2, ahead1, ahead2, p11, p12, p21, p22, gx, gy, rho, fall, start, end, pitch, l_t
 ):  # fmt: skip
     """Chambolle and Pock's primal step of length theta for a row, and its extrapolation."""
-    half, relaxation = np.float32(0.5), np.float32(RELAXATION)
+    half, two, relaxation = np.float32(0.5), np.float32(2), np.float32(RELAXATION)
     for i in range(start, end):
         d1 = (p11[i] - p11[i - _ONE]) + (p12[i] - p12[i - pitch])
         d2 = (p21[i] - p21[i - _ONE]) + (p22[i] - p22[i - pitch])
-        residual = rho[i] + gx[i] * (u1[i] + d1) + gy[i] * (u2[i] + d2)
+        residual = fma(gy[i], u2[i] + d2, fma(gx[i], u1[i] + d1, rho[i]))
         d = min(max(residual * (half * fall[i]), -l_t), l_t)
-        d1 += d * gx[i]
-        d2 += d * gy[i]
-        ahead1[i] = u1[i] + (d1 + d1)
-        ahead2[i] = u2[i] + (d2 + d2)
-        u1[i] += relaxation * d1
-        u2[i] += relaxation * d2
+        d1 = fma(d, gx[i], d1)
+        d2 = fma(d, gy[i], d2)
+        ahead1[i] = fma(two, d1, u1[i])
+        ahead2[i] = fma(two, d2, u2[i])
+        u1[i] = fma(relaxation, d1, u1[i])
+        u2[i] = fma(relaxation, d2, u2[i])
 
 
 @kernel
@@ -249,7 +249,7 @@ def _change_relaxed(u1, u2, ahead1, ahead2, sums, start, end):
     share = np.float32((RELAXATION / (2 - RELAXATION)) ** 2)
     for i in range(start, end):
         d1, d2 = ahead1[i] - u1[i], ahead2[i] - u2[i]
-        sums[i - start] += share * (d1 * d1 + d2 * d2)
+        sums[i - start] = fma(share, fma(d1, d1, d2 * d2), sums[i - start])
 
 
 @kernel
@@ -257,8 +257,8 @@ def _dual_relaxed(ahead, p1, p2, start, end, pitch, tau, theta):
     """Their dual step for a row of one component, projected; p is stored times theta."""
     step, relaxation = np.float32(0.5) * tau, np.float32(RELAXATION)
     for i in range(start, end):
-        q1 = p1[i] + step * (ahead[i + _ONE] - ahead[i])
-        q2 = p2[i] + step * (ahead[i + pitch] - ahead[i])
-        shrink = min(theta / np.sqrt(q1 * q1 + (q2 * q2 + _TINY)), _UNIT)
-        p1[i] += relaxation * (q1 * shrink - p1[i])
-        p2[i] += relaxation * (q2 * shrink - p2[i])
+        q1 = fma(step, ahead[i + _ONE] - ahead[i], p1[i])
+        q2 = fma(step, ahead[i + pitch] - ahead[i], p2[i])
+        shrink = min(theta / np.sqrt(fma(q1, q1, fma(q2, q2, _TINY))), _UNIT)
+        p1[i] = fma(relaxation, fma(q1, shrink, -p1[i]), p1[i])
+        p2[i] = fma(relaxation, fma(q2, shrink, -p2[i]), p2[i])

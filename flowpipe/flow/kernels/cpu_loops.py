@@ -5,9 +5,12 @@ The loops of the iteration are in `cpu_iteration`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 from llvmlite import ir
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -35,8 +38,19 @@ _KEYS = (
 
 # No fastmath flag: were reassociation or contraction allowed, the compiler would choose the
 # rounding, and differently for fresh code, for code from Numba's cache and for each processor.
-# NumPy's error model, since a check for division by zero would prevent vectorisation.
+# Where a product and a sum are rounded once is written out (`fma`). NumPy's error model, since a
+# check for division by zero would prevent vectorisation.
 kernel = numba.njit(nogil=True, error_model="numpy", cache=True, pipeline_class=DistinctArrays)
+
+
+@intrinsic
+def _fma(typing, a, b, c):
+    single = numba.float32
+    return single(single, single, single), lambda _, builder, __, values: builder.fma(*values)
+
+
+fma: Any = _fma
+"""``a * b + c`` rounded once: one operation on every processor with AVX2 or Neon."""
 
 
 @kernel
@@ -54,14 +68,14 @@ def resize(source: Field, target: Field, step_y: float, step_x: float, scale: fl
         rest = np.float32(scale) - fraction
         above, below = source[top], source[min(top + 1, height - 1)]
         for x in range(width):
-            row[x] = above[x] * rest + below[x] * fraction
+            row[x] = fma(above[x], rest, below[x] * fraction)
         row[width] = row[width - 1]
         out = target[y]
         for x in range(target.shape[1]):
             at = np.float32(x * step_x)
             left = min(int(at), width - 1)
             fraction = np.float32(at - left)
-            out[x] = row[left] + fraction * (row[left + 1] - row[left])
+            out[x] = fma(fraction, row[left + 1] - row[left], row[left])
 
 
 @kernel
@@ -137,9 +151,9 @@ def warp(
             )
         rest, slope, target = rho[start : start + width], fall[start : start + width], first[y]
         for x in range(width):
-            squared = wx[x] * wx[x] + wy[x] * wy[x]
+            squared = fma(wx[x], wx[x], wy[x] * wy[x])
             slope[x] = -_UNIT / max(squared, SMALLEST_GRADIENT)
-            rest[x] = grey[x] - wx[x] * v1[x] - wy[x] * v2[x] - target[x]
+            rest[x] = fma(-wy[x], v2[x], fma(-wx[x], v1[x], grey[x])) - target[x]
 
 
 @intrinsic
@@ -160,7 +174,12 @@ def _window(typing, texture, place, pitch, cubic, tx, ty):
         lane = ir.IntType(32)
 
         def multiply_add(a, b, c):
-            return builder.fadd(builder.fmul(a, b), c)
+            fused = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(a.type, [a.type] * 3),
+                f"llvm.fma.v{a.type.count}f32",
+            )
+            return builder.call(fused, [a, b, c])
 
         def pick(vector, lanes):
             order = ir.Constant(ir.VectorType(lane, len(lanes)), lanes)
