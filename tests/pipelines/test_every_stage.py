@@ -54,6 +54,25 @@ def room_for(folder: Path) -> int:
     )
 
 
+@pytest.mark.parametrize(
+    "stage", ["flow", "trajectories", "warped flow", "vectors", "scores"], indirect=True
+)
+def test_a_command_gives_the_same_bytes_with_fresh_and_with_cached_code(
+    stage, tmp_path, monkeypatch
+):
+    root, name, folder = stage
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    for state in ("fresh", "cached"):
+        # Beside the reference: records hold paths from the folder of outputs to the videos.
+        out = root / f"{state} {name}"
+        finish(stages(root, out, root / "reference")[name])
+        assert list((tmp_path / "cache").rglob("*.nbc")) or name == "scores"
+        found = settled(out / folder)
+        shutil.rmtree(out)
+        assert found
+        assert found == settled(root / "reference" / folder)
+
+
 @pytest.mark.parametrize("stage", STAGES, indirect=True)
 def test_a_full_disk_and_room_again(stage, small_disk, capsys):
     """The run stops and says so; after making room it goes on to the bytes of another."""
