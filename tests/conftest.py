@@ -13,12 +13,22 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 from tests.helpers.clips import shared_data
 
 # How long an example takes is the machine's affair: on a busy one it says nothing of the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_configure() -> None:
+    """Give each worker of pytest-xdist its share of the cores, in its subprocesses too."""
+    if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+        threads = max(len(os.sched_getaffinity(0)) // workers, 1)
+        for library in ("OMP", "OPENBLAS", "MKL"):
+            os.environ.setdefault(f"{library}_NUM_THREADS", str(threads))
+        threadpool_limits(threads)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import flowpipe
 from flowpipe.classify.scores import Scores, SplitScores, save_scores
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.extract import FlowStage
+from flowpipe.flow.parameters import Tvl1
 from tests.helpers import media
 from tests.helpers.clips import environment, smooth_flow, store_clip
 
@@ -37,7 +38,8 @@ def folder(tmp_path_factory):
     """Return what the docstrings assume: ``videos``, their ``flow``, ``clip.avi``, and scores."""
     folder = tmp_path_factory.mktemp("docstrings")
     flowpipe.write_synthetic(folder / "videos", n_groups=2, clips_per_group=1, n_frames=20)
-    flowpipe.extract_flow(folder / "videos", folder / "flow", size=None, workers=2)
+    fast = FlowStage(parameters=Tvl1.fast(), size=None)
+    flowpipe.extract_flow(folder / "videos", folder / "flow", fast, workers=2)
     shutil.copy(next((folder / "videos").rglob("*.avi")), folder / "clip.avi")
     labels = np.array([0, 1, 0])
     for name in ("rgb", "flow"):
@@ -47,7 +49,17 @@ def folder(tmp_path_factory):
     return folder
 
 
-SLOW = {"evaluate", "idt_baseline", "train", "two_stream"}
+SLOW = {
+    "BagOfWords",
+    "FisherVector",
+    "dense_trajectories",
+    "evaluate",
+    "extract_flow",
+    "extract_trajectories",
+    "idt_baseline",
+    "train",
+    "two_stream",
+}
 
 
 @pytest.mark.parametrize(

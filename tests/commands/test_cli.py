@@ -360,6 +360,7 @@ def test_view(run, videos, tmp_path):
     assert (status, "holds no clip 'b/none'" in said) == (2, True)
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own(videos, tmp_path):
     """Names that are no text, and a standard error that takes ASCII only."""
     odd = videos / "b/\udcff \n'x'.avi"
@@ -393,7 +394,7 @@ def test_names_that_begin_with_a_dash(run, tmp_path, monkeypatch):
     "command",
     [
         ("extract-flow", "--native", "--method", "farneback"),
-        ("extract-trajectories", "--kind", "dt"),
+        pytest.param(("extract-trajectories", "--kind", "dt"), marks=pytest.mark.slow),
     ],
 )
 def test_a_clip_is_not_replaced_by_one_of_the_same_name(run, tmp_path, command):

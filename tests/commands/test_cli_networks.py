@@ -78,6 +78,7 @@ def flow(videos, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_train_test_and_fuse(run, videos, flow, tmp_path):
     for stream in ("rgb", "flow"):
         trained = tmp_path / stream
@@ -184,6 +185,7 @@ def test_short_clips_are_found_before_any_flow(run, videos, tmp_path):
     assert not list(tmp_path.glob("out/flow-*"))
 
 
+@pytest.mark.slow
 def test_two_sets_share_a_network(run, videos, flow, tmp_path):
     also = ("--also-videos", videos, "--also-flow", flow)
     command = ("train", videos, flow, "--out", tmp_path / "out", *QUICK, *also)
@@ -283,6 +285,7 @@ def test_flow_of_another_bound_than_in_training_is_refused(run, videos, flow, tm
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow
 def test_a_test_goes_on_with_more_splits(run, videos, flow, tmp_path):
     network = tmp_path / "net"
     assert run("train", videos, flow, "--out", network, *QUICK)[0] == 0

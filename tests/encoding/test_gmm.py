@@ -124,6 +124,7 @@ def test_the_fit_is_as_likely_as_scikit_learns_own():
     assert e_step(rows, ours).log_likelihood / len(rows) == pytest.approx(best, abs=0.1)
 
 
+@pytest.mark.slow
 def test_in_parts_a_pass_gains_more_than_a_step_and_ends_where_em_ends(monkeypatch):
     rows = clusters(40_000)
     few, _ = fit_gmm(rows, 12, max_iter=4, tol=0)

@@ -29,14 +29,17 @@ def mixed_batch(height, width):
 @pytest.mark.parametrize(
     "setting",
     [
-        {},
-        {"cubic": -0.75, "median": 5},
-        {"median": 3, "n_scales": 2},
-        {"epsilon": 0.0, "iterations": 7},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"cubic": -0.75, "median": 5}, marks=pytest.mark.slow),
+        pytest.param({"median": 3, "n_scales": 2}, marks=pytest.mark.slow),
+        pytest.param({"epsilon": 0.0, "iterations": 7}, marks=pytest.mark.slow),
         {"epsilon": 0.3, "warps": 2},
-        {"gamma": 1.0, "warps": 2},
+        pytest.param({"gamma": 1.0, "warps": 2}, marks=pytest.mark.slow),
         {"steps": "over-relaxed", "warps": 2},
-        {"steps": "over-relaxed", "epsilon": 0.0, "iterations": 40, "median": 3, "warps": 2},
+        pytest.param(
+            {"steps": "over-relaxed", "epsilon": 0.0, "iterations": 40, "median": 3, "warps": 2},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_torch_agrees_with_the_cpu(setting):
@@ -49,6 +52,7 @@ def test_torch_agrees_with_the_cpu(setting):
     assert not other[1].any()
 
 
+@pytest.mark.slow
 def test_torch_gives_a_pair_the_same_flow_in_any_batch():
     first, second = mixed_batch(33, 47)
     solver = Tvl1Solver(Tvl1(warps=2), 33, 47, device="torch:cpu")
@@ -74,7 +78,7 @@ def test_illumination_term_agrees_with_the_transcription(setting, device):
     assert distance(ours, without).mean() > 0.02
 
 
-@pytest.mark.parametrize("device", ["cpu", "torch:cpu"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("torch:cpu", marks=pytest.mark.slow)])
 def test_illumination_term_takes_up_a_change_of_brightness(device):
     """A texture moves by two pixels and one while a bright spot falls on its middle."""
     noise = np.random.default_rng(0).uniform(0, 255, (68, 84)).astype(np.float32)

@@ -109,6 +109,7 @@ def test_a_clip_four_times_as_long_takes_no_more(found):
     assert long[2] - short[2] < 4 * FLOW
 
 
+@pytest.mark.slow
 def test_nor_in_batches_which_hold_some_pairs(found):
     """How many of the two batches' worth are on their way is chance."""
     short, long = found["gathered short"], found["gathered long"]
@@ -116,6 +117,7 @@ def test_nor_in_batches_which_hold_some_pairs(found):
     assert long[2] - short[2] < 8 * FLOW
 
 
+@pytest.mark.slow
 def test_eight_times_as_many_clips_take_no_more(found):
     few, many, again = found["few"], found["many"], found["many again"]
     # a solver for each size would be fifty times that

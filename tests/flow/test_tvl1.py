@@ -13,8 +13,8 @@ from tests.helpers.clips import shared_data
 from tests.helpers.tvl1_reference import tvl1
 
 CLIPS = [
-    ("clips/arm_wrestling.mp4", 10),
-    ("ucf101/v_IceDancing_g01_c01.avi", 20),
+    pytest.param("clips/arm_wrestling.mp4", 10, marks=pytest.mark.slow),
+    pytest.param("ucf101/v_IceDancing_g01_c01.avi", 20, marks=pytest.mark.slow),
     ("ucf101/v_Bowling_g01_c01.avi", 30),
 ]
 

@@ -172,6 +172,7 @@ def test_refusals(tmp_path):
         WarpStage(quality=0)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     flow = stored(tmp_path)
     result = flowpipe("warp-flow", flow, tmp_path / "out", "--layout", "frames", "--jobs", "0")

@@ -155,6 +155,7 @@ def test_the_function_finds_a_finished_run_and_returns_its_metrics(finished, vid
     assert contents(out) == contents(finished)
 
 
+@pytest.mark.slow
 def test_a_listed_clip_that_is_not_there_is_named_and_counted(videos, tmp_path, capsys):
     copy, out = shutil.copytree(videos, tmp_path / "videos"), tmp_path / "out"
     (copy / "orbit/g02_c01_moving.avi").unlink()
@@ -170,6 +171,7 @@ def test_a_shard_extracts_and_stops(videos, tmp_path):
     assert len(list(tmp_path.rglob("*.h5"))) == 2
 
 
+@pytest.mark.slow
 def test_encode_and_classify_give_what_the_recipe_gives(videos, finished, tmp_path):
     trajectories = next(finished.glob("trajectories-*"))
     vectors, scores = tmp_path / "vectors", tmp_path / "scores"

@@ -159,7 +159,7 @@ def test_the_same_results_give_the_same_page():
     assert render(results_of()) == render(results_of())
 
 
-@pytest.mark.parametrize("count", [1, 2, 9, 40])
+@pytest.mark.parametrize("count", [1, 2, 9, pytest.param(40, marks=pytest.mark.slow)])
 def test_any_number_of_classes(count):
     classes = [f"class {i}" for i in range(count)]
     svg = draw_confusion(metrics_of(classes).confusion, classes)

@@ -29,7 +29,13 @@ def test_rows_are_those_of_the_released_program(kind, clip, run_golden):
     assert error.max() <= 0.2
 
 
-@pytest.mark.parametrize(("kind", "clip"), EVERY)
+@pytest.mark.parametrize(
+    ("kind", "clip"),
+    [
+        pytest.param(*each, marks=() if each == ("dt", "boxing") else pytest.mark.slow)
+        for each in EVERY
+    ],
+)
 @pytest.mark.parametrize("field", DESCRIPTORS)
 def test_features_are_those_of_the_released_program(kind, clip, field, run_golden):
     rows, golden = run_golden(kind, clip)

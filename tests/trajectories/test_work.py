@@ -237,6 +237,7 @@ def test_the_command_writes_stage_json_and_refuses_other_parameters(clip, tmp_pa
         )
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_jobs(clip, tmp_path):
     second = clip.path.with_name("second.avi")
     media.write(second, media.moving(18, HEIGHT, WIDTH))

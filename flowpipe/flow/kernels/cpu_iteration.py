@@ -17,9 +17,9 @@ pixel's operations is longer than a core looks ahead. Which steps they are is de
 
 Arithmetic is strict: every operation is rounded as IEEE 754 says, products are fused with sums only
 where `fma` is written, and sums have a fixed order. So the flow has the same bytes whether the code
-comes from the compiler or from Numba's cache, and whichever vector instructions of x86-64 it uses. The squared change is summed per column of pixels,
-which are independent sums, and only then over the columns: a single sum in a fixed order could not
-be vectorised.
+comes from the compiler or from Numba's cache, and whichever vector instructions of x86-64 it uses.
+The squared change is summed per column of pixels, which are independent sums, and only then over
+the columns: a single sum in a fixed order could not be vectorised.
 """
 
 from __future__ import annotations

@@ -252,6 +252,7 @@ def test_refusals(flow, tmp_path):
             StackExport(**wrong)
 
 
+@pytest.mark.slow
 def test_the_command(flow, tmp_path):
     result = flowpipe("export-stacks", flow, tmp_path / "out", "--format", "tar", "--length", "5")
     assert result.returncode == 0, result.stderr
