@@ -218,10 +218,14 @@ class FlowReader:
     clip
         Where it lies, or the path of its file or folder.
     bound
-        Of 8-bit flow whose folder does not say it (another tool's), in pixels.
+        Displacement in pixels that saturates the grey levels, for flow that does not say it: 8-bit
+        flow of another tool, and flow that is stored as floating point.
 
     Attributes
     ----------
+    level_bound : float
+        The bound of the grey levels: the one that is stored, else `bound`. Float flow that was
+        converted from 8 bit keeps the bound of those levels.
     meta : FlowMeta
         What is known of it.
     layout : Layout
@@ -246,6 +250,7 @@ class FlowReader:
         self._source: Source = kind.files.open_source(clip.root, clip.name, kind)
         try:
             self.meta, self.layout, self.described = _describe(clip, self._source, bound)
+            self.level_bound = self.meta.level_bound(bound)
         except BaseException:
             self._source.close()
             raise
@@ -292,21 +297,14 @@ class FlowReader:
         x, y = self.layout.flow_members(self._checked(index, len(self)))
         return self._source.read(x), self._source.read(y)
 
-    def levels(self, index: int, bound: float | None = None) -> NDArray[np.uint8]:
-        """Return (2, H, W) grey levels of flow field ``index``.
+    def levels(self, index: int) -> NDArray[np.uint8]:
+        """Return (2, H, W) grey levels of flow field ``index``, counted from 0.
 
-        Parameters
-        ----------
-        index
-            Counted from 0.
-        bound
-            In pixels, for float flow that does not say which bound it has; by default 20. Stored
-            levels are returned as they are, and float flow that was converted from 8 bit is coded
-            with the bound that it had, so that every layout of a clip gives the same levels.
+        Stored levels are returned as they are. Flow stored as floating point is coded with
+        ``level_bound``, so that every layout of a clip gives the same levels.
         """
         if not self.layout.eight_bit:
-            flow = self.flow(index, zero=127.5)
-            return quantize.to_uint8(flow, self.meta.level_bound(bound))
+            return quantize.to_uint8(self.flow(index, zero=127.5), self.level_bound)
         names = self.layout.flow_members(self._checked(index, len(self)))
         planes = [codecs.decode_grey(self._source.read(name), self._place(name)) for name in names]
         for plane in planes:
@@ -338,7 +336,7 @@ class FlowReader:
         names = self.layout.flow_members(self._checked(index, len(self)))
         match self.layout.coding:
             case "jpeg" | "png":
-                flow = quantize.from_uint8(self.levels(index), self.meta.level_bound())
+                flow = quantize.from_uint8(self.levels(index), self.level_bound)
             case "flo":
                 flow = codecs.decode_flo(self._source.read(names[0]), self._place(names[0]))
             case "kitti":

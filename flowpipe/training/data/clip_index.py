@@ -63,8 +63,7 @@ def checked(
     source: Path,
     clips: Sequence[Clip | str],
     length_of: Callable[[FlowReader], int],
-    *,
-    bound: float,
+    open_clip: Callable[[StoredClip], FlowReader],
 ) -> list[tuple[StoredClip, int]]:
     """Open every clip once, and have it say how long it is.
 
@@ -74,8 +73,8 @@ def checked(
         As for :func:`stored_by_name`.
     length_of
         Number of fields or frames; raises a FlowpipeError for a clip that cannot be used.
-    bound
-        Of 8-bit flow that does not record it.
+    open_clip
+        Opens stored flow or frames.
 
     Raises
     ------
@@ -89,7 +88,7 @@ def checked(
         try:
             if name not in there:
                 raise FormatError(missing[name])
-            with FlowReader(there[name], bound=bound) as reader:
+            with open_clip(there[name]) as reader:
                 found.append((there[name], length_of(reader)))
         except (FlowpipeError, OSError) as error:
             reasons[name] = str(error)

@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 from flowpipe.datasets.base import Clip
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.quantize import DEFAULT_BOUND
-from flowpipe.flow.store import FlowReader
+from flowpipe.flow.store import FlowReader, StoredClip
 from flowpipe.io import video
 from flowpipe.io.source import resized
 from flowpipe.models.clip_input import Stacking
@@ -63,7 +63,7 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         self.transform, self.seed, self.bound = transform, seed, bound
         sampling.starts(sampling_, length, segments, length, np.random.default_rng(0))  # in range?
         self._clips = clip_index.checked(
-            self.source, [clip for clip, _ in clips], self._usable_length, bound=bound
+            self.source, [clip for clip, _ in clips], self._usable_length, self._open_clip
         )
         # Shared, so that it reaches the workers that a loader keeps from epoch to epoch.
         self._epoch = torch.zeros((), dtype=torch.int64)
@@ -122,12 +122,15 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         _, length = self._clips[index]
         return sampling.starts(self.sampling, length, self.segments, self.length, rng)
 
+    def _open_clip(self, clip: StoredClip) -> FlowReader:
+        return FlowReader(clip, bound=self.bound)
+
     def _reader(self, index: int) -> FlowReader:
         if self._process != os.getpid():  # forked: files that are shared share their position
             self._process, self._open = os.getpid(), OrderedDict()
         reader = self._open.pop(index, None)
         if reader is None:
-            reader = FlowReader(self._clips[index][0], bound=self.bound)
+            reader = self._open_clip(self._clips[index][0])
         self._open[index] = reader
         if len(self._open) > _OPEN:
             self._open.popitem(last=False)[1].close()
@@ -222,9 +225,7 @@ class FlowClips(_Clips):
         reader = self._reader(index)
         return np.stack(
             [
-                read_stack(
-                    reader, int(start), self.length, stacking=self.stacking, bound=self.bound
-                )
+                read_stack(reader, int(start), self.length, stacking=self.stacking)
                 for start in starts
             ]
         )

@@ -237,7 +237,7 @@ class ExportStacks:
                 "fields": len(reader),
                 "width": reader.meta.width,
                 "height": reader.meta.height,
-                "bound": reader.meta.level_bound(self.export.bound),
+                "bound": reader.level_bound,
                 "flow": _identity(reader),
             }
 
@@ -246,9 +246,7 @@ class ExportStacks:
         shape = (2 * export.length, content["height"], content["width"])
         with FlowReader(clip, bound=export.bound) as reader:
             for start in export.starts(content["fields"]):
-                stack = read_stack(
-                    reader, start, export.length, stacking=export.stacking, bound=export.bound
-                )
+                stack = read_stack(reader, start, export.length, stacking=export.stacking)
                 if stack.shape != shape:
                     raise FormatError(
                         f"flow of {clip.name!r} from field {start} on is "

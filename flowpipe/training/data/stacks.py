@@ -29,7 +29,6 @@ def read_stack(
     length: int,
     *,
     stacking: Stacking = "flow",
-    bound: float | None = None,
 ) -> NDArray[np.uint8]:
     """Read a stack from stored flow.
 
@@ -41,8 +40,6 @@ def read_stack(
         First field, counted from 0, and number of fields.
     stacking
         ``trajectory`` follows the pixels of the first field.
-    bound
-        Displacement in pixels that saturates 8 bit, of flow that is stored as floating point.
 
     Returns
     -------
@@ -56,12 +53,13 @@ def read_stack(
     IndexError
         The clip is too short.
     """
-    bound = reader.meta.level_bound(bound)
     if stacking == "trajectory":
         flow = [reader.flow(index, zero=127.5) for index in range(start, start + length)]
         _check_sizes([field.shape for field in flow], reader)
-        return to_uint8(follow(np.stack(flow)), bound).reshape(2 * length, *flow[0].shape[1:])
-    levels = [reader.levels(index, bound) for index in range(start, start + length)]
+        return to_uint8(follow(np.stack(flow)), reader.level_bound).reshape(
+            2 * length, *flow[0].shape[1:]
+        )
+    levels = [reader.levels(index) for index in range(start, start + length)]
     _check_sizes([field.shape for field in levels], reader)
     return np.concatenate(levels)
 
