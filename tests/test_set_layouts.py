@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flowpipe.classify.protocols import protocol
+from flowpipe.classify.scores import load_scores
 from flowpipe.cli import main
 from flowpipe.datasets.load import load_dataset
 from flowpipe.pipelines.labelled import labelled_flow, with_usable_clips
@@ -125,6 +127,30 @@ def test_networks_are_trained_evaluated_and_fused_on_the_documented_folder(
         tmp_path / "fused",
     )
     assert (tmp_path / "fused/report.html").is_file()
+
+
+@pytest.mark.slow
+def test_both_streams_run_on_the_documented_folder(published, tmp_path, capsys):
+    out = tmp_path / "both"
+    streams = [
+        option
+        for stream, length in (("rgb", 1), ("flow", 2))
+        for name, value in (
+            ("backbone", "shufflenet_v2_x0_5"), ("input-size", 32), ("segments", 1),
+            ("length", length), ("epochs", 1), ("batch-size", 2),
+        )
+        for option in (f"--{stream}.{name}", value)
+    ]  # fmt: skip
+    quick = ("--preset", "small", "--frame-size", "48x32", "--tvl1.warps", 1, "--jobs", 0)
+    views = ("--test-segments", 1, "--crops", 1, "--loader-workers", 0)
+    printed = _here(capsys, "two-stream", published, "--out", out, *quick, *views, *streams)
+    assert f"{published.name}: 4 clips, " in printed
+    assert "fused" in printed
+    splits = load_scores(out / "fused.npz").splits
+    assert [set(split.names) for split in splits] == [
+        set(split.test) for split in protocol(load_dataset(published)).splits
+    ]
+    assert (out / "report.html").is_file()
 
 
 @pytest.mark.slow

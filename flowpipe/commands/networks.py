@@ -47,7 +47,8 @@ class Train:
     videos: DatasetPath
     """Labelled set: its folder, or its list."""
     flow: FlowPath
-    """Output folder of extract-flow (with --frames for rgb), or flow of another tool."""
+    """Output folder of extract-flow (with --frames for rgb), flow of another tool, or, for rgb,
+    folders of frames."""
     preset: Preset = "tsn"
     """Published parameters, which the other options change: temporal segment networks (tsn), the
     original two-stream networks (two-stream), or a ResNet-18 at 112 pixels from scratch, for small
@@ -111,7 +112,8 @@ class Evaluate:
     videos: DatasetPath
     """Labelled set: its folder, or its list."""
     flow: FlowPath
-    """Output folder of extract-flow (with --frames for rgb), or flow of another tool."""
+    """Output folder of extract-flow (with --frames for rgb), flow of another tool, or, for rgb,
+    folders of frames."""
     testing: Annotated[Testing, arg(name="")] = field(default_factory=Testing)
     dataset: Annotated[str, NameIn(KINDS)] = "auto"
     """Kind of the set; auto tells it from the folder, or says what to choose from."""

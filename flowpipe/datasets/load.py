@@ -38,7 +38,7 @@ def load_dataset(
     lists: Sequence[AnyPath] = (),
     *,
     class_names: AnyPath | None = None,
-    videos: bool = True,
+    stored: Iterable[str] | None = None,
 ) -> Dataset:
     """Read a labelled set of videos, or of folders of frames.
 
@@ -56,9 +56,9 @@ def load_dataset(
         they are not in their usual place. For ``csv`` by default ``dataset.csv`` in the folder.
     class_names
         For ``tsn``, a file with a class name a line, ``name`` or ``index name``.
-    videos
-        The clips themselves are needed: it is an error if none of the listed clips is on disk. Else
-        stored flow is enough; see :func:`with_stored`.
+    stored
+        Names of the outputs of a stage, such as flow, which are enough where videos are gone: a
+        listed clip with such an output counts as one that is on disk.
 
     Returns
     -------
@@ -106,13 +106,13 @@ def load_dataset(
     if not dataset.absent and not dataset.clips:
         source = files[0] if files else root
         raise FormatError(f"{str(source)!r} holds no clip of the kind {kind}")
-    if videos and not dataset.clips:
+    if not dataset.clips and stored is None:
         raise FormatError(
             f"none of the {len(dataset.absent)} clips of {dataset.name!r} that are listed is on "
             f"disk; the first should be {str(dataset.absent[0].path)!r}. Paths of lists start from "
             f"{str(root)!r}"
         )
-    dataset = group_duplicates(dataset)
+    dataset = _with_stored(group_duplicates(dataset), stored or ())
     dataset = replace(dataset, notes=(*dataset.notes, *_fewer(check_against_facts(dataset))))
     logger.info(dataset.describe())
     for note in dataset.notes:
@@ -151,16 +151,8 @@ def read_csv(root: Path, path: Path | None = None) -> Dataset:
     return csv_list(path or root / LIST_NAME, root)
 
 
-def with_stored(dataset: Dataset, names: Iterable[str]) -> Dataset:
-    """Return the set with those absent clips among its clips that have stored outputs.
-
-    Parameters
-    ----------
-    dataset
-        The set; its videos may be gone.
-    names
-        Names of the outputs.
-    """
+def _with_stored(dataset: Dataset, names: Iterable[str]) -> Dataset:
+    """Return the set with those absent clips among its clips that have stored outputs."""
     from flowpipe.datasets.match import match_clips
 
     if not dataset.absent:

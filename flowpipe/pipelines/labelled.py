@@ -13,7 +13,7 @@ from flowpipe.classify.metrics import Metrics
 from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.protocols import protocol as choose_protocol
 from flowpipe.datasets.base import Clip, Dataset, Split
-from flowpipe.datasets.load import AUTO, load_dataset, with_stored
+from flowpipe.datasets.load import AUTO, load_dataset
 from flowpipe.errors import ParameterError
 from flowpipe.flow.store import stored_clips
 from flowpipe.models.clip_input import ClipInput
@@ -103,8 +103,8 @@ def labelled_flow(
         As for :func:`flowpipe.load_dataset`.
     """
     if not isinstance(dataset, Dataset):
-        dataset = load_dataset(dataset, kind, lists, videos=False)
-        dataset = with_stored(dataset, [clip.name for clip in stored_clips(Path(flow))])
+        stored = [clip.name for clip in stored_clips(Path(flow), frames_only=True)]
+        dataset = load_dataset(dataset, kind, lists, stored=stored)
     if not isinstance(protocol, Protocol):
         protocol = choose_protocol(dataset, protocol)
     return LabelledFlow(dataset, protocol, Path(flow))

@@ -10,7 +10,7 @@ from flowpipe.classify.protocols import protocol
 from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.datasets.discover import discover
 from flowpipe.datasets.find import find_clips
-from flowpipe.datasets.load import load_dataset, record_dataset, with_stored
+from flowpipe.datasets.load import load_dataset, record_dataset
 from flowpipe.errors import FormatError, ParameterError
 from tests.helpers.clips import shared_data
 from tests.helpers.trees import make, write
@@ -214,9 +214,10 @@ def test_a_list_of_which_nothing_exists(tmp_path):
     path = write(tmp_path / "l.txt", "v/a.avi 5 0", "v/b.avi 5 1")
     with pytest.raises(FormatError, match=r"none of the 2 clips .* is on disk; .*v/a\.avi'"):
         load_dataset(path)
-    stored = with_stored(load_dataset(path, videos=False), ["v/a", "elsewhere/b"])
+    stored = load_dataset(path, stored=["v/a", "elsewhere/b"])
     assert [(clip.name, clip.label) for clip in stored.clips] == [("v/a", "0")]
     assert stored.missing() == ("v/b",)
+    assert stored.describe().startswith("l, read as tsn: 1 clip, ")
 
 
 def test_labels_that_begin_at_one_are_told(tmp_path):

@@ -13,7 +13,14 @@ from flowpipe.flow.store.layouts import (
 )
 from flowpipe.flow.store.meta import FlowMeta
 from flowpipe.flow.store.ownership import finished, is_up_to_date
-from flowpipe.flow.store.reader import FlowReader, StoredClip, flow_to_read, read_flow, stored_clips
+from flowpipe.flow.store.reader import (
+    FlowReader,
+    StoredClip,
+    flow_to_read,
+    no_flow,
+    read_flow,
+    stored_clips,
+)
 from flowpipe.flow.store.verify import remove, verify
 from flowpipe.flow.store.writer import FlowWriter
 
@@ -34,6 +41,7 @@ __all__ = [
     "flow_to_read",
     "is_up_to_date",
     "layout",
+    "no_flow",
     "read_flow",
     "remove",
     "stored_clips",

@@ -58,8 +58,15 @@ class StoredClip:
         return kind.folders(self.root, self.name)[0][1]
 
 
-def stored_clips(root: Path) -> Iterator[StoredClip]:
+def stored_clips(root: Path, *, frames_only: bool = False) -> Iterator[StoredClip]:
     """Yield every clip with flow under a folder, or the one that a file or a folder holds, by name.
+
+    Parameters
+    ----------
+    root
+        The folder or file.
+    frames_only
+        Yield folders of RGB frames without flow, too.
 
     Raises
     ------
@@ -75,7 +82,7 @@ def stored_clips(root: Path) -> Iterator[StoredClip]:
         return
     if not root.is_dir():
         raise FormatError(f"{str(root)!r} does not exist; a folder or file of flow is expected")
-    if _holds_flow(root, [entry.name for entry in root.iterdir()]):
+    if _holds_clip(root, [entry.name for entry in root.iterdir()], frames_only):
         here = Path(os.path.abspath(root))
         yield StoredClip(here.parent, here.name, None)
         return
@@ -89,7 +96,7 @@ def stored_clips(root: Path) -> Iterator[StoredClip]:
         yield from (StoredClip(root, name, _TSFUSION.name) for name in folders)
         return
     for folder, folders, names in _walk(root):
-        if folder != root and _holds_flow(folder, [*names, *folders]):
+        if folder != root and _holds_clip(folder, [*names, *folders], frames_only):
             yield StoredClip(root, folder.relative_to(root).as_posix(), None)
             folders.clear()
             continue
@@ -170,8 +177,8 @@ def _entries(folder: Path) -> list[str]:
         return [entry.name for entry in entries]
 
 
-def _holds_flow(folder: Path, names: list[str]) -> bool:
-    """Return whether a folder, with these entries, is a clip."""
+def _holds_clip(folder: Path, names: list[str], frames_only: bool) -> bool:
+    """Return whether a folder, with these entries, is a clip of flow, or perhaps of frames."""
     if META in names:
         return True
     with_axes = [
@@ -180,7 +187,7 @@ def _holds_flow(folder: Path, names: list[str]) -> bool:
         if is_axis(name) and (folder / name).is_dir()
         for member in _entries(folder / name)
     ]
-    return recognize([*names, *with_axes]) is not None
+    return recognize([*names, *with_axes], frames_only=frames_only) is not None
 
 
 def _split_folders(root: Path) -> list[str]:
@@ -403,7 +410,9 @@ def _describe(clip: StoredClip, source: Source, bound: float) -> tuple[FlowMeta,
         return meta, layout(meta.layout, meta.step), True
     found = _third_party(clip, source)
     kind, step = found.layout, found.layout.step
-    if kind.eight_bit:
+    if not found.n_flows:
+        height, width, _ = codecs.decode_bgr(source.read(kind.image_member(0)), name).shape
+    elif kind.eight_bit:
         height, width = codecs.decode_grey(source.read(kind.flow_members(0)[0]), name).shape
     else:
         members = kind.flow_members(0)
@@ -419,7 +428,7 @@ def _describe(clip: StoredClip, source: Source, bound: float) -> tuple[FlowMeta,
         layout=kind.name,
         width=width,
         height=height,
-        n_frames=found.n_flows + abs(step),
+        n_frames=found.n_flows + abs(step) if found.n_flows else found.n_images,
         n_flows=found.n_flows,
         n_images=found.n_images,
         index_base=kind.base,
@@ -438,8 +447,8 @@ def _third_party(clip: StoredClip, source: Source) -> ThirdPartyFlow:
     if kind.is_file and not kind.flow:
         found: ThirdPartyFlow | None = ThirdPartyFlow(kind, len(names))
     else:
-        found = recognize(names, where, hdf5=kind.is_file)
-    if found is None or not found.n_flows:
+        found = recognize(names, where, hdf5=kind.is_file, frames_only=True)
+    if found is None or not found.n_flows + found.n_images:
         listed = ", ".join(map(repr, sorted(names)[:3]))
         raise FormatError(f"{where!r} holds no flow: found {listed or 'nothing'}; {KNOWN}")
     if clip.layout:

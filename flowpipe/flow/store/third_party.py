@@ -67,7 +67,7 @@ def is_axis(name: str) -> bool:
 
 
 def recognize(
-    names: Iterable[str], where: str = "", *, hdf5: bool = False
+    names: Iterable[str], where: str = "", *, hdf5: bool = False, frames_only: bool = False
 ) -> ThirdPartyFlow | None:
     """Recognize flow without ``meta.json`` by the names in a clip's folder or HDF5 file.
 
@@ -79,11 +79,13 @@ def recognize(
         The clip, for messages; if given, the members are checked.
     hdf5
         The names are those of data sets, which have no suffix.
+    frames_only
+        Recognize RGB frames (``img_00001.jpg``) without flow, too.
 
     Returns
     -------
     ThirdPartyFlow or None
-        None if no name is one of flow.
+        None if no name is one of flow, or of a frame where those are asked for.
 
     Raises
     ------
@@ -114,21 +116,30 @@ def recognize(
             known = replace(known, coding="png")
         if where:
             _check_count(series, members, width, where)
-        image = _image_series(series, members)
-        if image is None:
-            return ThirdPartyFlow(known, len(numbers))
-        counted = sorted(int(number) for number in series[image])
-        image_index = f"{{i:0{min(map(len, series[image]))}d}}"
-        known = replace(
-            known,
-            image=f"{_escaped(image[0])}{image_index}{_escaped(image[1])}",
-            image_base=counted[0],
-        )
-        n_images = 1
-        while n_images < len(counted) and counted[n_images] == counted[0] + n_images:
-            n_images += 1
-        return ThirdPartyFlow(known, len(numbers), n_images)
+        return _with_images(ThirdPartyFlow(known, len(numbers)), series, members)
+    if frames_only:
+        found = _with_images(ThirdPartyFlow(layout("frames"), 0), series, ())
+        return found if found.n_images else None
     return None
+
+
+def _with_images(
+    found: ThirdPartyFlow,
+    series: dict[tuple[str, str], list[str]],
+    members: tuple[tuple[str, str], ...],
+) -> ThirdPartyFlow:
+    """Add the RGB frames that lie beside the members of flow."""
+    image = _image_series(series, members)
+    if image is None:
+        return found
+    counted = sorted(int(number) for number in series[image])
+    index = f"{{i:0{min(map(len, series[image]))}d}}"
+    name = f"{_escaped(image[0])}{index}{_escaped(image[1])}"
+    n_images = 1
+    while n_images < len(counted) and counted[n_images] == counted[0] + n_images:
+        n_images += 1
+    known = replace(found.layout, image=name, image_base=counted[0])
+    return replace(found, layout=known, n_images=n_images)
 
 
 def _candidates(

@@ -8,7 +8,7 @@ from pathlib import Path
 from flowpipe.datasets.base import Clip
 from flowpipe.datasets.match import match_clips
 from flowpipe.errors import FlowpipeError, FormatError
-from flowpipe.flow.store import FlowReader, StoredClip, stored_clips
+from flowpipe.flow.store import FlowReader, StoredClip, no_flow, stored_clips
 
 
 class UnusableClipsError(FlowpipeError):
@@ -33,7 +33,7 @@ class UnusableClipsError(FlowpipeError):
 
 
 def stored_by_name(
-    source: Path, clips: Iterable[Clip | str]
+    source: Path, clips: Iterable[Clip | str], *, frames_only: bool = False
 ) -> tuple[dict[str, StoredClip], dict[str, str]]:
     """Find clips in a folder of flow; see :mod:`flowpipe.datasets.match` for the rule.
 
@@ -43,6 +43,8 @@ def stored_by_name(
         Folder of flow in any layout, or one clip of it.
     clips
         Clips of a data set, or their names.
+    frames_only
+        Find folders of RGB frames without flow, too.
 
     Returns
     -------
@@ -52,9 +54,11 @@ def stored_by_name(
     Raises
     ------
     FormatError
-        The folder does not exist, or is a file of another kind.
+        The folder does not exist, is a file of another kind, or holds no clip at all.
     """
-    stored = {clip.name: clip for clip in stored_clips(source)}
+    stored = {clip.name: clip for clip in stored_clips(source, frames_only=frames_only)}
+    if not stored:
+        raise FormatError(no_flow(source))
     found, missing = match_clips(clips, stored, source)
     return {name: stored[output] for name, output in found.items()}, missing
 
@@ -64,12 +68,14 @@ def checked(
     clips: Sequence[Clip | str],
     length_of: Callable[[FlowReader], int],
     open_clip: Callable[[StoredClip], FlowReader],
+    *,
+    frames_only: bool = False,
 ) -> list[tuple[StoredClip, int]]:
     """Open every clip once, and have it say how long it is.
 
     Parameters
     ----------
-    source, clips
+    source, clips, frames_only
         As for :func:`stored_by_name`.
     length_of
         Number of fields or frames; raises a FlowpipeError for a clip that cannot be used.
@@ -81,7 +87,7 @@ def checked(
     UnusableClipsError
         Lists all clips that are missing or cannot be used, each with its reason.
     """
-    there, missing = stored_by_name(source, clips)
+    there, missing = stored_by_name(source, clips, frames_only=frames_only)
     names = [clip if isinstance(clip, str) else clip.name for clip in clips]
     found, reasons = [], {}
     for name in names:

@@ -42,6 +42,8 @@ _OPEN = 8
 class _Clips(Dataset[tuple[Tensor, int]]):
     """What flow and frames have in common: sampling, randomness, open clips."""
 
+    _frames_only = False
+
     def __init__(
         self,
         source: Path | str,
@@ -63,7 +65,11 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         self.transform, self.seed, self.bound = transform, seed, bound
         sampling.starts(sampling_, length, segments, length, np.random.default_rng(0))  # in range?
         self._clips = clip_index.checked(
-            self.source, [clip for clip, _ in clips], self._usable_length, self._open_clip
+            self.source,
+            [clip for clip, _ in clips],
+            self._usable_length,
+            self._open_clip,
+            frames_only=self._frames_only,
         )
         # Shared, so that it reaches the workers that a loader keeps from epoch to epoch.
         self._epoch = torch.zeros((), dtype=torch.int64)
@@ -234,9 +240,9 @@ class FlowClips(_Clips):
 class FrameClips(_Clips):
     """RGB frames, or differences of consecutive frames, of labelled clips.
 
-    Frames that were stored with the flow (``extract-flow --frames``) are read; else the video that
-    the flow was made from is decoded, as far as the last frame that is needed, and scaled to the
-    size of the flow.
+    Frames that were stored with the flow (``extract-flow --frames``), or folders of frames without
+    flow, are read; else the video that the flow was made from is decoded, as far as the last frame
+    that is needed, and scaled to the size of the flow.
 
     Parameters
     ----------
@@ -263,6 +269,8 @@ class FrameClips(_Clips):
     >>> frames[0][0].shape
     torch.Size([3, 3, 120, 160])
     """
+
+    _frames_only = True
 
     def __init__(
         self,

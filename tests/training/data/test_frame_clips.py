@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from flowpipe.errors import ParameterError
-from flowpipe.flow.store import FlowReader
+from flowpipe.errors import FormatError, ParameterError
+from flowpipe.flow.store import FlowReader, stored_clips
 from flowpipe.training import FlowClips, FrameClips
 from flowpipe.training.data.clip_index import UnusableClipsError
 from tests.helpers.clips import frames, shared_data, smooth_flow, store_clip, write_video
@@ -99,6 +99,25 @@ def test_frames_that_are_nowhere_are_listed(tmp_path):
     assert "a.avi' is not the one that the flow was made from" in message
     assert "none.avi' is gone" in message
     assert "k/c: it holds no frames and does not say" in message
+
+
+@pytest.mark.parametrize("name", ["img_{:05d}.jpg", "{:06d}.png", "frame{:03d}.JPG"])
+def test_folders_of_frames_without_flow(tmp_path, name):
+    images = frames(6)
+    for clip in ("k/a", "k/b"):
+        (tmp_path / clip).mkdir(parents=True)
+        for number, image in enumerate(images):
+            cv2.imwrite(str(tmp_path / clip / name.format(number + 1)), image)
+    data = FrameClips(tmp_path, [("k/a", 0), ("b", 1)], segments=6, sampling="centre")
+    found, label = data[1]
+    assert (found.shape, label) == ((6, 3, *images[0].shape[:2]), 1)
+    blue_green_red = found.flip(1).permute(0, 2, 3, 1).numpy().astype(int)
+    assert np.abs(blue_green_red - np.stack(images)).mean() < 12  # JPEG
+    differences = FrameClips(tmp_path, [("a", 0)], segments=1, modality="rgb-diff")
+    assert len(differences[0][0][0]) == 3 * 5
+    with pytest.raises(FormatError, match=r"holds no flow: found 'k/a/"):
+        FlowClips(tmp_path, [("k/a", 0)], segments=1, length=2)
+    assert not list(stored_clips(tmp_path))
 
 
 def test_too_few_differences(tmp_path):
