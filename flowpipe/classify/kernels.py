@@ -131,17 +131,22 @@ def multichannel_gram(channels: Iterable[Gram], train: NDArray[np.integer]) -> G
     -------
     (n, n) float32
     """
-    pairs = len(train) * (len(train) - 1)
     total: Gram | None = None
     for distances in channels:
         if total is None:
             total = np.zeros_like(distances)
-        among = distances[np.ix_(train, train)]
-        between = among.sum(dtype=np.float64) - np.trace(among, dtype=np.float64)
-        mean = between / pairs if pairs else 0.0
+        mean = mean_distance(distances, train)
         # A channel in which all training clips are equal is ignored.
         if mean > 0:
             total += distances / np.float32(mean)
     if total is None:
         raise ParameterError("a kernel needs at least one channel")
     return np.asarray(np.exp(-total))
+
+
+def mean_distance(distances: Gram, train: NDArray[np.integer]) -> float:
+    """Return A_c of a channel: the mean distance between two different training clips."""
+    pairs = len(train) * (len(train) - 1)
+    among = distances[np.ix_(train, train)]
+    between = among.sum(dtype=np.float64) - np.trace(among, dtype=np.float64)
+    return float(between / pairs) if pairs else 0.0

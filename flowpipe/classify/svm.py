@@ -8,6 +8,8 @@ that share the matrix; the scores are the same bits whatever the number of threa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
@@ -62,7 +64,6 @@ def one_vs_rest(
     ParameterError
         The training clips are of one class, or of none, or indices or labels are out of range.
     """
-    parameters = parameters or Svm()
     count = len(gram)
     if gram.shape != (count, count) or y_train.shape != train.shape:
         raise ParameterError(
@@ -74,36 +75,102 @@ def one_vs_rest(
             f"training labels reach from {y_train.min()} to {y_train.max()}; "
             f"they must be 0 to {n_classes - 1}"
         )
-    present = np.unique(y_train)
-    if len(present) < 2:
-        raise ParameterError(
-            f"the {len(train)} training clips are of {len(present)} class"
-            f"{'es' * (len(present) != 1)}; at least two are needed"
-        )
-    # LIBSVM's own layout, so that no SVM makes a copy.
-    within = np.ascontiguousarray(gram[np.ix_(train, train)], np.float64)
-    across = np.ascontiguousarray(gram[np.ix_(test, train)], np.float64)
-    columns = Parallel(n_jobs=jobs, prefer="threads")(
-        delayed(_decision)(within, across, y_train == label, parameters) for label in present
-    )
-    scores = np.empty((len(test), n_classes), np.float32)
-    lowest = min((float(column.min()) for column in columns if column.size), default=0.0)
-    scores[:] = lowest - 1
-    for label, column in zip(present, columns, strict=True):
-        scores[:, label] = column
+    within = gram[np.ix_(train, train)]
+    machines = fit_one_vs_rest(within, y_train, n_classes, parameters, jobs=jobs)
+    return machines.scores(gram[np.ix_(test, train)])
+
+
+@dataclass(frozen=True, eq=False)
+class OneVsRest:
+    """Trained support vector machines, one for each class.
+
+    Attributes
+    ----------
+    n_classes
+        Number of classes.
+    present
+        (P,) int64 classes with training clips.
+    dual
+        (P, train) float64 coefficients of the training clips, zero for those that are no support
+        vectors.
+    intercept
+        (P,) float64.
+    """
+
+    n_classes: int
+    present: NDArray[np.int64]
+    dual: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+
+    def scores(self, across: Gram) -> ClassScores:
+        """Return the (n, n_classes) values of the decision functions.
+
+        Parameters
+        ----------
+        across
+            (n, train) kernel between clips and the training clips.
+        """
+        across = np.ascontiguousarray(across, np.float64)
+        columns = []
+        for dual, intercept in zip(self.dual, self.intercept, strict=True):
+            support = np.flatnonzero(dual)
+            columns.append(across[:, support] @ dual[support] + intercept)
+        return filled(np.stack(columns, 1), self.present, self.n_classes)
+
+
+def filled(
+    decisions: NDArray[np.floating], present: NDArray[np.integer], n_classes: int
+) -> ClassScores:
+    """Put the scores of classes with training clips beside lower ones of classes without."""
+    scores = np.empty((len(decisions), n_classes), np.float32)
+    scores[:] = float(decisions.min()) - 1 if decisions.size else 0.0
+    scores[:, present] = decisions
     return scores
 
 
-def _decision(
-    within: NDArray[np.float64],
-    across: NDArray[np.float64],
-    positive: NDArray[np.bool_],
-    parameters: Svm,
-) -> NDArray[np.float64]:
+def fit_one_vs_rest(
+    within: Gram,
+    y_train: Indices,
+    n_classes: int,
+    parameters: Svm | None = None,
+    *,
+    jobs: int = 1,
+) -> OneVsRest:
+    """Train an SVM for each class.
+
+    Parameters
+    ----------
+    within
+        (train, train) kernel of the training clips.
+    y_train, n_classes, parameters, jobs
+        As for :func:`one_vs_rest`.
+
+    Raises
+    ------
+    ParameterError
+        The training clips are of one class, or of none.
+    """
+    present = np.unique(y_train)
+    if len(present) < 2:
+        raise ParameterError(
+            f"the {len(y_train)} training clips are of {len(present)} class"
+            f"{'es' * (len(present) != 1)}; at least two are needed"
+        )
+    # LIBSVM's own layout, so that no SVM makes a copy.
+    within = np.ascontiguousarray(within, np.float64)
+    fitted = Parallel(n_jobs=jobs, prefer="threads")(
+        delayed(_fit)(within, y_train == label, parameters or Svm()) for label in present
+    )
+    dual, intercept = zip(*fitted, strict=True)
+    return OneVsRest(n_classes, present.astype(np.int64), np.stack(dual), np.array(intercept))
+
+
+def _fit(
+    within: NDArray[np.float64], positive: NDArray[np.bool_], parameters: Svm
+) -> tuple[NDArray[np.float64], float]:
+    """Return the coefficient of every training clip, and the intercept."""
     svm = SVC(kernel="precomputed", C=parameters.c, tol=parameters.tol, cache_size=_CACHE_MB)
     svm.fit(within, positive)
-    if not len(across):
-        return np.empty(0)
-    # The same as decision_function, but without the columns of the other clips, which are zero.
-    support = across[:, svm.support_]
-    return np.asarray(support @ svm.dual_coef_[0] + svm.intercept_[0])
+    dual = np.zeros(len(within))
+    dual[svm.support_] = svm.dual_coef_[0]
+    return dual, float(svm.intercept_[0])

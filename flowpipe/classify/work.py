@@ -5,24 +5,26 @@ Each writes one file, with the key of what it was made from, and skips a file wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from flowpipe.classify.kernels import (
     Gram,
     chi2_distances,
     linear_gram,
+    mean_distance,
     mean_gram,
     multichannel_gram,
 )
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.scores import ClassScores
-from flowpipe.classify.svm import one_vs_rest
+from flowpipe.classify.svm import OneVsRest, fit_one_vs_rest
 from flowpipe.datasets.base import Split
 from flowpipe.encoding.files import load_vectors, vector_name, vectors_path
 from flowpipe.errors import FormatError
@@ -32,8 +34,8 @@ from flowpipe.runner.pool import Advance, Done
 KernelKind = Literal["linear", "chi2"]
 
 KERNEL_FORMAT = "flowpipe kernel 1"
-SCORES_FORMAT = "flowpipe split scores 1"
-"""Scores of one split, without labels."""
+SCORES_FORMAT = "flowpipe split scores 2"
+"""Scores of one split, without labels, and the SVMs that gave them."""
 
 
 def kernel_path(out: Path, split: int, descriptor: str) -> Path:
@@ -119,12 +121,24 @@ class ScoreSplit:
         train, test = np.split(np.arange(len(names)), [len(task.split.train)])
         with threadpool_limits(1):
             grams = self._grams(task.kernels, names)
-            gram = multichannel_gram(grams, train) if self.kind == "chi2" else mean_gram(grams)
+            means = np.zeros(len(task.kernels))
+            if self.kind == "chi2":
+                gram = multichannel_gram(_noting_means(grams, train, means), train)
+            else:
+                gram = mean_gram(grams)
             labels = np.array(task.training_labels, np.int64)
-            scores = one_vs_rest(
-                gram, labels, train, test, task.n_classes, self.svm, jobs=self.threads
+            machines = fit_one_vs_rest(
+                gram[np.ix_(train, train)], labels, task.n_classes, self.svm, jobs=self.threads
             )
-        arrays = {"names": np.array(task.split.test), "scores": scores}
+            scores = machines.scores(gram[np.ix_(test, train)])
+        arrays = {
+            "names": np.array(task.split.test, np.str_),
+            "scores": scores,
+            "present": machines.present,
+            "dual": machines.dual,
+            "intercept": machines.intercept,
+            "mean_distances": means,
+        }
         save_arrays(task.path, SCORES_FORMAT, {}, arrays, self.out, task.key)
         advance(task.n_classes)
         return Done()
@@ -136,6 +150,31 @@ class ScoreSplit:
             if clips != tuple(names):
                 raise FormatError(f"{str(path)!r} has other clips; run encode again")
             yield kernel
+
+
+def _noting_means(
+    distances: Iterable[Gram], train: NDArray[np.integer], means: NDArray[np.float64]
+) -> Iterator[Gram]:
+    """Pass distances on, and note the mean of each channel."""
+    for number, each in enumerate(distances):
+        means[number] = mean_distance(each, train)
+        yield each
+
+
+def load_machines(path: Path, n_classes: int) -> tuple[OneVsRest, NDArray[np.float64]]:
+    """Return the SVMs of a scored split, and the mean distance of each channel (zeros if linear).
+
+    Raises
+    ------
+    FormatError
+        The file does not hold them.
+    """
+    _, arrays = load_arrays(path, SCORES_FORMAT)
+    present = take(path, arrays, "present", (None,), "i")
+    dual = take(path, arrays, "dual", (len(present), None))
+    intercept = take(path, arrays, "intercept", (len(present),))
+    machines = OneVsRest(n_classes, present, dual, intercept)
+    return machines, take(path, arrays, "mean_distances", (None,))
 
 
 def load_split_scores(path: Path, n_classes: int) -> tuple[tuple[str, ...], ClassScores]:

@@ -66,13 +66,12 @@ def demo(out: Path, *, workers: Workers | int | None = None) -> int:
         )
     lines = [
         f"{len(dataset.clips)} videos of {len(dataset.classes)} classes: {videos}",
-        f"their TV-L1 flow, a zip a clip: {flow}",
-        f"flow as colour, one clip a class (png, mp4): {pictures}",
-        f"their improved dense trajectories, Fisher vectors and what machines make of them: "
-        f"{baseline}",
-        f"how well that tells the classes apart, a page: {baseline / 'report.html'}",
+        f"TV-L1 flow, one zip file per clip: {flow}",
+        f"pictures and videos of the flow, for one clip per class: {pictures}",
+        f"improved dense trajectories, Fisher vectors and SVMs: {baseline}",
+        f"report on their accuracy: {baseline / 'report.html'}",
         f"flow without the camera's motion: {warped}",
-        f"networks on frames and on that flow, and their fusion: {streams / 'report.html'}",
+        f"report on two-stream networks on frames and on that flow: {streams / 'report.html'}",
     ]
     for line in lines:
         logger.info(line)
