@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from flowpipe.pipelines.flow import extract_flow
     from flowpipe.pipelines.fuse import fuse
     from flowpipe.pipelines.idt_baseline import idt_baseline
+    from flowpipe.pipelines.predict import predict
     from flowpipe.pipelines.train import train
     from flowpipe.pipelines.trajectories import extract_trajectories
     from flowpipe.pipelines.two_stream import two_stream
+    from flowpipe.prediction.load import load_classifier
     from flowpipe.runner.pool import Workers
     from flowpipe.training.data.clips import FlowClips, FrameClips
     from flowpipe.training.data.transforms import test_transform, train_transform
@@ -53,8 +55,10 @@ __all__ = [
     "fuse",
     "idt_baseline",
     "list_models",
+    "load_classifier",
     "load_dataset",
     "optical_flow",
+    "predict",
     "protocol",
     "read_flow",
     "read_video",
@@ -83,8 +87,10 @@ _HOMES = {
     "fuse": "pipelines.fuse",
     "idt_baseline": "pipelines.idt_baseline",
     "list_models": "models.create",
+    "load_classifier": "prediction.load",
     "load_dataset": "datasets.load",
     "optical_flow": "flow.estimate",
+    "predict": "pipelines.predict",
     "protocol": "classify.protocols",
     "read_flow": "flow.store.reader",
     "read_video": "io.video",

@@ -21,6 +21,7 @@ from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.maintenance import Clean, Demo, Doctor, Status, Verify
 from flowpipe.commands.networks import Evaluate, Fuse, Train, TwoStream
 from flowpipe.commands.options import Command
+from flowpipe.commands.predict import Predict
 from flowpipe.commands.stacks import ExportStacks, WarpFlow
 from flowpipe.commands.trajectories import ExtractTrajectories
 from flowpipe.errors import FlowpipeError
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Any] = {
     "train": Train,
     "evaluate": Evaluate,
     "fuse": Fuse,
+    "predict": Predict,
     "view": View,
     "export-flow": ExportFlow,
     "warp-flow": WarpFlow,

@@ -20,14 +20,17 @@ import numpy as np
 import pytest
 
 from flowpipe.classify.scores import Scores, SplitScores, save_scores
+from flowpipe.classify.svm import fit_one_vs_rest
 from flowpipe.datasets.base import VIDEO_SUFFIXES
 from flowpipe.encoding.files import save_encoders
 from flowpipe.encoding.parameters import Encoding
-from flowpipe.encoding.work import fit_encoders
+from flowpipe.encoding.work import ClipVectors, fit_encoders
 from flowpipe.errors import FormatError
 from flowpipe.flow.store import FlowReader, StoredClip, codecs
+from flowpipe.prediction.trajectories import classifier_of
 from flowpipe.runner import run_status
 from flowpipe.runner.json_files import to_json
+from flowpipe.trajectories.parameters import TrajectoryStage
 from tests.helpers import hostile, media
 from tests.helpers.clips import (
     contents,
@@ -68,6 +71,28 @@ def encoders(encoding: Encoding):
         rows = {"hog": np.random.default_rng(0).random((60, 8)).astype(np.float32)}
         save_encoders(folder / "e.npz", fit_encoders(rows, encoding), encoding, folder)
         return folder / "e.npz"
+
+    return make
+
+
+def classifier(encoding: Encoding):
+    def make(folder: Path) -> Path:
+        rng = np.random.default_rng(0)
+        fitted = fit_encoders({"hog": rng.random((60, 8)).astype(np.float32)}, encoding)
+        rows = [{"hog": rng.random((20, 8)).astype(np.float32)} for _ in range(6)]
+        vectors = []
+        for each in rows:
+            clip = ClipVectors(fitted, encoding.pyramid)
+            clip.add(each)
+            vectors.append(clip.vectors())
+        machines = fit_one_vs_rest(np.eye(6), np.array([0, 1, 2, 0, 1, 2]), 3)
+        path = folder / "classifier.safetensors"
+        made = classifier_of(
+            path, ("x", "y", "z"), TrajectoryStage().description(), encoding, fitted, machines,
+            np.ones(1), vectors.__getitem__,
+        )  # fmt: skip
+        made.save(path, folder)
+        return path
 
     return make
 
@@ -125,6 +150,8 @@ SAMPLES = {
     "scores": ("scores", scores),
     "fisher": ("encoders", encoders(FISHER)),
     "words": ("encoders", encoders(WORDS)),
+    "classifier of fisher": ("classifier", classifier(FISHER)),
+    "classifier of words": ("classifier", classifier(WORDS)),
     "model": ("model", model),
     "torch": ("weights", weights("state.pt")),
     "safetensors": ("weights", weights("state.safetensors")),

@@ -72,7 +72,7 @@ class Protocol:
     def among(self, present: Set[str], lost: str = "failed") -> Protocol:
         """Return the protocol of the clips that are present; `lost` says in the notes why.
 
-        A split without test clips is left out.
+        A split whose test clips are all absent is left out.
 
         Raises
         ------
@@ -90,7 +90,7 @@ class Protocol:
                 raise ParameterError(
                     f"split {split.name!r} has no training clip left: all of them {lost}"
                 )
-            if test:
+            if test or not split.test:
                 splits.append(Split(split.name, train, test))
         if not splits:
             raise ParameterError(

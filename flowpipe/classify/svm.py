@@ -57,7 +57,7 @@ def one_vs_rest(
     -------
     (test, n_classes) float32
         Values of the decision functions. A class without a training clip scores below every
-        other, so that it is never predicted.
+        other class of the clip, so that it is never predicted.
 
     Raises
     ------
@@ -121,9 +121,12 @@ class OneVsRest:
 def filled(
     decisions: NDArray[np.floating], present: NDArray[np.integer], n_classes: int
 ) -> ClassScores:
-    """Put the scores of classes with training clips beside lower ones of classes without."""
-    scores = np.empty((len(decisions), n_classes), np.float32)
-    scores[:] = float(decisions.min()) - 1 if decisions.size else 0.0
+    """Put the scores of classes with training clips beside lower ones of classes without.
+
+    What a clip is given depends on that clip alone.
+    """
+    lowest = decisions.min(axis=1, keepdims=True) - 1
+    scores = np.repeat(lowest, n_classes, axis=1).astype(np.float32)
     scores[:, present] = decisions
     return scores
 

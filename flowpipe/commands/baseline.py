@@ -56,6 +56,8 @@ class IdtBaseline:
     stage: Annotated[TrajectoryStage, arg(name="")] = field(default_factory=TrajectoryStage)
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
     svm: Annotated[Svm, arg(name="")] = field(default_factory=Svm)
+    final: bool = False
+    """Also fit a classifier to all clips, with which predict labels new videos."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
     shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="(default: all)")] = None
     """Only extract the trajectories of the I-th of N parts of the clips, to divide this work among
@@ -74,6 +76,7 @@ class IdtBaseline:
             stage,
             self.encoding,
             self.svm,
+            final=self.final,
             workers=self.workers,
             shard=self.shard,
         )

@@ -64,10 +64,7 @@ def load_encoders(path: Path) -> tuple[Encoders, Encoding]:
     """
     description, arrays = load_arrays(path, ENCODERS_FORMAT)
     try:
-        values = dict(description["encoding"])
-        for name in ("descriptors", "pyramid"):
-            values[name] = tuple(values[name])
-        encoding = Encoding(**values)
+        encoding = encoding_of(description["encoding"])
         encoders: Encoders = {}
         for descriptor in encoding.descriptors:
             encoders[descriptor] = encoding.create()
@@ -75,6 +72,20 @@ def load_encoders(path: Path) -> tuple[Encoders, Encoding]:
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{str(path)!r} has unknown encoders: {error}") from None
     return encoders, encoding
+
+
+def encoding_of(record: Json) -> Encoding:
+    """Return the parameters that a record describes.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        It is no such record.
+    """
+    values: dict[str, Any] = dict(record)
+    for name in ("descriptors", "pyramid"):
+        values[name] = tuple(values[name])
+    return Encoding(**values)
 
 
 def save_vectors(

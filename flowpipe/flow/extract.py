@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from tyro.conf import Suppress, arg
 
 from flowpipe.datasets.base import Clip
-from flowpipe.errors import FlowpipeError, ParameterError, check_range
-from flowpipe.flow import solvers
+from flowpipe.errors import FlowpipeError, FormatError, ParameterError, check_range
+from flowpipe.flow import methods, solvers
 from flowpipe.flow.batching import Flow, Grey, SerialSolver, SolverQueue
 from flowpipe.flow.parameters import FlowParameters, Tvl1
 from flowpipe.flow.quantize import DEFAULT_BOUND
@@ -142,6 +142,40 @@ class FlowStage:
             "keep_truncated": self.keep_truncated,
             "keep_damaged": self.keep_damaged,
         }
+
+
+def stage_of(record: json_files.Json, where: str) -> FlowStage:
+    """Return the stage that a record describes; the inverse of ``description``.
+
+    Parameters
+    ----------
+    record
+        The content of ``stage.json``.
+    where
+        Where it was read, for messages.
+
+    Raises
+    ------
+    FormatError
+        It is no record of flow, or of another version.
+    """
+    try:
+        parameters = methods.method(record["method"]).parameters(**record["parameters"])
+        size = record["size"]
+        return FlowStage(
+            parameters,
+            solvers.usable(record["solver"], parameters.method),
+            tuple(size) if isinstance(size, list) else size,
+            **{
+                name: record[name]
+                for name in (
+                    "bound", "step", "layout", "dtype", "quality", "frames", "max_frames",
+                    "keep_truncated", "keep_damaged",
+                )
+            },
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(f"{where!r} does not say how flow is made: {error}") from None
 
 
 @dataclass

@@ -105,6 +105,14 @@ def choose(
     raise BackendUnavailableError(f"no solver for {method} here: {listed}")
 
 
+def usable(recorded: str, method: str) -> Backend | Literal["auto"]:
+    """Return the backend that a record names if it runs here, else auto."""
+    for backend in BACKENDS:
+        if backend == recorded and why_unavailable(backend, method) is None:
+            return backend
+    return "auto"
+
+
 def _own(entry: table.Method) -> tuple[str, ...]:
     """Return the backends that ``auto`` may choose for a method with a solver of its own."""
     return entry.backends if entry.create is not None else ()

@@ -2,8 +2,8 @@
 
 Each descriptor alone and all of them together are evaluated, since they share their kernels. The
 output folder holds ``parts/<split>-<configuration>.npz`` with the scores of one split,
-``scores.npz`` and ``scores-<descriptor>.npz`` with those of all splits, ``metrics.json`` and
-``report.html``.
+``scores.npz`` and ``scores-<descriptor>.npz`` with those of all splits, ``metrics.json``,
+``report.html``, and ``classifiers/<split>/classifier.safetensors``, which label new videos.
 """
 
 from __future__ import annotations
@@ -26,29 +26,23 @@ from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import Protocol, protocol_from_json
 from flowpipe.classify.scores import Scores, SplitScores, load_scores, save_scores
 from flowpipe.classify.work import (
-    KERNEL_FORMAT,
     ScoreSplit,
-    SplitToScore,
-    kernel_path,
     load_split_scores,
 )
 from flowpipe.encoding.table import ENCODERS
-from flowpipe.errors import FlowpipeError, FormatError, ParameterError
-from flowpipe.io.npz import key_of
+from flowpipe.errors import FlowpipeError
+from flowpipe.pipelines.classifiers import write_classifier
 from flowpipe.pipelines.encode import PROTOCOL
+from flowpipe.pipelines.split_scores import ALL, description_of, scores_path, tasks_of
 from flowpipe.report.html import Results, Row, write_report, wrong_clips
 from flowpipe.report.thumbnails import thumbnail_strip
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Workers, as_workers
-from flowpipe.runner.provenance import digest
 from flowpipe.runner.run import run_stage
 from flowpipe.runner.timing import timed, times_of
 
 logger = logging.getLogger(__name__)
-
-ALL = "all"
-"""The configuration of all descriptors together."""
 
 RESULTS = ("metrics.json", "scores.npz", "report.html")
 
@@ -101,7 +95,7 @@ def classify(
     protocol = protocol_from_json(vectors / PROTOCOL)
     names = upstream["descriptors"]
     configurations = {ALL: names, **({name: [name] for name in names} if len(names) > 1 else {})}
-    tasks = _tasks(protocol, configurations, vectors, out, svm)
+    tasks = tasks_of(protocol, configurations, vectors, out, svm)
     logger.info(
         f"SVMs of {len(protocol.classes)} classes in {len(protocol.splits)} splits, on "
         f"{', '.join(configurations)} -> {out}"
@@ -121,6 +115,9 @@ def classify(
         raise FlowpipeError(
             f"the SVMs of {summary.failed} splits could not be trained; {summary.failures} says why"
         )
+    for number, split in enumerate(protocol.splits, 1):
+        scored = scores_path(out, number, ALL)
+        write_classifier(vectors, scored, number, split, protocol.classes, out)
     scores = {name: _joined_scores(protocol, name, out) for name in configurations}
     metrics = {name: evaluate(each) for name, each in scores.items()}
     facts = json_files.read_json(vectors / PROTOCOL)
@@ -156,61 +153,17 @@ def classify(
     return metrics[ALL]
 
 
-def description_of(vectors: Path, svm: Svm) -> Json:
-    """Return the content of ``stage.json``."""
-    upstream = provenance.read_stage(vectors) or {}
-    if upstream.get("stage") != "encode" or not (vectors / PROTOCOL).is_file():
-        raise ParameterError(f"{str(vectors)!r} holds no encoded clips; make them with encode")
-    labels = json_files.read_json(vectors / PROTOCOL).get("training_labels")
-    return {**svm.description(), "training_labels": labels, "encode": upstream}
-
-
-def _tasks(
-    protocol: Protocol,
-    configurations: Mapping[str, Sequence[str]],
-    vectors: Path,
-    out: Path,
-    svm: Svm,
-) -> list[SplitToScore]:
-    tasks = []
-    for configuration, descriptors in configurations.items():
-        for number, split in enumerate(protocol.splits, 1):
-            kernels = tuple(kernel_path(vectors, number, name) for name in descriptors)
-            keys = [key_of(path, KERNEL_FORMAT) for path in kernels]
-            if None in keys:
-                raise FormatError(
-                    f"{str(vectors)!r} lacks {str(kernels[keys.index(None)])!r}; run encode again"
-                )
-            labels = tuple(protocol.indices(split.train).tolist())
-            tasks.append(
-                SplitToScore(
-                    name=f"{split.name}, {configuration}",
-                    path=_scores_path(out, number, configuration),
-                    key=digest([svm.description(), keys, protocol.classes, labels]),
-                    split=split,
-                    training_labels=labels,
-                    n_classes=len(protocol.classes),
-                    kernels=kernels,
-                )
-            )
-    return tasks
-
-
 def _joined_scores(protocol: Protocol, configuration: str, out: Path) -> Scores:
     """Join the scores of all splits with the labels of their test clips, and save them."""
     splits = []
     for number, split in enumerate(protocol.splits, 1):
-        path = _scores_path(out, number, configuration)
+        path = scores_path(out, number, configuration)
         names, scores = load_split_scores(path, len(protocol.classes))
         splits.append(SplitScores(split.name, names, protocol.indices(names), scores))
     joined = Scores(protocol.classes, tuple(splits))
     name = "scores.npz" if configuration == ALL else f"scores-{configuration}.npz"
     save_scores(out / name, joined, out)
     return joined
-
-
-def _scores_path(out: Path, split: int, configuration: str) -> Path:
-    return out / f"parts/{split}-{configuration}.npz"
 
 
 def _notes(facts: Json) -> list[str]:

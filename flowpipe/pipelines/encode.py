@@ -145,7 +145,7 @@ def encode(
     )
     if summary.failed:
         encoded = {v.name for v in vectors if key_of(v.out, VECTORS_FORMAT) == v.key}
-        if any(encoded.isdisjoint(split.test) for split in left.splits):
+        if any(split.test and encoded.isdisjoint(split.test) for split in left.splits):
             raise FittingError(f"no test clip of a split was encoded; {summary.failures} says why")
         left = left.among(encoded)
     _write_protocol(left, protocol.training_labels(), tables, out)

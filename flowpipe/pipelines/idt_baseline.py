@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from os import PathLike
@@ -17,10 +18,11 @@ from flowpipe.classify.protocols import Protocol
 from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.load import load_dataset, record_dataset
 from flowpipe.encoding.parameters import Encoding
+from flowpipe.pipelines.classifiers import CLASSIFIERS, fit_final, of_all_clips
 from flowpipe.pipelines.classify import RESULTS, classify
-from flowpipe.pipelines.classify import description_of as classifying
 from flowpipe.pipelines.encode import description_of as encoding_of
 from flowpipe.pipelines.encode import encode
+from flowpipe.pipelines.split_scores import description_of as classifying
 from flowpipe.pipelines.trajectories import track, with_trajectory_options
 from flowpipe.runner import atomic
 from flowpipe.runner.inspect import note_used
@@ -42,6 +44,7 @@ def idt_baseline(
     encoding: Encoding | str | None = ...,
     svm: Svm | None = ...,
     *,
+    final: bool = ...,
     workers: Workers | int | None = ...,
     shard: None = ...,
     **options: Any,
@@ -57,6 +60,7 @@ def idt_baseline(
     encoding: Encoding | str | None = ...,
     svm: Svm | None = ...,
     *,
+    final: bool = ...,
     workers: Workers | int | None = ...,
     shard: Shard | str | None,
     **options: Any,
@@ -71,6 +75,7 @@ def idt_baseline(
     encoding: Encoding | str | None = None,
     svm: Svm | None = None,
     *,
+    final: bool = False,
     workers: Workers | int | None = None,
     shard: Shard | str | None = None,
     **options: Any,
@@ -85,8 +90,8 @@ def idt_baseline(
     dataset
         The data set, or its folder or list.
     out
-        The output folder: ``metrics.json``, ``scores.npz`` and ``report.html`` of the last run, and
-        the folders of the stages.
+        The output folder: ``metrics.json``, ``scores.npz`` and ``report.html`` of the last run, its
+        classifiers, one for each split, and the folders of the stages.
     protocol
         Training and test clips: a protocol, or what
         :func:`flowpipe.classify.protocols.protocol` takes. By default the official splits, or leave
@@ -94,6 +99,8 @@ def idt_baseline(
     stage, encoding, svm
         Parameters of the stages, by default those of the papers. `encoding` may be the name of an
         encoder, ``fisher`` or ``bow``.
+    final
+        Also fit a classifier to all clips, for new videos; see :func:`flowpipe.load_classifier`.
     workers
         Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
         core.
@@ -167,10 +174,26 @@ def idt_baseline(
     )
     for name in RESULTS:
         atomic.write_atomic(out / name, (scores / name).read_bytes(), out)
-    note_used(out, [tracks, vectors, scores])
+    used = [tracks, vectors, scores]
+    shutil.rmtree(out / CLASSIFIERS, ignore_errors=True)
+    _copy_classifiers(scores, out)
+    if final:
+        whole = of_all_clips(protocol)
+        vectors = out / f"encode-{short_hash(encoding_of(whole, tracks, settings))}"
+        encode(clips, whole, tracks, vectors, settings, workers=workers)
+        fitted = out / f"classify-{short_hash(classifying(vectors, svm))}"
+        fit_final(vectors, fitted, svm, workers=workers)
+        _copy_classifiers(fitted, out)
+        used += [vectors, fitted]
+    note_used(out, used)
     logger.info(f"report: {out / 'report.html'}")
     # A clip whose extraction failed has no table, so it counts as failed in encode too.
     return replace(metrics, failed=max(tracked.failed, encoded.failed) + len(missing))
+
+
+def _copy_classifiers(source: Path, out: Path) -> None:
+    for path in sorted((source / CLASSIFIERS).rglob("*.safetensors")):
+        atomic.write_atomic(out / path.relative_to(source), path.read_bytes(), out)
 
 
 def _warn(names: Sequence[str], what: str) -> None:

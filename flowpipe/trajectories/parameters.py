@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import Suppress, arg
 
 from flowpipe.camera import CORNER_QUALITY
-from flowpipe.errors import ParameterError, check_range
+from flowpipe.errors import FormatError, ParameterError, check_range
 from flowpipe.flow import solvers
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.solvers import Backend
@@ -217,6 +217,46 @@ class TrajectoryStage:
             "keep_truncated": self.keep_truncated,
             "keep_damaged": self.keep_damaged,
         }
+
+
+def stage_of(record: json_files.Json, where: str, flow: Path | None = None) -> TrajectoryStage:
+    """Return the stage that a record describes; the inverse of ``description``.
+
+    Parameters
+    ----------
+    record
+        The content of ``stage.json``.
+    where
+        Where it was read, for messages.
+    flow
+        Folder of flow like that of the record, which has none if the flow was computed.
+
+    Raises
+    ------
+    FormatError
+        It is no record of trajectories, or of another version.
+    ParameterError
+        The trajectories depend on boxes, which are given per clip.
+    """
+    if record.get("boxes") is not None:
+        raise ParameterError(
+            f"{where!r} was made with bounding boxes of people, which new videos do not have"
+        )
+    try:
+        is_own = record["flow"] == "tvl1"
+        size = record["size"]
+        return TrajectoryStage(
+            parameters=TrajectoryParameters(**record["parameters"]),
+            flow=record["flow"] if flow is None else flow,
+            tvl1=Tvl1(**record["tvl1"]) if is_own else Tvl1(),
+            backend=solvers.usable(record["solver"], "tvl1") if is_own else "auto",
+            size=tuple(size) if isinstance(size, list) else size,
+            storage=record["storage"],
+            keep_truncated=record["keep_truncated"],
+            keep_damaged=record["keep_damaged"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{where!r} does not say how trajectories are made: {error}") from None
 
 
 def _default(name: str) -> object:

@@ -56,7 +56,9 @@ def test_a_class_without_training_clips_is_never_chosen():
     train = np.flatnonzero(labels[:40] != 1)
     scores = one_vs_rest(linear_gram(vectors), labels[train], train, np.arange(40, 60), 3)
     assert scores.shape == (20, 3)
-    assert (scores[:, 1] < scores[:, [0, 2]].min()).all()
+    assert (scores[:, 1] < scores[:, [0, 2]].min(axis=1)).all()
+    alone = one_vs_rest(linear_gram(vectors), labels[train], train, np.array([47]), 3)
+    assert np.array_equal(alone[0], scores[7])
 
 
 def test_clips_of_zeros_get_finite_scores():

@@ -94,6 +94,12 @@ def read_scores(path: Path) -> None:
     load_scores(path)
 
 
+def read_classifier(path: Path) -> None:
+    from flowpipe.prediction import load_classifier
+
+    load_classifier(path)
+
+
 def read_encoders(path: Path) -> None:
     from flowpipe.encoding.files import load_encoders
 

@@ -1,0 +1,231 @@
+"""A trained network as a classifier of new videos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.datasets.base import Clip
+from flowpipe.errors import FormatError
+from flowpipe.flow.extract import ExtractFlow, FlowStage, stage_of
+from flowpipe.flow.store import QUALITY, StoredClip, codecs, layout
+from flowpipe.flow.warp import WarpFlow
+from flowpipe.flow.warp_stage import WarpStage
+from flowpipe.io.source import VideoSource, source_status
+from flowpipe.models.stream import StreamNetwork
+from flowpipe.models.weights import load_model
+from flowpipe.prediction.base import Classifier
+from flowpipe.runner import atomic, json_files
+from flowpipe.runner.json_files import Json
+from flowpipe.runner.pool import Advance, Done, Work
+from flowpipe.training.data.datasets import stream_clips, testing_transform
+from flowpipe.training.distributed import pick_device
+from flowpipe.training.evaluate import score_clips
+from flowpipe.training.testing import Testing
+
+_SOURCE, _FLOW = "source.json", ".flow"
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkClassifier(Classifier):
+    """A network, and the record of the flow or the frames that it was trained on.
+
+    Attributes
+    ----------
+    path, classes
+        As for :class:`~flowpipe.prediction.Classifier`.
+    network
+        Trained.
+    flow
+        Record of the flow; that of warped flow holds the flow's.
+    testing
+        Views of a clip.
+    device
+        Where the network computes.
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    network: StreamNetwork
+    flow: Json
+    testing: Testing
+    device: str
+
+    @classmethod
+    def load(
+        cls, path: Path, testing: Testing | None = None, device: str = "auto"
+    ) -> NetworkClassifier:
+        """Read a network of ``train``.
+
+        Raises
+        ------
+        FormatError
+            The file is damaged, or the network was not trained on flow or frames that flowpipe
+            extracted, so that those of a new video cannot be made.
+        """
+        network, about = load_model(path)
+        try:
+            classes = tuple(str(each) for each in about["classes"][0])
+            flow = about["stream"]["sets"][0]["flow"]
+        except (KeyError, IndexError, TypeError) as error:
+            raise FormatError(
+                f"{str(path)!r} does not say what it was trained on: {error!r}"
+            ) from None
+        if len(classes) != network.classes[0]:
+            raise FormatError(
+                f"{str(path)!r} has {network.classes[0]} scores and {len(classes)} classes"
+            )
+        if not isinstance(flow, dict):
+            raise FormatError(
+                f"{str(path)!r} was trained on flow or frames that have no record by flowpipe, so "
+                "that those of a new video cannot be made in the same way"
+            )
+        found = cls(path, classes, network, flow, testing or Testing(), device)
+        found.extraction(path.parent)  # the record is complete
+        return found
+
+    def description(self) -> Json:
+        """Return the record of what is extracted."""
+        stage = self._stage()
+        if self.network.clip.is_flow:
+            upstream = stage.description()
+            return self._warp().description(upstream) if self._is_warped else upstream
+        quality = stage.quality if stage.frames else None
+        size = list(stage.size) if isinstance(stage.size, tuple) else stage.size
+        return {"stage": "frames", "size": size, "quality": quality}
+
+    def extraction(self, out: Path) -> Work[Clip]:
+        """Return the work that extracts flow, warped flow, or frames alone, into a folder."""
+        stage = self._stage()
+        if not self.network.clip.is_flow:
+            return ExtractFrames(stage, out)
+        return (
+            ExtractWarpedFlow(stage, self._warp(), out)
+            if self._is_warped
+            else ExtractFlow(stage, out)
+        )
+
+    def outputs(self, clip: Clip, out: Path) -> list[Path]:
+        """Return the flow or the frames of a clip."""
+        if not self.network.clip.is_flow:
+            return [out / clip.name]
+        stage = self._stage()
+        flow = layout(stage.layout, stage.step)
+        if not self._is_warped:
+            return flow.outputs(out, clip.name, frames=False)
+        warped = layout(self._warp().layout).outputs(out, clip.name, frames=False)
+        return [*warped, *flow.outputs(out / _FLOW, clip.name, frames=False)]
+
+    def scores(self, clip: Clip, extracted: Path) -> NDArray[np.float32]:
+        """Return the scores of a clip before the softmax."""
+        clips = stream_clips(
+            extracted,
+            [(clip.name, 0)],
+            self.network.clip,
+            sampling="test",
+            transform=None,
+            segments=self.testing.segments(self.network),
+        )
+        table = score_clips(
+            self.network,
+            clips,
+            testing_transform(self.network.clip, self.network.network, self.testing.crops),
+            device=pick_device(self.device),
+        )
+        own: NDArray[np.float32] = table[0, : len(self.classes)]
+        return own
+
+    @property
+    def _is_warped(self) -> bool:
+        return bool(self.flow["stage"] == "warped-flow")
+
+    def _warp(self) -> WarpStage:
+        return WarpStage(self.flow["layout"], self.flow["dtype"], self.flow["quality"])
+
+    def _stage(self) -> FlowStage:
+        """Return the extraction of the flow; of frames, too, where the network sees frames."""
+        stage = stage_of(_flow_of(self.flow), str(self.path))
+        if not self.network.clip.is_flow:
+            return stage
+        coded = layout(stage.layout).coding == "jpeg"
+        return replace(stage, frames=False, quality=stage.quality if coded else None)
+
+
+@dataclass(frozen=True)
+class ExtractFrames:
+    """Decode the frames of a video into a folder of images, as ``extract-flow --frames`` would.
+
+    Attributes
+    ----------
+    stage
+        Size of the frames, and their quality if they are stored with the flow. Otherwise they are
+        stored without loss, as networks then read them from the videos themselves.
+    out
+        The output folder.
+    """
+
+    stage: FlowStage
+    out: Path
+
+    def __call__(self, clip: Clip, advance: Advance) -> Done:
+        """Write the frames, unless they are there.
+
+        Raises
+        ------
+        VideoError, OSError
+            The video cannot be used.
+        """
+        folder, stage = self.out / clip.name, self.stage
+        record = folder / _SOURCE
+        if record.is_file():
+            known = json_files.read_json(record)
+            if source_status(known, clip.path, self.out, clip.name) != "changed":
+                return Done(skipped=True)
+        source = VideoSource(
+            clip.path,
+            stage.size,
+            max_frames=stage.max_frames,
+            keep_truncated=stage.keep_truncated,
+            keep_damaged=stage.keep_damaged,
+        )
+        temporary = atomic.temporary_folder(self.out)
+        try:
+            for number, image in enumerate(source, 1):
+                if stage.frames:
+                    name, data = "jpg", codecs.encode_jpeg(image, stage.quality or QUALITY)
+                else:
+                    name, data = "png", codecs.encode_png(image)
+                (temporary / f"img_{number:05d}.{name}").write_bytes(data)
+                advance(1)
+            described = json_files.to_json(source.source(self.out))
+            (temporary / _SOURCE).write_bytes(described)
+            atomic.place(temporary, folder)
+        finally:
+            atomic.discard(temporary)
+        return Done(warning=source.warning())
+
+
+@dataclass(frozen=True)
+class ExtractWarpedFlow:
+    """Extract flow, and take the camera's motion out of it."""
+
+    stage: FlowStage
+    warp: WarpStage
+    out: Path
+
+    def __call__(self, clip: Clip, advance: Advance) -> Done:
+        """Write the warped flow, unless it is there."""
+        flow = self.out / _FLOW
+        done = ExtractFlow(self.stage, flow)(clip, advance)
+        stored = StoredClip(flow, clip.name, self.stage.layout)
+        WarpFlow(self.warp, self.out)(stored, lambda units: None)
+        return done
+
+
+def _flow_of(record: Json) -> Json:
+    """Return the record of flow; warped flow has that of the flow that it was made from."""
+    upstream = record.get("flow")
+    return upstream if isinstance(upstream, dict) else record

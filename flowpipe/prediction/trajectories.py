@@ -1,0 +1,254 @@
+"""A classifier on trajectories: encoders, and the weights of the SVMs, in one file.
+
+A linear SVM on the vectors of several descriptors is one matrix per descriptor. An SVM on the
+chi-squared kernel needs its support vectors. Both are computed from the coefficients of the
+training clips (:class:`flowpipe.classify.svm.OneVsRest`), so that a classifier gives the scores of
+the baseline that it comes from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from sklearn.metrics.pairwise import additive_chi2_kernel
+from threadpoolctl import threadpool_limits
+
+from flowpipe.classify.svm import OneVsRest, filled
+from flowpipe.datasets.base import Clip
+from flowpipe.encoding.files import Encoders, encoding_of
+from flowpipe.encoding.parameters import Encoding
+from flowpipe.encoding.work import ClipVectors
+from flowpipe.errors import FormatError, ParameterError
+from flowpipe.io.npz import take
+from flowpipe.prediction.base import Classifier
+from flowpipe.runner import atomic
+from flowpipe.runner.json_files import Json
+from flowpipe.runner.pool import Work
+from flowpipe.trajectories.clip_tables import read_blocks
+from flowpipe.trajectories.parameters import TrajectoryStage, stage_of
+from flowpipe.trajectories.work import TABLE_SUFFIX, ExtractClip
+
+FORMAT = "flowpipe classifier 1"
+_BLOCK = 256
+"""Training vectors that are in memory at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryClassifier(Classifier):
+    """Encoders and SVMs of one split, or of all clips.
+
+    Attributes
+    ----------
+    path, classes
+        As for :class:`~flowpipe.prediction.Classifier`.
+    stage
+        Record of the extraction of trajectories.
+    encoding, encoders
+        Parameters, and the fitted encoder of each descriptor.
+    present, intercept
+        (P,) classes with training clips, and their intercepts.
+    weights
+        By descriptor. Linear: (P, D) weights. Chi-squared: (S, D) support vectors.
+    dual, mean_distances
+        Chi-squared only: (P, S) coefficients, and the mean distance of each descriptor.
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    stage: Json
+    encoding: Encoding
+    encoders: Encoders
+    present: NDArray[np.int64]
+    intercept: NDArray[np.float64]
+    weights: Mapping[str, NDArray[np.floating]]
+    dual: NDArray[np.float64] | None = None
+    mean_distances: NDArray[np.float64] | None = None
+
+    def description(self) -> Json:
+        """Return the record of the trajectories."""
+        return self.trajectories().description()
+
+    def trajectories(self) -> TrajectoryStage:
+        """Return the parameters of the extraction."""
+        return stage_of(self.stage, str(self.path))
+
+    def extraction(self, out: Path) -> Work[Clip]:
+        """Return the work that extracts trajectories into a folder."""
+        return ExtractClip(self.trajectories(), out)
+
+    def outputs(self, clip: Clip, out: Path) -> list[Path]:
+        """Return the table of a clip."""
+        return [out / f"{clip.name}{TABLE_SUFFIX}"]
+
+    def scores(self, clip: Clip, extracted: Path) -> NDArray[np.float32]:
+        """Return the values of the decision functions of a clip's trajectories."""
+        encoded = ClipVectors(self.encoders, self.encoding.pyramid)
+        with threadpool_limits(1):
+            table = extracted / f"{clip.name}{TABLE_SUFFIX}"
+            for rows, positions in read_blocks(table, self.encoding.descriptors):
+                encoded.add(rows, positions)
+            decisions = self.decisions(encoded.vectors())
+        scores: NDArray[np.float32] = filled(decisions[None], self.present, len(self.classes))[0]
+        return scores
+
+    def decisions(self, vectors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
+        """Return the (P,) values of the decision functions of a clip's vectors."""
+        total: NDArray[np.float64]
+        if self.dual is None or self.mean_distances is None:
+            total = np.zeros(len(self.present))
+            for name, weights in self.weights.items():
+                total += weights @ vectors[name].astype(np.float64)
+            return total + self.intercept
+        distances = np.zeros(self.dual.shape[1])
+        for (name, support), mean in zip(self.weights.items(), self.mean_distances, strict=True):
+            if mean > 0:
+                distances += additive_chi2_kernel(vectors[name][None], support)[0] * (-0.5 / mean)
+        return np.asarray(self.dual @ np.exp(-distances) + self.intercept)
+
+    def save(self, path: Path, root: Path, key: str | None = None) -> None:
+        """Write the classifier atomically, with the digest of what it was made from."""
+        arrays: dict[str, NDArray[Any]] = {"present": self.present, "intercept": self.intercept}
+        for descriptor, encoder in self.encoders.items():
+            for name, array in encoder.to_arrays().items():
+                arrays[f"encoder.{descriptor}.{name}"] = array
+            arrays[f"weights.{descriptor}"] = self.weights[descriptor]
+        if self.dual is not None and self.mean_distances is not None:
+            arrays |= {"dual": self.dual, "mean_distances": self.mean_distances}
+        about = {
+            "format": FORMAT,
+            "classes": list(self.classes),
+            "trajectories": self.stage,
+            "encoding": asdict(self.encoding),
+            "key": key,
+        }
+        data = safetensors.numpy.save(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+            {"flowpipe": json.dumps(about, sort_keys=True)},
+        )
+        atomic.write_atomic(path, data, root)
+
+    @classmethod
+    def load(cls, path: Path) -> TrajectoryClassifier:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        FormatError
+            The file is damaged, of another version, or its parts do not fit together.
+        """
+        try:
+            with safe_open(path, "np") as file:
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                about = json.loads((file.metadata() or {}).get("flowpipe", "null"))
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise FormatError(f"{str(path)!r} is not a whole classifier: {error}") from None
+        recorded = about.get("format") if isinstance(about, dict) else None
+        if recorded != FORMAT:
+            raise FormatError(f"{str(path)!r} has format {recorded!r}; it must be {FORMAT!r}")
+        try:
+            return _assembled(path, about, arrays)
+        except (KeyError, TypeError, ValueError, AttributeError, ParameterError) as error:
+            raise FormatError(f"{str(path)!r} is not a whole classifier: {error}") from None
+
+
+def key_of_classifier(path: Path) -> str | None:
+    """Return the key of a file, or None if it is missing or cannot be read."""
+    try:
+        with safe_open(path, "np") as file:
+            about = json.loads((file.metadata() or {}).get("flowpipe", "null"))
+    except (SafetensorError, OSError, ValueError, RecursionError):
+        return None
+    key = about.get("key") if isinstance(about, dict) else None
+    return key if isinstance(key, str) else None
+
+
+def classifier_of(
+    path: Path,
+    classes: tuple[str, ...],
+    stage: Json,
+    encoding: Encoding,
+    encoders: Encoders,
+    machines: OneVsRest,
+    mean_distances: NDArray[np.float64],
+    vectors_of: Callable[[int], Mapping[str, NDArray[np.float32]]],
+) -> TrajectoryClassifier:
+    """Return the classifier of trained SVMs.
+
+    Parameters
+    ----------
+    path
+        Where it will be written.
+    classes, stage, encoding, encoders, mean_distances
+        As for :class:`TrajectoryClassifier`.
+    machines
+        The SVMs, with a coefficient for each training clip.
+    vectors_of
+        Returns the vectors of a training clip, by its index.
+    """
+    names = encoding.descriptors
+    support = np.flatnonzero(machines.dual.any(axis=0))
+    common = (path, classes, stage, encoding, encoders, machines.present, machines.intercept)
+    if encoding.encoder.kernel == "chi2":
+        rows = [vectors_of(int(clip)) for clip in support]
+        support_vectors = {str(name): np.stack([row[name] for row in rows]) for name in names}
+        dual = np.ascontiguousarray(machines.dual[:, support])
+        return TrajectoryClassifier(*common, support_vectors, dual, mean_distances)
+    sums: dict[str, NDArray[np.float64]] = {}
+    for start in range(0, len(support), _BLOCK):
+        block = support[start : start + _BLOCK]
+        rows = [vectors_of(int(clip)) for clip in block]
+        for name in names:
+            products = machines.dual[:, block] @ np.stack([row[name] for row in rows])
+            sums[name] = sums[name] + products if name in sums else products
+    # The kernel is the mean of the products of the descriptors.
+    return TrajectoryClassifier(
+        *common, {name: (sums[name] / len(names)).astype(np.float32) for name in names}
+    )
+
+
+def _assembled(path: Path, about: Json, arrays: dict[str, NDArray[Any]]) -> TrajectoryClassifier:
+    classes = tuple(str(each) for each in about["classes"])
+    encoding = encoding_of(about["encoding"])
+    present = take(path, arrays, "present", (None,), "i")
+    if len(present) < 2 or len(set(present.tolist())) < len(present):
+        raise ValueError("it has fewer than two classes")
+    if not 0 <= present.min() <= present.max() < len(classes):
+        raise ValueError(f"it has {len(classes)} names of classes, and SVMs of others")
+    intercept = take(path, arrays, "intercept", (len(present),))
+    dual = mean_distances = None
+    count = len(present)
+    if encoding.encoder.kernel == "chi2":
+        dual = take(path, arrays, "dual", (len(present), None))
+        count = dual.shape[1]
+        mean_distances = take(path, arrays, "mean_distances", (len(encoding.descriptors),))
+    encoders: Encoders = {}
+    weights: dict[str, NDArray[np.floating]] = {}
+    for name in encoding.descriptors:
+        encoders[name] = encoding.create()
+        encoders[name].from_arrays(partial(_taken, path, arrays, f"encoder.{name}."))
+        length = len(ClipVectors({name: encoders[name]}, encoding.pyramid).vectors()[name])
+        weights[name] = take(path, arrays, f"weights.{name}", (count, length))
+    stage_of(about["trajectories"], str(path))
+    return TrajectoryClassifier(
+        path, classes, about["trajectories"], encoding, encoders, present, intercept, weights,
+        dual, mean_distances,
+    )  # fmt: skip
+
+
+def _taken(
+    path: Path,
+    arrays: dict[str, NDArray[Any]],
+    prefix: str,
+    name: str,
+    shape: tuple[int | None, ...],
+) -> NDArray[Any]:
+    return take(path, arrays, prefix + name, shape)
