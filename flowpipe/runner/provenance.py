@@ -24,6 +24,7 @@ RECORDS = ".flowpipe"
 STAGES = {
     "flow": "optical flow",
     "warped-flow": "optical flow without camera motion",
+    "frames": "frames of videos",
     "export": "optical flow in another layout",
     "stacks": "stacks of flow fields",
     "view": "pictures of optical flow",

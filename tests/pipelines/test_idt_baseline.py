@@ -110,7 +110,9 @@ def test_a_setting_of_the_classifier_leaves_the_rest(videos, finished, tmp_path,
     assert stages(out) == ["classify", "classify", "encode", "trajectories"]
     page = (out / "report.html").read_text()
     assert "another run: c 100.0" in page
-    assert [folder.name for folder in stale(out)] == [each.name for each in finished.glob("class*")]
+    assert [folder.name for folder in stale(out)] == [
+        each.name for each in finished.glob("classify-*")
+    ]
 
 
 def test_a_setting_of_the_encoding_leaves_the_trajectories(videos, finished, tmp_path, capsys):
