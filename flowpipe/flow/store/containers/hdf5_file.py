@@ -85,11 +85,11 @@ class Hdf5Source:
 
     def array(self, index: int, names: tuple[str, ...]) -> NDArray[np.float32]:
         try:
-            for name in names:
-                data = self._file[name]
+            planes = [self._file[name] for name in names]
+            for name, data in zip(names, planes, strict=True):
                 if data.id.get_storage_size() == 0 or data.size > _LARGEST:
                     raise ValueError(f"{name} claims to be {data.shape} and is not there")
-            return np.stack([np.asarray(self._file[name], np.float32) for name in names])
+            return np.stack([np.asarray(data, np.float32) for data in planes])
         except _H5_FAULTS as error:
             raise FormatError(f"{str(self._path)!r}: {names} cannot be read: {error}") from None
 
