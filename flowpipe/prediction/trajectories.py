@@ -144,6 +144,8 @@ class TrajectoryClassifier(Classifier):
         ------
         FormatError
             The file is damaged, of another version, or its parts do not fit together.
+        ParameterError
+            Its trajectories need more than a video: boxes, or flow from a folder.
         """
         try:
             with safe_open(path, "np") as file:
@@ -155,9 +157,11 @@ class TrajectoryClassifier(Classifier):
         if recorded != FORMAT:
             raise FormatError(f"{str(path)!r} has format {recorded!r}; it must be {FORMAT!r}")
         try:
-            return _assembled(path, about, arrays)
+            found = _assembled(path, about, arrays)
         except (KeyError, TypeError, ValueError, AttributeError, ParameterError) as error:
             raise FormatError(f"{str(path)!r} is not a whole classifier: {error}") from None
+        found.trajectories()  # can be made of a new video
+        return found
 
 
 def key_of_classifier(path: Path) -> str | None:
@@ -237,7 +241,8 @@ def _assembled(path: Path, about: Json, arrays: dict[str, NDArray[Any]]) -> Traj
         encoders[name].from_arrays(partial(_taken, path, arrays, f"encoder.{name}."))
         length = len(ClipVectors({name: encoders[name]}, encoding.pyramid).vectors()[name])
         weights[name] = take(path, arrays, f"weights.{name}", (count, length))
-    stage_of(about["trajectories"], str(path))
+    if not isinstance(about["trajectories"], dict):
+        raise TypeError("its record of trajectories is no object")
     return TrajectoryClassifier(
         path, classes, about["trajectories"], encoding, encoders, present, intercept, weights,
         dual, mean_distances,

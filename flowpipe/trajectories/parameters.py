@@ -219,7 +219,7 @@ class TrajectoryStage:
         }
 
 
-def stage_of(record: json_files.Json, where: str, flow: Path | None = None) -> TrajectoryStage:
+def stage_of(record: json_files.Json, where: str) -> TrajectoryStage:
     """Return the stage that a record describes; the inverse of ``description``.
 
     Parameters
@@ -228,26 +228,28 @@ def stage_of(record: json_files.Json, where: str, flow: Path | None = None) -> T
         The content of ``stage.json``.
     where
         Where it was read, for messages.
-    flow
-        Folder of flow like that of the record, which has none if the flow was computed.
 
     Raises
     ------
     FormatError
         It is no record of trajectories, or of another version.
     ParameterError
-        The trajectories depend on boxes, which are given per clip.
+        The trajectories depend on boxes, which are given per clip, or on a folder of flow.
     """
     if record.get("boxes") is not None:
         raise ParameterError(
             f"{where!r} was made with bounding boxes of people, which new videos do not have"
+        )
+    if record.get("flow", "farneback") not in ("farneback", "tvl1"):
+        raise ParameterError(
+            f"{where!r} was made on flow from a folder, which new videos do not have"
         )
     try:
         is_own = record["flow"] == "tvl1"
         size = record["size"]
         return TrajectoryStage(
             parameters=TrajectoryParameters(**record["parameters"]),
-            flow=record["flow"] if flow is None else flow,
+            flow=record["flow"],
             tvl1=Tvl1(**record["tvl1"]) if is_own else Tvl1(),
             backend=solvers.usable(record["solver"], "tvl1") if is_own else "auto",
             size=tuple(size) if isinstance(size, list) else size,

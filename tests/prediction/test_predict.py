@@ -21,6 +21,7 @@ from flowpipe.flow.warp_stage import WarpStage
 from flowpipe.pipelines.warp import warp_flow
 from flowpipe.prediction.trajectories import FORMAT
 from flowpipe.training.testing import Testing
+from flowpipe.trajectories.parameters import TrajectoryStage, stage_of
 
 ACTORS = ("daria", "denis", "eli")
 ACTIONS = ("bend", "jack", "jump")
@@ -196,6 +197,17 @@ def test_a_folder_of_several_classifiers_names_them(idt):
         flowpipe.load_classifier(idt / "bow")
     with pytest.raises(ParameterError, match="is no network"):
         flowpipe.load_classifier(idt / "fisher", QUICK)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [({"boxes": "sha256"}, "bounding boxes"), ({"flow": {"stage": "flow"}}, "flow from a folder")],
+)
+def test_trajectories_that_need_more_than_a_video_are_refused(changed, reason):
+    record = TrajectoryStage().description()
+    assert stage_of(record, "c.safetensors") == TrajectoryStage()
+    with pytest.raises(ParameterError, match=rf"'c\.safetensors' was made .*{reason}"):
+        stage_of({**record, **changed}, "c.safetensors")
 
 
 def test_what_is_no_classifier_is_said(tmp_path):
