@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from flowpipe.classify.scores import Scores, SplitScores, load_scores
+from flowpipe.classify.splits import CLASSIFIERS
 from flowpipe.errors import FlowpipeError, ParameterError
 
 _LISTED = 20
@@ -38,11 +39,14 @@ class StreamScores:
         Scores of all splits.
     weight
         Weight in the sum.
+    classifiers
+        Folder of the classifiers that gave the scores, one for each split; None if there is none.
     """
 
     name: str
     scores: Scores
     weight: float = 1.0
+    classifiers: Path | None = None
 
     def digest(self) -> str:
         """Return 64 hexadecimal digits that tell the scores apart, whatever their file."""
@@ -86,7 +90,7 @@ def read_stream(text: str, weight: float | None = None) -> StreamScores:
     if not math.isfinite(in_text):
         raise ParameterError(f"the weight of {text!r} is {in_text}; it must be finite")
     try:
-        return StreamScores(str(path), load_scores(path), in_text)
+        return StreamScores(str(path), load_scores(path), in_text, path.parent / CLASSIFIERS)
     except FileNotFoundError:
         raise ParameterError(f"{str(path)!r} does not exist; a scores.npz is expected") from None
 

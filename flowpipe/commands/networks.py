@@ -63,6 +63,8 @@ class Train:
     K folds of whole groups (such as 5-fold), or a JSON file of splits."""
     split: Splits = ()
     """Names of the splits to train for."""
+    final: bool = False
+    """Also train a network on all clips, with which predict labels new videos."""
     also_videos: Annotated[Path | None, arg(metavar="DATASET", help_behavior_hint="")] = None
     """Second set, with splits of the same names, that shares all but the last layer."""
     also_flow: Annotated[Path | None, arg(metavar="FLOW", help_behavior_hint="")] = None
@@ -97,6 +99,7 @@ class Train:
             self.stream,
             self.out,
             splits=self.split,
+            final=self.final,
             runtime=self.runtime,
             leave_out_unusable=self.leave_out_unusable,
         )
@@ -126,7 +129,7 @@ class Evaluate:
     task: int = 1
     """Which of the sets that the networks were trained on this one is, from 1."""
     out: Path = Path("scores")
-    """Output folder, for scores.npz and metrics.json."""
+    """Output folder, for scores.npz, metrics.json and the classifiers."""
     leave_out_unusable: bool = False
     """Leave out clips that are missing, too short or damaged, in place of an error. Each is named
     with the reason."""
@@ -164,7 +167,7 @@ class Fuse:
     softmax: bool = False
     """Add probabilities in place of the scores before the softmax."""
     out: Path = Path("fused")
-    """Output folder, for fused.npz, metrics.json and report.html."""
+    """Output folder, for fused.npz, metrics.json, report.html and the fused classifiers."""
 
     def run(self) -> int:
         """Fuse, and print a table."""
@@ -197,6 +200,8 @@ class TwoStream:
     """Which clips train and which are tested, as for train."""
     split: Splits = ()
     """Names of the splits to train and test."""
+    final: bool = False
+    """Also train both networks on all clips, with which predict labels new videos."""
     fusion: Annotated[Fusion, arg(name="")] = field(default_factory=Fusion)
     idt: Annotated[Path | None, arg(metavar="SCORES.npz", help_behavior_hint="")] = None
     """Scores of idt-baseline with the same protocol, which join the fusion."""
@@ -249,6 +254,7 @@ class TwoStream:
             fusion=self.fusion,
             idt=self.idt,
             splits=self.split,
+            final=self.final,
             runtime=self.runtime,
             workers=self.workers,
             leave_out_unusable=self.leave_out_unusable,

@@ -1,9 +1,8 @@
-"""Keep the classifiers of a classification: one file for each split, or one fitted to all clips."""
+"""Write the classifiers on trajectories: one for each split, or one that is fitted to all clips."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import Protocol, protocol_from_json
+from flowpipe.classify.splits import FINAL, final_split, split_folder
 from flowpipe.classify.work import SCORES_FORMAT, ScoreSplit, load_machines
 from flowpipe.datasets.base import Split
 from flowpipe.encoding.files import (
@@ -36,15 +36,10 @@ from flowpipe.runner.run import run_stage
 
 logger = logging.getLogger(__name__)
 
-CLASSIFIERS = "classifiers"
-FINAL = "final"
-"""The split, and the folder, of the classifier that is fitted to all clips."""
-
 
 def of_all_clips(protocol: Protocol) -> Protocol:
     """Return the protocol of one split that trains on all clips and tests on none."""
-    split = Split(FINAL, tuple(protocol.labels), ())
-    return replace(protocol, name=FINAL, splits=(split,))
+    return replace(protocol, name=FINAL, splits=(final_split(protocol),))
 
 
 def write_classifier(
@@ -66,10 +61,9 @@ def write_classifier(
     Returns
     -------
     Path
-        ``classifiers/<number>-<split>/classifier.safetensors`` in it.
+        ``parts/<number>-<split>/classifier.safetensors`` in it.
     """
-    name = FINAL if split.name == FINAL else f"{number:02d}-{_safe(split.name)}"
-    path = out / CLASSIFIERS / name / "classifier.safetensors"
+    path = out / "parts" / split_folder(number, split.name) / "classifier.safetensors"
     key = provenance.digest([key_of(scored, SCORES_FORMAT), classes])
     if key_of_classifier(path) == key:
         return path
@@ -115,9 +109,7 @@ def fit_final(vectors: Path, out: Path, svm: Svm, *, workers: Workers | int | No
     )
     if summary.failed:
         raise FlowpipeError(f"the final SVMs could not be trained; {summary.failures} says why")
-    path = write_classifier(vectors, scores_path(out, 1, ALL), 1, split, protocol.classes, out)
-    logger.info(f"classifier of all {len(split.train)} clips: {path}")
-    return path
+    return write_classifier(vectors, scores_path(out, 1, ALL), 1, split, protocol.classes, out)
 
 
 def _vectors(
@@ -128,7 +120,3 @@ def _vectors(
     names = {vector_name(number, each): each for each in upstream["descriptors"]}
     found, _ = load_vectors(vectors_path(vectors, clips[clip]), tuple(names))
     return {names[name]: vector for name, vector in found.items()}
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)

@@ -33,6 +33,7 @@ from flowpipe.encoding.table import ENCODERS
 from flowpipe.errors import FlowpipeError
 from flowpipe.pipelines.classifiers import write_classifier
 from flowpipe.pipelines.encode import PROTOCOL
+from flowpipe.pipelines.kept import keep_classifiers, record_of
 from flowpipe.pipelines.split_scores import ALL, description_of, scores_path, tasks_of
 from flowpipe.report.html import Results, Row, write_report, wrong_clips
 from flowpipe.report.thumbnails import thumbnail_strip
@@ -115,10 +116,13 @@ def classify(
         raise FlowpipeError(
             f"the SVMs of {summary.failed} splits could not be trained; {summary.failures} says why"
         )
+    files = {}
     for number, split in enumerate(protocol.splits, 1):
         scored = scores_path(out, number, ALL)
-        write_classifier(vectors, scored, number, split, protocol.classes, out)
+        path = write_classifier(vectors, scored, number, split, protocol.classes, out)
+        files[path.parent.name] = path
     scores = {name: _joined_scores(protocol, name, out) for name in configurations}
+    keep_classifiers(files, record_of(scores[ALL]), out)
     metrics = {name: evaluate(each) for name, each in scores.items()}
     facts = json_files.read_json(vectors / PROTOCOL)
     notes = (*protocol.notes, *_notes(facts))

@@ -14,12 +14,14 @@ from flowpipe.classify import metrics as measures
 from flowpipe.classify.metrics import Metrics
 from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.scores import FORMAT, Scores, SplitScores, load_scores, save_scores
+from flowpipe.classify.splits import FINAL
 from flowpipe.datasets.base import Dataset, Split
 from flowpipe.datasets.load import record_dataset
 from flowpipe.errors import FlowpipeError
 from flowpipe.io.npz import key_of
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import load_model
+from flowpipe.pipelines.kept import keep_classifiers, record_of
 from flowpipe.pipelines.labelled import (
     LabelledFlow,
     accuracy_line,
@@ -60,8 +62,8 @@ def evaluate(
     dataset, flow, protocol
         As for :func:`flowpipe.train`.
     out
-        The output folder, for ``scores.npz`` and ``metrics.json``. A later call with more splits
-        adds them.
+        The output folder, for ``scores.npz``, ``metrics.json`` and ``classifiers``, the networks
+        with calibrated probabilities. A later call with more splits adds them.
     testing
         Views of a test clip; by default 25 snippets and ten crops.
     splits
@@ -177,6 +179,10 @@ def score_networks(
     save_scores(out / "scores.npz", scores, out)
     metrics = measures.evaluate(scores)
     atomic.write_atomic(out / "metrics.json", json_files.to_json(metrics.to_json()), out)
+    files = {folder.name: folder / MODEL_NAME for folder in folders.values()}
+    if (final := models / FINAL / MODEL_NAME).is_file():
+        files[FINAL] = final
+    keep_classifiers(files, record_of(scores, testing, number + 1), out)
     atomic.remove_stale(out)
     logger.info(accuracy_line(loaded[chosen[0].name].clip.modality, metrics))
     return scores

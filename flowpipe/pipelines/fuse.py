@@ -11,6 +11,7 @@ from flowpipe.classify import fusion
 from flowpipe.classify.fusion import StreamScores
 from flowpipe.classify.metrics import Metrics, evaluate
 from flowpipe.classify.scores import save_scores
+from flowpipe.pipelines.kept import keep_fusion
 from flowpipe.pipelines.labelled import accuracy_line
 from flowpipe.report.html import Results, Row, write_report, wrong_clips
 from flowpipe.runner import atomic, json_files, provenance
@@ -36,7 +37,8 @@ def fuse(
         :func:`flowpipe.idt_baseline`, with a weight for each; or without weights, which are 1 then.
         A file may also be given with its weight in one text, ``"rgb/scores.npz:1.5"``.
     out
-        The output folder, for ``fused.npz``, ``metrics.json`` and ``report.html``.
+        The output folder, for ``fused.npz``, ``metrics.json``, ``report.html``, and, if the
+        classifiers that gave the scores were kept beside them, the fused ``classifiers``.
     softmax
         Add probabilities in place of the scores before the softmax.
 
@@ -88,7 +90,7 @@ def fuse_streams(
     parameters: Mapping[str, Mapping[str, object]] | None = None,
     timings: Mapping[str, float] | None = None,
 ) -> Metrics:
-    """Fuse the scores of streams; write ``fused.npz``, ``metrics.json`` and ``report.html``.
+    """Fuse the scores of streams; write ``fused.npz``, ``metrics.json``, and the report.
 
     Parameters
     ----------
@@ -123,6 +125,7 @@ def fuse_streams(
         "streams": {name: each.to_json() for name, each in alone.items()},
     }
     atomic.write_atomic(out / "metrics.json", json_files.to_json(content), out)
+    keep_fusion(streams, fused, out, softmax=softmax)
     results = Results(
         title=title,
         metrics=metrics,

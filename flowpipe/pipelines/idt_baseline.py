@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from os import PathLike
@@ -15,13 +14,16 @@ from flowpipe.classify import protocols
 from flowpipe.classify.metrics import Metrics
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import Protocol
+from flowpipe.classify.scores import load_scores
+from flowpipe.classify.splits import CLASSIFIERS, FINAL
 from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.load import load_dataset, record_dataset
 from flowpipe.encoding.parameters import Encoding
-from flowpipe.pipelines.classifiers import CLASSIFIERS, fit_final, of_all_clips
+from flowpipe.pipelines.classifiers import fit_final, of_all_clips
 from flowpipe.pipelines.classify import RESULTS, classify
 from flowpipe.pipelines.encode import description_of as encoding_of
 from flowpipe.pipelines.encode import encode
+from flowpipe.pipelines.kept import add_classifier, copy_classifiers, record_of
 from flowpipe.pipelines.split_scores import description_of as classifying
 from flowpipe.pipelines.trajectories import track, with_trajectory_options
 from flowpipe.runner import atomic
@@ -175,25 +177,20 @@ def idt_baseline(
     for name in RESULTS:
         atomic.write_atomic(out / name, (scores / name).read_bytes(), out)
     used = [tracks, vectors, scores]
-    shutil.rmtree(out / CLASSIFIERS, ignore_errors=True)
-    _copy_classifiers(scores, out)
+    copy_classifiers(scores, out)
     if final:
         whole = of_all_clips(protocol)
         vectors = out / f"encode-{short_hash(encoding_of(whole, tracks, settings))}"
         encode(clips, whole, tracks, vectors, settings, workers=workers)
         fitted = out / f"classify-{short_hash(classifying(vectors, svm))}"
-        fit_final(vectors, fitted, svm, workers=workers)
-        _copy_classifiers(fitted, out)
+        path = fit_final(vectors, fitted, svm, workers=workers)
+        add_classifier(FINAL, path, record_of(load_scores(scores / "scores.npz")), out)
+        logger.info(f"classifier of all {len(whole.labels)} clips: {out / CLASSIFIERS / FINAL}")
         used += [vectors, fitted]
     note_used(out, used)
     logger.info(f"report: {out / 'report.html'}")
     # A clip whose extraction failed has no table, so it counts as failed in encode too.
     return replace(metrics, failed=max(tracked.failed, encoded.failed) + len(missing))
-
-
-def _copy_classifiers(source: Path, out: Path) -> None:
-    for path in sorted((source / CLASSIFIERS).rglob("*.safetensors")):
-        atomic.write_atomic(out / path.relative_to(source), path.read_bytes(), out)
 
 
 def _warn(names: Sequence[str], what: str) -> None:

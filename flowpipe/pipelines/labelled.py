@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -12,6 +11,7 @@ from pathlib import Path
 from flowpipe.classify.metrics import Metrics
 from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.protocols import protocol as choose_protocol
+from flowpipe.classify.splits import FINAL, final_split, split_folder
 from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.datasets.load import AUTO, load_dataset
 from flowpipe.errors import ParameterError
@@ -63,10 +63,12 @@ class LabelledFlow:
         }
 
     def split(self, name: str) -> Split:
-        """Return the split of a name."""
+        """Return the split of a name; FINAL is the one that trains on all clips."""
         for split in self.protocol.splits:
             if split.name == name:
                 return split
+        if name == FINAL:
+            return final_split(self.protocol)
         known = ", ".join(repr(split.name) for split in self.protocol.splits)
         raise ParameterError(
             f"{self.protocol.name} of {self.dataset.name} has no split {name!r}; there are {known}"
@@ -78,8 +80,9 @@ class LabelledFlow:
 
     def folder(self, split: Split, out: Path) -> Path:
         """Return the folder of a split in an output folder."""
-        number = [each.name for each in self.protocol.splits].index(split.name) + 1
-        return out / f"{number:02d}-{re.sub(r'[^A-Za-z0-9_-]+', '-', split.name)}"
+        names = [each.name for each in self.protocol.splits]
+        number = names.index(split.name) + 1 if split.name in names else 0
+        return out / split_folder(number, split.name)
 
 
 def labelled_flow(

@@ -116,12 +116,9 @@ def _labels(
             status = outcome.status
             if status != "failed":
                 try:
-                    scores = classifier.scores(clip, out)
+                    predictions[clip.name] = classifier.prediction(clip, out)
                 except (FlowpipeError, OSError) as error:
                     status, reason = "failed", str(error)
-                else:
-                    name = clip.name
-                    predictions[name] = Prediction(name, clip.path, classifier.classes, scores)
                 if not keep:
                     for path in classifier.outputs(clip, out):
                         atomic.discard(path)
@@ -179,7 +176,7 @@ def _json_lines(predictions: Sequence[Prediction], top: int) -> str:
             "clip": each.name,
             "path": str(each.path),
             "label": each.label,
-            "calibrated": False,
+            "calibrated": each.calibrated,
             "top": best,
         }
         lines.append(json.dumps(content, ensure_ascii=False) + "\n")

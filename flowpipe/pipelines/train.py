@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from flowpipe.classify.protocols import Protocol
+from flowpipe.classify.splits import FINAL
 from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.load import record_dataset
 from flowpipe.models.stream import StreamNetwork
@@ -43,6 +44,7 @@ def train(
     *,
     protocol: Protocol | str | None = None,
     splits: Sequence[str] = (),
+    final: bool = False,
     runtime: Runtime | None = None,
     leave_out_unusable: bool = False,
     **options: Any,
@@ -69,6 +71,8 @@ def train(
         Which clips train; by default the official splits, or leave one group out.
     splits
         Names of the splits to train for; by default all.
+    final
+        Also train a network on all clips, for new videos; see :func:`flowpipe.load_classifier`.
     runtime
         Device, data loading, checkpoints.
     leave_out_unusable
@@ -114,6 +118,7 @@ def train(
         stream,
         Path(out),
         splits=splits,
+        final=final,
         runtime=runtime,
         leave_out_unusable=leave_out_unusable,
     )
@@ -125,6 +130,7 @@ def train_networks(
     out: Path,
     *,
     splits: Sequence[str] = (),
+    final: bool = False,
     runtime: Runtime | None = None,
     leave_out_unusable: bool = False,
 ) -> list[Path]:
@@ -137,7 +143,7 @@ def train_networks(
     sets
         The set; and others that share the network except for its last layer (multi-task
         learning). They must have splits of the same names.
-    stream, out, splits, runtime, leave_out_unusable
+    stream, out, splits, final, runtime, leave_out_unusable
         As for :func:`train`.
 
     Returns
@@ -151,12 +157,12 @@ def train_networks(
         As for :func:`train`.
     """
     runtime = runtime or Runtime()
-    names = [split.name for split in sets[0].chosen(splits)]
+    names = [split.name for split in sets[0].chosen(splits)] + [FINAL] * final
     sets = [
         with_usable_clips(each, names, stream.clip, leave_out=leave_out_unusable) for each in sets
     ]
     description = description_of(sets, stream)
-    chosen = sets[0].chosen(splits)
+    chosen = [sets[0].split(name) for name in names]
     models = []
     with process_group(runtime.device) as group:
         provenance.open_stage(out, description)
@@ -171,6 +177,7 @@ def train_networks(
             about = {
                 "split": split.name,
                 "classes": [list(each.protocol.classes) for each in sets],
+                "trained_classes": [_trained(each, split.name) for each in sets],
                 "labels": provenance.digest(
                     [each.labelled(each.split(split.name).train) for each in sets]
                 ),
@@ -204,6 +211,11 @@ def train_networks(
         if group.is_main:
             atomic.remove_stale(out)
     return models
+
+
+def _trained(labelled: LabelledFlow, split: str) -> list[int]:
+    """Return the classes with training clips."""
+    return sorted({label for _, label in labelled.labelled(labelled.split(split).train)})
 
 
 def description_of(sets: Sequence[LabelledFlow], stream: Stream) -> Json:

@@ -14,6 +14,7 @@ from flowpipe.classify.metrics import Metrics
 from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.protocols import protocol as choose_protocol
 from flowpipe.classify.scores import Scores, load_scores
+from flowpipe.classify.splits import CLASSIFIERS, FINAL
 from flowpipe.datasets.base import Clip, Dataset
 from flowpipe.datasets.load import load_dataset, record_dataset
 from flowpipe.datasets.names import safe_name
@@ -25,6 +26,7 @@ from flowpipe.io.video import VideoError
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.pipelines import evaluate, fuse, train
 from flowpipe.pipelines.flow import compute_flow
+from flowpipe.pipelines.kept import copy_classifiers
 from flowpipe.pipelines.labelled import LabelledFlow, with_usable_clips, without_clips
 from flowpipe.runner import atomic
 from flowpipe.runner.inspect import note_used
@@ -51,6 +53,7 @@ def two_stream(
     fusion: Fusion | None = None,
     idt: str | PathLike[str] | None = None,
     splits: Sequence[str] = (),
+    final: bool = False,
     runtime: Runtime | None = None,
     workers: Workers | int | None = None,
     leave_out_unusable: bool = False,
@@ -66,8 +69,8 @@ def two_stream(
     dataset
         The labelled set, or its folder or list.
     out
-        The folder of all outputs: ``metrics.json``, ``fused.npz``, ``report.html`` of the last
-        run, and the folders of the stages.
+        The folder of all outputs: ``metrics.json``, ``fused.npz``, ``report.html`` and
+        ``classifiers`` of the last run, and the folders of the stages.
     protocol
         Which clips train and which are tested; by default the official splits, or leave one group
         out where there are none.
@@ -83,6 +86,9 @@ def two_stream(
         Scores of :func:`flowpipe.idt_baseline` with the same protocol, which join the fusion.
     splits
         Names of the splits to train and test; by default all.
+    final
+        Also train both networks on all clips, for new videos; see :func:`flowpipe.load_classifier`.
+        The fusion has trajectories in it if `idt` was run with ``final``, too.
     runtime
         Device, data loading, checkpoints.
     workers
@@ -137,12 +143,12 @@ def two_stream(
     count = len(protocol.splits) * len(streams)
     logger.info(f"{len(protocol.splits)} splits of {len(streams)} streams: {count} networks")
     flow = out / f"flow-{short_hash(stage.description())}"
-    clips = _used(dataset, protocol)
+    clips = _used(dataset, protocol, final=final)
     if short := _too_short(clips, flow, stage, [stream.clip for stream in streams.values()]):
         if not leave_out_unusable:
             raise UnusableClipsError(short, len(clips))
         protocol = without_clips(protocol, short)
-        clips = _used(dataset, protocol)
+        clips = _used(dataset, protocol, final=final)
     extracted = compute_flow(clips, flow, stage, workers=workers)
     if extracted.failed and not leave_out_unusable:
         raise FlowpipeError(
@@ -157,6 +163,7 @@ def two_stream(
         testing or Testing(),
         fusion=fusion,
         idt=idt,
+        final=final,
         runtime=runtime,
         leave_out_unusable=leave_out_unusable,
     )
@@ -169,6 +176,7 @@ def compare_streams(
     *,
     fusion: Fusion | None = None,
     idt: str | PathLike[str] | None = None,
+    final: bool = False,
     runtime: Runtime | None = None,
     leave_out_unusable: bool = False,
 ) -> Metrics:
@@ -178,7 +186,7 @@ def compare_streams(
     ----------
     streams
         Each with the flow that it is trained on, all of one set and protocol.
-    out, testing, fusion, idt, runtime, leave_out_unusable
+    out, testing, fusion, idt, final, runtime, leave_out_unusable
         As for :func:`two_stream`.
 
     Raises
@@ -192,7 +200,7 @@ def compare_streams(
     for labelled, stream in streams.values():
         checked = with_usable_clips(
             replace(labelled, protocol=protocol),
-            [split.name for split in protocol.splits],
+            [*(split.name for split in protocol.splits), *([FINAL] if final else [])],
             stream.clip,
             test=True,
             leave_out=leave_out_unusable,
@@ -211,12 +219,13 @@ def compare_streams(
         logger.info(f"{name} stream")
         description = train.description_of([labelled], stream)
         trained = out / f"train-{name}-{short_hash(description)}"
-        train.train_networks([labelled], stream, trained, runtime=runtime)
+        train.train_networks([labelled], stream, trained, final=final, runtime=runtime)
         key = short_hash(evaluate.description_of(trained, labelled, testing))
         tested, start = out / f"evaluate-{name}-{key}", time.perf_counter()
         scores = evaluate.score_networks(trained, labelled, testing, tested, runtime=runtime)
         used += [labelled.flow, trained, tested]
-        scored.append(StreamScores(f"{name} stream", scores, fusion.weight(stream)))
+        weight = fusion.weight(stream)
+        scored.append(StreamScores(f"{name} stream", scores, weight, tested / CLASSIFIERS))
         times[f"{name}: training"] = train.training_seconds(trained)
         times[f"{name}: test"] = time.perf_counter() - start
         groups = (asdict(stream.clip), asdict(stream.network), asdict(stream.training))
@@ -224,7 +233,8 @@ def compare_streams(
     parameters["test"] = asdict(testing)
     if idt is not None:
         scores = _only(load_scores(Path(idt)), protocol)
-        scored.append(StreamScores("trajectories", scores, fusion.fusion_weights[2]))
+        weight, kept = fusion.fusion_weights[2], Path(idt).parent / CLASSIFIERS
+        scored.append(StreamScores("trajectories", scores, weight, kept))
     key = short_hash(fuse.description_of(scored, softmax=fusion.softmax))
     fused = out / f"fuse-{key}"
     metrics = fuse.fuse_streams(
@@ -239,14 +249,16 @@ def compare_streams(
     )
     for name in fuse.RESULTS:
         atomic.write_atomic(out / name, (fused / name).read_bytes(), out)
+    copy_classifiers(fused, out)
     note_used(out, [*used, fused])
     logger.info(f"report: {out / 'report.html'}")
     return metrics
 
 
-def _used(dataset: Dataset, protocol: Protocol) -> list[Clip]:
-    """Return the clips that train or are tested."""
+def _used(dataset: Dataset, protocol: Protocol, *, final: bool) -> list[Clip]:
+    """Return the clips that train or are tested; all labelled ones for the final networks."""
     used = {name for split in protocol.splits for name in (*split.train, *split.test)}
+    used |= set(protocol.labels) if final else set()
     return [clip for clip in dataset.clips if clip.name in used]
 
 

@@ -13,9 +13,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.classify.calibration import probabilities
 from flowpipe.datasets.base import Clip
 from flowpipe.datasets.names import safe_name, without_suffix
 from flowpipe.errors import ParameterError
+from flowpipe.prediction.record import Record
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Work
 
@@ -34,27 +36,41 @@ class Prediction:
         Names of the classes.
     scores
         (classes,) float32: values of decision functions, or scores before the softmax.
+    trained
+        (classes,) bool: classes with training clips. The others are never the label.
+    temperature
+        Calibrates the probabilities; None if they are not calibrated.
     """
 
     name: str
     path: Path
     classes: tuple[str, ...]
     scores: NDArray[np.float32]
+    trained: NDArray[np.bool_]
+    temperature: float | None = None
 
     @property
     def label(self) -> str:
         """The class with the largest score."""
-        return self.classes[int(self.scores.argmax())]
+        return self.top(1)[0][0]
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the probabilities were calibrated on held-out clips."""
+        return self.temperature is not None
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """(classes,) softmax of the scores, which are not calibrated: use them to compare."""
-        powers = np.exp(self.scores.astype(np.float64) - self.scores.max())
-        return np.asarray(powers / powers.sum())
+        """(classes,) softmax of the scores; to compare classes only, unless it is calibrated."""
+        return probabilities(self.scores, self.trained, self.temperature or 1.0)
 
     def top(self, count: int = 5) -> list[tuple[str, float, float]]:
-        """Return the classes with the largest scores: label, score, probability."""
-        order = np.argsort(-self.scores, kind="stable")[:count]
+        """Return the classes with the largest scores: label, score, probability.
+
+        Classes without training clips are left out.
+        """
+        order = np.argsort(-self.scores, kind="stable")
+        order = order[self.trained[order]][:count]
         probabilities = self.probabilities
         return [
             (self.classes[each], float(self.scores[each]), float(probabilities[each]))
@@ -71,12 +87,20 @@ class Classifier(ABC):
         The file that it was read from.
     classes
         Names of the classes, in the order of the scores.
+    record
+        Views of a clip, and the calibration.
     """
 
     path: Path
     classes: tuple[str, ...]
+    record: Record
     unit: ClassVar[str] = "frames"
     """What the extraction counts, in the plural."""
+
+    @property
+    @abstractmethod
+    def trained(self) -> NDArray[np.bool_]:
+        """(classes,) classes with training clips."""
 
     @abstractmethod
     def description(self) -> Json:
@@ -93,6 +117,12 @@ class Classifier(ABC):
     @abstractmethod
     def scores(self, clip: Clip, extracted: Path) -> NDArray[np.float32]:
         """Return the (classes,) scores of a clip that has been extracted into a folder."""
+
+    def prediction(self, clip: Clip, extracted: Path) -> Prediction:
+        """Return the labels of a clip that has been extracted into a folder."""
+        scores = self.scores(clip, extracted)
+        temperature = self.record.temperature
+        return Prediction(clip.name, clip.path, self.classes, scores, self.trained, temperature)
 
     def predict(self, video: str | PathLike[str]) -> Prediction:
         """Label a video.
@@ -118,7 +148,7 @@ class Classifier(ABC):
         clip = Clip(Path(video), safe_name(without_suffix(Path(video).name)))
         with tempfile.TemporaryDirectory(prefix="flowpipe-") as folder:
             self.extraction(Path(folder))(clip, lambda units: None)
-            return Prediction(clip.name, clip.path, self.classes, self.scores(clip, Path(folder)))
+            return self.prediction(clip, Path(folder))
 
 
 def the_one(paths: Sequence[Path], folder: Path, what: str) -> Path:

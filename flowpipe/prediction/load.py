@@ -1,15 +1,22 @@
-"""Find and read the classifier in a folder, of either kind."""
+"""Find and read the classifier in a folder, of any kind."""
 
 from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
 
+from flowpipe.classify.splits import CLASSIFIERS, FINAL
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.prediction.base import Classifier, the_one
+from flowpipe.prediction.fusion import FILE as FUSION
+from flowpipe.prediction.fusion import FusionClassifier, read_fusion
+from flowpipe.prediction.record import read_record
 from flowpipe.training.testing import Testing
 
 _TRAJECTORIES, _NETWORK = "classifier.safetensors", "model.safetensors"
+_FILES = (FUSION, _TRAJECTORIES, _NETWORK)
+_DEEPEST = 4
+"""Fusions of fusions; a folder of a stranger may contain itself."""
 
 
 def load_classifier(
@@ -20,11 +27,12 @@ def load_classifier(
     Parameters
     ----------
     folder
-        A folder of ``idt-baseline`` or ``train``, the folder of one of its splits, or the file
-        ``classifier.safetensors`` or ``model.safetensors`` itself. Where a folder holds the
+        An output folder of ``idt-baseline``, ``two-stream``, ``evaluate``, ``fuse`` or ``train``,
+        the folder of one of its splits, or the file ``classifier.safetensors``,
+        ``model.safetensors`` or ``fusion.json`` itself. Where a folder holds the
         classifiers of several splits, the one that was fitted to all clips (``--final``) is taken.
     testing
-        Views of a clip, for networks; by default those of ``evaluate``.
+        Views of a clip, for networks; by default those of their evaluation.
     device
         Device of a network: ``cpu``, a torch device such as ``cuda:1``, or a GPU if there is one.
 
@@ -47,35 +55,58 @@ def load_classifier(
     >>> classifier.classes
     ('horizontal', 'orbit', 'spin', 'stretch', 'vertical', 'zoom')
     """
-    path = _find(Path(folder))
+    found = _load(_find(Path(folder)), testing, device, _DEEPEST)
+    if testing is not None and not _has_network(found):
+        raise ParameterError(
+            f"{str(found.path)!r} is no network; test_segments and crops are for those"
+        )
+    return found
+
+
+def _load(path: Path, testing: Testing | None, device: str, depth: int) -> Classifier:
+    if path.name == FUSION:
+        if not depth:
+            raise FormatError(f"{str(path)!r} is in a fusion of fusions of fusions, and so on")
+        members, softmax = read_fusion(path)
+        loaded = [_load(_find(each.folder), testing, device, depth - 1) for each in members]
+        weights = tuple(each.weight for each in members)
+        classes, record = loaded[0].classes, read_record(path.parent)
+        return FusionClassifier(path, classes, tuple(loaded), weights, softmax, record)
     if path.name == _NETWORK:
         from flowpipe.prediction.network import NetworkClassifier
 
         return NetworkClassifier.load(path, testing, device)
-    if testing is not None:
-        raise ParameterError(f"{str(path)!r} is no network; test_segments and crops are for those")
     from flowpipe.prediction.trajectories import TrajectoryClassifier
 
     return TrajectoryClassifier.load(path)
 
 
+def _has_network(classifier: Classifier) -> bool:
+    if isinstance(classifier, FusionClassifier):
+        return any(map(_has_network, classifier.members))
+    return classifier.path.name == _NETWORK
+
+
 def _find(path: Path) -> Path:
+    """Return the file of the classifier in a folder.
+
+    Raises
+    ------
+    ParameterError
+        There is none, or there are several to choose from.
+    """
+    names = f"{_TRAJECTORIES}, {_NETWORK} or {FUSION}"
     if path.is_file():
-        if path.name not in (_TRAJECTORIES, _NETWORK):
-            raise FormatError(
-                f"{str(path)!r} is no classifier; a file {_TRAJECTORIES} or {_NETWORK} is expected"
-            )
+        if path.name not in _FILES:
+            raise FormatError(f"{str(path)!r} is no classifier; a file {names} is expected")
         return path
     if not path.is_dir():
         raise ParameterError(f"{str(path)!r} does not exist; a trained classifier is expected")
-    for folder in (path, path / "classifiers"):
-        for name in (_TRAJECTORIES, _NETWORK):
-            for place in (folder, folder / "final"):
+    for folder in (path, path / CLASSIFIERS):
+        for place in (folder, folder / FINAL):
+            for name in _FILES:
                 if (place / name).is_file():
                     return place / name
-            if below := sorted(folder.glob(f"*/{name}")):
-                return the_one(below, path, "classifier")
-    raise ParameterError(
-        f"{str(path)!r} holds no classifier ({_TRAJECTORIES} of idt-baseline, or {_NETWORK} of "
-        "train)"
-    )
+        if below := sorted(each for name in _FILES for each in folder.glob(f"*/{name}")):
+            return the_one(below, path, "classifier")
+    raise ParameterError(f"{str(path)!r} holds no classifier ({names})")

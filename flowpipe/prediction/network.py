@@ -18,6 +18,7 @@ from flowpipe.io.source import VideoSource, source_status
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import load_model
 from flowpipe.prediction.base import Classifier
+from flowpipe.prediction.record import RECORD, Record, read_record
 from flowpipe.runner import atomic, json_files
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done, Work
@@ -35,14 +36,14 @@ class NetworkClassifier(Classifier):
 
     Attributes
     ----------
-    path, classes
+    path, classes, record
         As for :class:`~flowpipe.prediction.Classifier`.
     network
         Trained.
     flow
         Record of the flow; that of warped flow holds the flow's.
-    testing
-        Views of a clip.
+    trained
+        (classes,) classes with training clips.
     device
         Where the network computes.
     """
@@ -51,7 +52,8 @@ class NetworkClassifier(Classifier):
     classes: tuple[str, ...]
     network: StreamNetwork
     flow: Json
-    testing: Testing
+    trained: NDArray[np.bool_]
+    record: Record
     device: str
 
     @classmethod
@@ -67,23 +69,34 @@ class NetworkClassifier(Classifier):
             extracted, so that those of a new video cannot be made.
         """
         network, about = load_model(path)
+        record = read_record(path.parent)
+        if record.task > len(network.classes):
+            raise FormatError(
+                f"{str(path.parent / RECORD)!r} has task {record.task}; the network was trained on "
+                f"{len(network.classes)}"
+            )
+        task = record.task - 1
         try:
-            classes = tuple(str(each) for each in about["classes"][0])
-            flow = about["stream"]["sets"][0]["flow"]
+            classes = tuple(str(each) for each in about["classes"][task])
+            flow = about["stream"]["sets"][task]["flow"]
+            trained = np.isin(np.arange(len(classes)), about["trained_classes"][task])
         except (KeyError, IndexError, TypeError) as error:
             raise FormatError(
                 f"{str(path)!r} does not say what it was trained on: {error!r}"
             ) from None
-        if len(classes) != network.classes[0]:
+        if len(classes) != network.classes[task] or not trained.any():
             raise FormatError(
-                f"{str(path)!r} has {network.classes[0]} scores and {len(classes)} classes"
+                f"{str(path)!r} has {network.classes[task]} scores, and {len(classes)} classes of "
+                f"which {trained.sum()} were trained"
             )
         if not isinstance(flow, dict):
             raise FormatError(
                 f"{str(path)!r} was trained on flow or frames that have no record by flowpipe, so "
                 "that those of a new video cannot be made in the same way"
             )
-        found = cls(path, classes, network, flow, testing or Testing(), device)
+        if testing is not None:
+            record = replace(record, testing=testing)
+        found = cls(path, classes, network, flow, trained, record, device)
         found.extraction(path.parent)  # the record is complete
         return found
 
@@ -127,15 +140,16 @@ class NetworkClassifier(Classifier):
             self.network.clip,
             sampling="test",
             transform=None,
-            segments=self.testing.segments(self.network),
+            segments=self.record.testing.segments(self.network),
         )
         table = score_clips(
             self.network,
             clips,
-            testing_transform(self.network.clip, self.network.network, self.testing.crops),
+            testing_transform(self.network.clip, self.network.network, self.record.testing.crops),
             device=pick_device(self.device),
         )
-        own: NDArray[np.float32] = table[0, : len(self.classes)]
+        first = sum(self.network.classes[: self.record.task - 1])
+        own: NDArray[np.float32] = table[0, first : first + len(self.classes)]
         return own
 
     @property

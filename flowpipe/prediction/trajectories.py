@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from flowpipe.encoding.work import ClipVectors
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.io.npz import take
 from flowpipe.prediction.base import Classifier
+from flowpipe.prediction.record import Record, read_record
 from flowpipe.runner import atomic
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Work
@@ -48,7 +49,7 @@ class TrajectoryClassifier(Classifier):
 
     Attributes
     ----------
-    path, classes
+    path, classes, record
         As for :class:`~flowpipe.prediction.Classifier`.
     stage
         Record of the extraction of trajectories.
@@ -72,6 +73,14 @@ class TrajectoryClassifier(Classifier):
     weights: Mapping[str, NDArray[np.floating]]
     dual: NDArray[np.float64] | None = None
     mean_distances: NDArray[np.float64] | None = None
+    record: Record = field(default_factory=Record)
+
+    @property
+    def trained(self) -> NDArray[np.bool_]:
+        """(classes,) classes with training clips."""
+        trained = np.zeros(len(self.classes), np.bool_)
+        trained[self.present] = True
+        return trained
 
     def description(self) -> Json:
         """Return the record of the trajectories."""
@@ -161,7 +170,7 @@ class TrajectoryClassifier(Classifier):
         except (KeyError, TypeError, ValueError, AttributeError, ParameterError) as error:
             raise FormatError(f"{str(path)!r} is not a whole classifier: {error}") from None
         found.trajectories()  # can be made of a new video
-        return found
+        return replace(found, record=read_record(path.parent))
 
 
 def key_of_classifier(path: Path) -> str | None:

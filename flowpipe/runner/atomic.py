@@ -103,6 +103,17 @@ def write_atomic(path: Path, data: bytes, root: Path) -> None:
         discard(temporary)
 
 
+def link_or_copy(source: str | Path, path: str | Path) -> None:
+    """Copy a file; where the file system can, both are one file on disk.
+
+    For files that are never written to again, only replaced.
+    """
+    try:
+        os.link(source, path)
+    except OSError:  # another disk, or a file system without hard links
+        shutil.copyfile(source, path)
+
+
 def check_names(paths: Iterable[Path], root: Path) -> None:
     """Check that the file system of a folder can store some names.
 
