@@ -60,19 +60,17 @@ def keep_classifiers(files: Mapping[str, Path], record: Record, out: Path) -> No
 
 def add_classifier(name: str, path: Path, record: Record, out: Path) -> None:
     """Keep a classifier beside those that are there; see :func:`keep_classifiers`."""
-    temporary = atomic.temporary_folder(out)
-    atomic.link_or_copy(path, temporary / path.name)
-    record.save(temporary, out)
-    atomic.place(temporary, out / CLASSIFIERS / name)
+    with atomic.new_folder(out / CLASSIFIERS / name, out) as folder:
+        atomic.link_or_copy(path, folder / path.name)
+        record.save(folder)
 
 
 def copy_classifiers(source: Path, out: Path) -> None:
     """Copy the classifiers of a stage into the folder of a recipe, in place of those there."""
     folders = [path for path in (source / CLASSIFIERS).glob("*") if path.is_dir()]
     for folder in folders:
-        temporary = atomic.temporary_folder(out)
-        shutil.copytree(folder, temporary, copy_function=atomic.link_or_copy, dirs_exist_ok=True)
-        atomic.place(temporary, out / CLASSIFIERS / folder.name)
+        with atomic.new_folder(out / CLASSIFIERS / folder.name, out) as copy:
+            shutil.copytree(folder, copy, copy_function=atomic.link_or_copy, dirs_exist_ok=True)
     _keep_only([folder.name for folder in folders], out)
 
 
@@ -109,11 +107,10 @@ def keep_fusion(
             for stream, folder in zip(weighted, folders, strict=True)
             if folder is not None
         ]
-        temporary = atomic.temporary_folder(out)
-        write_fusion(temporary, members, softmax=softmax)
-        record.save(temporary, out)
         kept.append(members[0].folder.name)
-        atomic.place(temporary, out / CLASSIFIERS / kept[-1])
+        with atomic.new_folder(out / CLASSIFIERS / kept[-1], out) as folder:
+            write_fusion(folder, members, softmax=softmax)
+            record.save(folder)
     _keep_only(kept, out)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flowpipe.errors import FormatError, ParameterError
-from flowpipe.runner import atomic, json_files
+from flowpipe.runner import json_files
 from flowpipe.training.testing import Testing
 
 RECORD = "prediction.json"
@@ -41,10 +41,10 @@ class Record:
     testing: Testing = field(default_factory=Testing)
     task: int = 1
 
-    def save(self, folder: Path, root: Path) -> None:
-        """Write the record into the folder of a classifier, atomically."""
+    def save(self, folder: Path) -> None:
+        """Write the record into the folder of a classifier, which is not in its place yet."""
         content = json_files.to_json({"format": FORMAT, **asdict(self)})
-        atomic.write_atomic(folder / RECORD, content, root)
+        (folder / RECORD).write_bytes(content)
 
 
 def read_record(folder: Path) -> Record:

@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -75,6 +75,17 @@ def place(temporary: Path, destination: Path) -> None:
             destination.rename(old)
     discard(old)
     _flush(destination.parent)
+
+
+@contextlib.contextmanager
+def new_folder(destination: Path, root: Path) -> Iterator[Path]:
+    """Yield an empty folder that is placed at a destination once the block ends without error."""
+    temporary = temporary_folder(root)
+    try:
+        yield temporary
+        place(temporary, destination)
+    finally:
+        discard(temporary)
 
 
 def discard(path: Path) -> None:
