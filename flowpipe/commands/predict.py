@@ -19,11 +19,13 @@ class Predict:
     """Label new videos with a trained classifier.
 
     Flow, frames or trajectories are extracted exactly as those of the training clips. Probabilities
-    are the softmax of the scores; they are not calibrated. The exit status is 1 if videos failed.
+    are calibrated on held-out clips where the classifier was evaluated; otherwise they are the
+    softmax of the scores, and a note says so. The exit status is 1 if videos failed.
     """
 
     classifier: Positional[Annotated[Path, arg(metavar="CLASSIFIER")]]
-    """Output folder of idt-baseline or train, or the folder of one of its splits."""
+    """Output folder of idt-baseline, two-stream, evaluate, fuse or train, or the folder of one of
+    its splits."""
     videos: Inputs
     """Folders (searched recursively), video files, globs, or list files (.txt, .lst, .csv)."""
     top: Annotated[int, arg(metavar="K")] = 5
@@ -39,6 +41,11 @@ class Predict:
         Path | None, arg(metavar="DIR", help_behavior_hint="(default: keep nothing)")
     ] = None
     """Folder that keeps what is extracted, so that an interrupted run resumes."""
+    draw: Annotated[
+        Path | None, arg(metavar="DIR", help_behavior_hint="(default: draw nothing)")
+    ] = None
+    """Folder for an mp4 of each video with its labels, and with the trajectories that speak for the
+    first label, the brighter the more, if the classifier is on trajectories."""
     testing: Annotated[Testing, arg(name="")] = field(default_factory=Testing)
     device: str = "auto"
     """Device of a network: a GPU if there is one (auto), cpu, or a torch device such as cuda:1."""
@@ -57,8 +64,15 @@ class Predict:
         testing = None if self.testing == Testing() else self.testing
         classifier = load_classifier(self.classifier, testing, self.device)
         found = predict(
-            classifier, self.videos, cache=self.cache, workers=self.workers, shard=self.shard
+            classifier,
+            self.videos,
+            cache=self.cache,
+            draw=self.draw,
+            workers=self.workers,
+            shard=self.shard,
         )
+        if not all(each.calibrated for each in found.predictions):
+            print("note: the probabilities are not calibrated", file=sys.stderr)
         text = formatted(found.predictions, self.format, self.top)
         if self.out is None:
             sys.stdout.write(text)

@@ -9,6 +9,7 @@ choose 4000 centres than everything after it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -119,14 +120,31 @@ class BagOfWords(ClipEncoder):
     def sufficient_statistics(self, rows: Rows) -> NDArray[np.float64]:
         """Return how many rows are nearest to each centre, (K,)."""
         self._check(rows)
+        counts = np.zeros(len(self.cluster_centers_))
+        for nearest in self._nearest(rows):
+            counts += np.bincount(nearest, minlength=len(counts))
+        return counts
+
+    def _nearest(self, rows: Rows) -> Iterator[NDArray[np.int64]]:
+        """Yield the indices of the nearest centres of blocks of rows."""
         centers = self.cluster_centers_.astype(rows.dtype)
         half_norms = 0.5 * (centers**2).sum(axis=1)
-        counts = np.zeros(len(centers))
         for first in range(0, len(rows), _BLOCK):
             # The nearest centre has the largest product with the row, less half its own square.
             closeness = rows[first : first + _BLOCK] @ centers.T - half_norms
-            counts += np.bincount(closeness.argmax(axis=1), minlength=len(centers))
-        return counts
+            yield closeness.argmax(axis=1)
+
+    def linearize(
+        self, statistics: NDArray[np.float64], weights: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        """Return weights of the counts, (K,)."""
+        total = statistics.sum()
+        return np.asarray(weights / total if total > 0 else np.zeros(len(statistics)), np.float64)
+
+    def shares(self, rows: Rows, linear: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the (n,) shares of rows in a score."""
+        self._check(rows)
+        return np.concatenate([np.zeros(0), *(linear[each] for each in self._nearest(rows))])
 
     def finalize(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the histogram of L1 norm 1; zeros remain zeros."""

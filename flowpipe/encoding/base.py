@@ -36,6 +36,30 @@ class ClipEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def finalize(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the vector of :meth:`sufficient_statistics`."""
 
+    def linearize(
+        self, statistics: NDArray[np.float64], weights: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        """Return weights of the sums, of their shape, that divide a score among the rows.
+
+        Parameters
+        ----------
+        statistics
+            The sums of a clip.
+        weights
+            (n_outputs,) weights of its vector.
+
+        Returns
+        -------
+        array
+            Its product with the sums is that of the weights with the vector. The sums are those of
+            the rows, so that each row has its share of the score: :meth:`shares`.
+        """
+        raise ParameterError(f"{type(self).__name__} cannot divide a score among rows")
+
+    def shares(self, rows: Rows, linear: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the (n,) shares of rows in a score, of :meth:`linearize`."""
+        raise ParameterError(f"{type(self).__name__} cannot divide a score among rows")
+
     @property
     @abstractmethod
     def n_outputs(self) -> int:

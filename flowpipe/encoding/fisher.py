@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -52,9 +53,16 @@ def fisher_gradients(stats: SufficientStats, gmm: DiagonalGmm) -> NDArray[np.flo
     deviation = np.sqrt(gmm.variances)
     mean = (first - zeroth * gmm.means) / deviation
     variance = (second - 2 * gmm.means * first + zeroth * gmm.means**2) / gmm.variances - zeroth
-    used = np.maximum(gmm.weights, _LEAST_WEIGHT)[:, None]
-    scale = np.where(gmm.weights[:, None] < _LEAST_WEIGHT, 0, 1 / (stats.rows * np.sqrt(used)))
+    scale = _scale(stats, gmm)
     return np.concatenate([(mean * scale).ravel(), (variance * scale / np.sqrt(2)).ravel()])
+
+
+def _scale(stats: SufficientStats, gmm: DiagonalGmm) -> NDArray[np.float64]:
+    """Return (K, 1) what the sums of a component are multiplied by."""
+    if stats.rows == 0:
+        return np.zeros((len(gmm.weights), 1))
+    used = np.maximum(gmm.weights, _LEAST_WEIGHT)[:, None]
+    return np.where(gmm.weights[:, None] < _LEAST_WEIGHT, 0, 1 / (stats.rows * np.sqrt(used)))
 
 
 def improved(gradients: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -177,12 +185,40 @@ class FisherVector(ClipEncoder):
 
     def finalize(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the improved Fisher vector of the sums."""
+        return improved(fisher_gradients(self._stats(statistics), self.gmm_))
+
+    def _stats(self, statistics: NDArray[np.float64]) -> SufficientStats:
         width = self.gmm_.means.shape[1]
         first, second, zeroth = np.split(statistics, [width, 2 * width], axis=1)
         # The posteriors of a row sum to 1.
         rows = round(float(zeroth.sum()))
-        stats = SufficientStats(rows, 0.0, zeroth[:, 0], first, second)
-        return improved(fisher_gradients(stats, self.gmm_))
+        return SufficientStats(rows, 0.0, zeroth[:, 0], first, second)
+
+    def linearize(
+        self, statistics: NDArray[np.float64], weights: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        """Return weights of the sums, (K, 2 d + 1); the root and the norm are those of the clip."""
+        gmm = self.gmm_
+        stats = self._stats(statistics)
+        gradients = fisher_gradients(stats, gmm)
+        used = gradients != 0
+        factor = np.zeros(len(gradients))
+        factor[used] = weights[used] * improved(gradients)[used] / gradients[used]
+        mean, variance = factor.reshape(2, *gmm.means.shape) * _scale(stats, gmm)
+        variance /= np.sqrt(2) * gmm.variances
+        mean /= np.sqrt(gmm.variances)
+        second, first = variance, mean - 2 * gmm.means * variance
+        zeroth = ((gmm.means**2 - gmm.variances) * variance - gmm.means * mean).sum(axis=1)
+        return np.hstack([first, second, zeroth[:, None]])
+
+    def shares(self, rows: Rows, linear: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the (n,) shares of rows in a score."""
+        self._check(rows)
+        if self.projection_ is not None:
+            rows = self.projection_(rows)
+        features = np.hstack([rows, rows * rows, np.ones((len(rows), 1))]).astype(np.float64)
+        posteriors = special.softmax(features @ self.gmm_.theta, axis=1)
+        return np.asarray((posteriors * (features @ linear.T)).sum(axis=1))
 
     @property
     def n_outputs(self) -> int:

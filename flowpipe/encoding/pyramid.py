@@ -9,7 +9,7 @@ cell of its mean position. Each cell's vector is normalised by itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -30,6 +30,14 @@ class SumEncoder(Protocol):
 
     def finalize(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the vector of sums."""
+
+    def linearize(
+        self, statistics: NDArray[np.float64], weights: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        """Return weights of sums that divide a score among the rows."""
+
+    def shares(self, rows: Rows, linear: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the shares of rows in a score."""
 
     @property
     def n_outputs(self) -> int:
@@ -96,8 +104,80 @@ class SpatioTemporalPyramid:
             Rows are not finite, or positions are missing or of another length.
         """
         rows = check_rows(rows)
+        for cells, member in self._members(rows, positions):
+            sums = self._encoder.sufficient_statistics(rows[member])
+            self._sums[cells] = self._sums[cells] + sums if cells in self._sums else sums
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Return the vectors of all cells, one after the other.
+
+        Returns
+        -------
+        (cells times the encoder's length,) float32
+            Cells in the order of the grids, then x, y, t with t fastest; zeros without rows.
+        """
+        vectors = [
+            np.zeros(self._encoder.n_outputs) if sums is None else self._encoder.finalize(sums)
+            for _, _, sums in self._inside()
+        ]
+        return np.concatenate(vectors).astype(np.float32)
+
+    def linearize(self, weights: NDArray[np.floating]) -> list[dict[int, NDArray[np.float64]]]:
+        """Return weights of the sums of each cell of each grid, for :meth:`shares`.
+
+        Parameters
+        ----------
+        weights
+            Of the vectors of all cells, in their order.
+        """
+        linear: list[dict[int, NDArray[np.float64]]] = [{} for _ in self._shapes]
+        length = self._encoder.n_outputs
+        for number, (grid, cell, sums) in enumerate(self._inside()):
+            if sums is not None:
+                own = weights[number * length : (number + 1) * length]
+                linear[grid][cell] = self._encoder.linearize(sums, own)
+        return linear
+
+    def shares(
+        self,
+        rows: Rows,
+        linear: Sequence[Mapping[int, NDArray[np.float64]]],
+        positions: Rows | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the shares of rows that have been added in the product of weights and vectors.
+
+        Parameters
+        ----------
+        rows, positions
+            As for :meth:`add`.
+        linear
+            Of :meth:`linearize`.
+
+        Returns
+        -------
+        (n,) float64
+            Their sum over all rows of the clip is the product of the weights with the vectors.
+        """
+        rows = check_rows(rows)
+        found = np.zeros(len(rows))
+        for cells, member in self._members(rows, positions):
+            for grid, cell in enumerate(cells):
+                found[member] += self._encoder.shares(rows[member], linear[grid][cell])
+        return found
+
+    def _inside(self) -> Iterator[tuple[int, int, NDArray[np.float64] | None]]:
+        """Yield each grid and cell, and the sums in it; None without rows."""
+        for grid, shape in enumerate(self._shapes):
+            for cell in range(int(np.prod(shape))):
+                inside = [sums for cells, sums in self._sums.items() if cells[grid] == cell]
+                yield grid, cell, np.sum(inside, axis=0) if inside else None
+
+    def _members(
+        self, rows: Rows, positions: Rows | None
+    ) -> Iterator[tuple[tuple[int, ...], NDArray[np.bool_] | slice]]:
+        """Yield the cells of rows, one for each grid, and which rows are in them."""
         if all(shape == (1, 1, 1) for shape in self._shapes):
-            self._add((0,) * len(self._shapes), rows)
+            yield (0,) * len(self._shapes), slice(None)
             return
         if positions is None or np.shape(positions) != (len(rows), 3):
             shape = None if positions is None else np.shape(positions)
@@ -108,29 +188,7 @@ class SpatioTemporalPyramid:
         cells = np.stack([_cells(positions, shape) for shape in self._shapes], axis=1)
         occupied, member = np.unique(cells, axis=0, return_inverse=True)
         for number, cell in enumerate(occupied.tolist()):
-            self._add(tuple(cell), rows[member.ravel() == number])
-
-    def vectors(self) -> NDArray[np.float32]:
-        """Return the vectors of all cells, one after the other.
-
-        Returns
-        -------
-        (cells times the encoder's length,) float32
-            Cells in the order of the grids, then x, y, t with t fastest; zeros without rows.
-        """
-        vectors = []
-        for grid, shape in enumerate(self._shapes):
-            for cell in range(int(np.prod(shape))):
-                inside = [sums for cells, sums in self._sums.items() if cells[grid] == cell]
-                if inside:
-                    vectors.append(self._encoder.finalize(np.sum(inside, axis=0)))
-                else:
-                    vectors.append(np.zeros(self._encoder.n_outputs))
-        return np.concatenate(vectors).astype(np.float32)
-
-    def _add(self, cells: tuple[int, ...], rows: Rows) -> None:
-        sums = self._encoder.sufficient_statistics(rows)
-        self._sums[cells] = self._sums[cells] + sums if cells in self._sums else sums
+            yield tuple(cell), member.ravel() == number
 
 
 def _cells(positions: Rows, shape: tuple[int, int, int]) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ Each writes one file, with the key of what it was made from, and skips a file wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -92,6 +92,38 @@ class ClipVectors:
     def vectors(self) -> dict[str, NDArray[np.float32]]:
         """Return the vectors, by descriptor; zeros for a clip without rows."""
         return {name: pyramid.vectors() for name, pyramid in self._pyramids.items()}
+
+    def shares(
+        self,
+        weights: Mapping[str, NDArray[np.floating]],
+        blocks: Iterable[tuple[Mapping[str, Rows], Rows | None]],
+    ) -> NDArray[np.float64]:
+        """Divide the sum of products of weights and vectors among the rows.
+
+        Parameters
+        ----------
+        weights
+            By descriptor, of the length of its vector.
+        blocks
+            The rows that have been added, again, with their positions.
+
+        Returns
+        -------
+        (n,) float64
+        """
+        linear = {name: each.linearize(weights[name]) for name, each in self._pyramids.items()}
+        found = [np.zeros(0)]
+        for rows, positions in blocks:
+            found.append(
+                np.sum(
+                    [
+                        pyramid.shares(rows[name], linear[name], positions)
+                        for name, pyramid in self._pyramids.items()
+                    ],
+                    axis=0,
+                )
+            )
+        return np.concatenate(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ def predict(
     videos: str | PathLike[str] | Sequence[str | PathLike[str]],
     *,
     cache: str | PathLike[str] | None = None,
+    draw: str | PathLike[str] | None = None,
     workers: Workers | int | None = None,
     shard: Shard | str | None = None,
 ) -> Predictions:
@@ -63,6 +64,9 @@ def predict(
     cache
         Folder that keeps what is extracted, so that an interrupted run resumes, and another
         classifier with the same extraction uses it. By default nothing is left on disk.
+    draw
+        Folder for an mp4 of each video, ``<name>.mp4``, with its labels; with the trajectories that
+        speak for the first label, the brighter the more, if the classifier is on trajectories.
     workers
         Number of worker processes, or a :class:`~flowpipe.runner.pool.Workers`; by default one per
         core.
@@ -96,13 +100,22 @@ def predict(
         out = Path(temporary if cache is None else cache)
         if cache is not None:
             provenance.open_stage(out, classifier.description())
-        predictions, failed = _labels(classifier, clips, out, workers, keep=cache is not None)
+        drawn = None if draw is None else Path(draw)
+        predictions, failed = _labels(
+            classifier, clips, out, workers, keep=cache is not None, drawn=drawn
+        )
     ordered = [predictions[clip.name] for clip in clips if clip.name in predictions]
     return Predictions(tuple(ordered), failed)
 
 
 def _labels(
-    classifier: Classifier, clips: Sequence[Clip], out: Path, workers: Workers, *, keep: bool
+    classifier: Classifier,
+    clips: Sequence[Clip],
+    out: Path,
+    workers: Workers,
+    *,
+    keep: bool,
+    drawn: Path | None,
 ) -> tuple[dict[str, Prediction], dict[str, str]]:
     """Extract clips in the workers, and score each in this process as it arrives."""
     predictions: dict[str, Prediction] = {}
@@ -116,7 +129,13 @@ def _labels(
             status = outcome.status
             if status != "failed":
                 try:
-                    predictions[clip.name] = classifier.prediction(clip, out)
+                    found = classifier.prediction(clip, out)
+                    if drawn is not None:
+                        from flowpipe.prediction.draw import draw_prediction  # matplotlib
+
+                        path = drawn / f"{clip.name}.mp4"
+                        draw_prediction(classifier, clip, out, found, path)
+                    predictions[clip.name] = found
                 except (FlowpipeError, OSError) as error:
                     status, reason = "failed", str(error)
                 if not keep:

@@ -143,19 +143,19 @@ class FusionClassifier(Classifier):
 
     def extraction(self, out: Path) -> Work[Clip]:
         """Return the work that extracts what each member scores, into a folder for each."""
-        folders = {self._folder(each, out): each for each in self.members}
+        folders = {self.folder(each, out): each for each in self.members}
         return ExtractAll(tuple(each.extraction(folder) for folder, each in folders.items()))
 
     def outputs(self, clip: Clip, out: Path) -> list[Path]:
         """Return what has been extracted for each member."""
-        found = [each.outputs(clip, self._folder(each, out)) for each in self.members]
+        found = [each.outputs(clip, self.folder(each, out)) for each in self.members]
         return list(dict.fromkeys(path for paths in found for path in paths))
 
     def scores(self, clip: Clip, extracted: Path) -> NDArray[np.float32]:
         """Return the weighted sum of the members' scores, or of their probabilities."""
         total = np.zeros(len(self.classes))
         for member, weight in zip(self.members, self.weights, strict=True):
-            folder = self._folder(member, extracted)
+            folder = self.folder(member, extracted)
             scores = member.scores(clip, folder).astype(np.float64)[self._columns(member)]
             total += weight * (special.softmax(scores) if self.softmax else scores)
         return total.astype(np.float32)
@@ -164,7 +164,7 @@ class FusionClassifier(Classifier):
         return [member.classes.index(label) for label in self.classes]
 
     @staticmethod
-    def _folder(member: Classifier, out: Path) -> Path:
+    def folder(member: Classifier, out: Path) -> Path:
         """Return the folder of what a member extracts, which it shares with its like."""
         return out / short_hash(member.description())
 

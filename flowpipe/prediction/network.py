@@ -42,8 +42,8 @@ class NetworkClassifier(Classifier):
         Trained.
     flow
         Record of the flow; that of warped flow holds the flow's.
-    trained
-        (classes,) classes with training clips.
+    present
+        (P,) classes with training clips.
     device
         Where the network computes.
     """
@@ -52,9 +52,14 @@ class NetworkClassifier(Classifier):
     classes: tuple[str, ...]
     network: StreamNetwork
     flow: Json
-    trained: NDArray[np.bool_]
+    present: NDArray[np.int64]
     record: Record
     device: str
+
+    @property
+    def trained(self) -> NDArray[np.bool_]:
+        """(classes,) classes with training clips."""
+        return np.isin(np.arange(len(self.classes)), self.present)
 
     @classmethod
     def load(
@@ -79,15 +84,23 @@ class NetworkClassifier(Classifier):
         try:
             classes = tuple(str(each) for each in about["classes"][task])
             flow = about["stream"]["sets"][task]["flow"]
-            trained = np.isin(np.arange(len(classes)), about["trained_classes"][task])
-        except (KeyError, IndexError, TypeError) as error:
+            present = np.array(about["trained_classes"][task], np.int64)
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise FormatError(
                 f"{str(path)!r} does not say what it was trained on: {error!r}"
             ) from None
-        if len(classes) != network.classes[task] or not trained.any():
+        if len(classes) != network.classes[task]:
             raise FormatError(
-                f"{str(path)!r} has {network.classes[task]} scores, and {len(classes)} classes of "
-                f"which {trained.sum()} were trained"
+                f"{str(path)!r} has {network.classes[task]} scores and {len(classes)} classes"
+            )
+        if (
+            present.ndim != 1
+            or not present.size
+            or not 0 <= present.min() <= present.max() < len(classes)
+        ):
+            raise FormatError(
+                f"{str(path)!r} was trained on the classes {present.tolist()}; they must be "
+                f"some of 0 to {len(classes) - 1}"
             )
         if not isinstance(flow, dict):
             raise FormatError(
@@ -96,7 +109,7 @@ class NetworkClassifier(Classifier):
             )
         if testing is not None:
             record = replace(record, testing=testing)
-        found = cls(path, classes, network, flow, trained, record, device)
+        found = cls(path, classes, network, flow, present, record, device)
         found.extraction(path.parent)  # the record is complete
         return found
 

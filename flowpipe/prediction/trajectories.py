@@ -9,7 +9,7 @@ the baseline that it comes from.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from flowpipe.prediction.record import Record, read_record
 from flowpipe.runner import atomic
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Work
-from flowpipe.trajectories.clip_tables import read_blocks
+from flowpipe.trajectories.clip_tables import Rows, read_blocks
 from flowpipe.trajectories.parameters import TrajectoryStage, stage_of
 from flowpipe.trajectories.work import TABLE_SUFFIX, ExtractClip
 
@@ -100,14 +100,79 @@ class TrajectoryClassifier(Classifier):
 
     def scores(self, clip: Clip, extracted: Path) -> NDArray[np.float32]:
         """Return the values of the decision functions of a clip's trajectories."""
-        encoded = ClipVectors(self.encoders, self.encoding.pyramid)
         with threadpool_limits(1):
-            table = extracted / f"{clip.name}{TABLE_SUFFIX}"
-            for rows, positions in read_blocks(table, self.encoding.descriptors):
-                encoded.add(rows, positions)
-            decisions = self.decisions(encoded.vectors())
+            decisions = self.decisions(self._encoded(clip, extracted).vectors())
         scores: NDArray[np.float32] = filled(decisions[None], self.present, len(self.classes))[0]
         return scores
+
+    def shares(self, clip: Clip, extracted: Path, label: str) -> NDArray[np.float64]:
+        """Return how much each trajectory of a clip speaks for a class.
+
+        Parameters
+        ----------
+        clip, extracted
+            A clip that has been extracted into a folder.
+        label
+            The class.
+
+        Returns
+        -------
+        (n,) float64
+            In the order of the table. Fisher vectors: their sum is the score less the intercept,
+            since for a clip whose root and norm are given, the score is a sum over trajectories.
+            Bags of words: the first-order change of the score with the trajectory's share.
+
+        Raises
+        ------
+        ParameterError
+            The class has no SVM.
+        """
+        index = self.classes.index(label) if label in self.classes else -1
+        if index not in self.present:
+            raise ParameterError(f"label is {label!r}; it must be a class with training clips")
+        row = int(np.flatnonzero(self.present == index)[0])
+        with threadpool_limits(1):
+            encoded = self._encoded(clip, extracted)
+            weights = self._gradient(encoded.vectors(), row)
+            return encoded.shares(weights, self._blocks(clip, extracted))
+
+    def _encoded(self, clip: Clip, extracted: Path) -> ClipVectors:
+        encoded = ClipVectors(self.encoders, self.encoding.pyramid)
+        for rows, positions in self._blocks(clip, extracted):
+            encoded.add(rows, positions)
+        return encoded
+
+    def _blocks(self, clip: Clip, extracted: Path) -> Iterator[tuple[dict[str, Rows], Rows]]:
+        return read_blocks(extracted / f"{clip.name}{TABLE_SUFFIX}", self.encoding.descriptors)
+
+    def _gradient(
+        self, vectors: Mapping[str, NDArray[np.float32]], row: int
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the gradient of a decision function with respect to the vectors."""
+        if self.dual is None or self.mean_distances is None:
+            return {name: each[row].astype(np.float64) for name, each in self.weights.items()}
+        kernel = np.exp(-self._distances(vectors, self.mean_distances, self.dual.shape[1]))
+        found = {}
+        for (name, support), mean in zip(self.weights.items(), self.mean_distances, strict=True):
+            own, theirs = vectors[name].astype(np.float64), support.astype(np.float64)
+            total = own + theirs
+            # Of (x - y)^2 / (x + y) with respect to x; a word that neither has takes no part.
+            slope = np.divide(
+                (own - theirs) * (own + 3 * theirs), total**2, np.zeros_like(total), where=total > 0
+            )
+            scale = 0.5 / mean if mean > 0 else 0.0
+            found[name] = -scale * ((self.dual[row] * kernel) @ slope)
+        return found
+
+    def _distances(
+        self, vectors: Mapping[str, NDArray[np.float32]], means: NDArray[np.float64], count: int
+    ) -> NDArray[np.float64]:
+        """Return the distances to the support vectors, over the mean ones, summed over channels."""
+        distances = np.zeros(count)
+        for (name, support), mean in zip(self.weights.items(), means, strict=True):
+            if mean > 0:
+                distances += additive_chi2_kernel(vectors[name][None], support)[0] * (-0.5 / mean)
+        return distances
 
     def decisions(self, vectors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
         """Return the (P,) values of the decision functions of a clip's vectors."""
@@ -117,10 +182,7 @@ class TrajectoryClassifier(Classifier):
             for name, weights in self.weights.items():
                 total += weights @ vectors[name].astype(np.float64)
             return total + self.intercept
-        distances = np.zeros(self.dual.shape[1])
-        for (name, support), mean in zip(self.weights.items(), self.mean_distances, strict=True):
-            if mean > 0:
-                distances += additive_chi2_kernel(vectors[name][None], support)[0] * (-0.5 / mean)
+        distances = self._distances(vectors, self.mean_distances, self.dual.shape[1])
         return np.asarray(self.dual @ np.exp(-distances) + self.intercept)
 
     def save(self, path: Path, root: Path, key: str | None = None) -> None:

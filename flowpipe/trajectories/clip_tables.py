@@ -114,6 +114,33 @@ def read_blocks(path: Path, fields: Sequence[str]) -> Iterator[tuple[dict[str, R
             yield rows, rows["info"][:, _POSITIONS]
 
 
+def track_points(path: Path, rows: NDArray[np.int64]) -> tuple[Rows, NDArray[np.int64]]:
+    """Return the courses of trajectories of a table, and the frame in which each ends.
+
+    A table stores the mean of the points and the steps between them. Steps of improved
+    trajectories are without the motion of the camera, and so are these courses.
+
+    Parameters
+    ----------
+    path
+        The table.
+    rows
+        (n,) the rows.
+
+    Returns
+    -------
+    (n, L + 1, 2) float32, (n,) int64
+        x and y in pixels of the frames, oldest point first; numbers of frames, from 0.
+    """
+    with Table(path) as table:
+        found = table.read(rows, ("info", "trajectory"))
+    info = found["info"]
+    steps = found["trajectory"].reshape(len(rows), -1, 2) * info[:, 5, None, None]
+    points = np.concatenate([np.zeros_like(steps[:, :1]), np.cumsum(steps, axis=1)], axis=1)
+    points += info[:, None, 1:3] - points.mean(axis=1, keepdims=True)
+    return points, info[:, 0].astype(np.int64)
+
+
 def _read(clip: Clip, path: Path, folder: Path) -> ClipTable:
     with Table(path) as table:
         about = table.attributes

@@ -20,6 +20,7 @@ from flowpipe.errors import FlowpipeError, FormatError, ParameterError
 from flowpipe.flow.warp_stage import WarpStage
 from flowpipe.pipelines.warp import warp_flow
 from flowpipe.prediction.trajectories import FORMAT
+from flowpipe.training.parameters import Fusion, preset
 from flowpipe.training.testing import Testing
 from flowpipe.trajectories.parameters import TrajectoryStage, stage_of
 
@@ -123,6 +124,107 @@ def test_a_network_gives_the_scores_of_its_evaluation(videos, flow, tmp_path, mo
     (folder_of_split,) = net.glob("*-*")
     skew = largest_skew([folder_of_split], scores / "scores.npz", videos, QUICK)
     assert skew < 1e-4
+    # The evaluation keeps the network with its views of a clip, and calibrates it.
+    kept = flowpipe.load_classifier(scores)
+    assert kept.record.testing == QUICK
+    assert largest_skew([kept.path], scores / "scores.npz", videos) < 1e-4
+    prediction = kept.predict(videos / "jump/daria_jump.avi")
+    assert prediction.calibrated
+    untrained = sorted(set(kept.classes) - set(ACTIONS))
+    assert {label for label, _, _ in prediction.top(10)} == set(ACTIONS)
+    assert untrained
+    assert not flowpipe.load_classifier(net).predict(videos / "jump/daria_jump.avi").calibrated
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("softmax", [False, True])
+def test_a_fusion_gives_the_scores_of_its_fusion(videos, idt, tmp_path, softmax):
+    tiny = {"backbone": "shufflenet_v2_x0_5", "input_size": 32, "epochs": 1, "batch_size": 6}
+    streams = {name: preset("small", name).changed(**tiny) for name in ("rgb", "flow")}
+    out = tmp_path / "fused"
+    flowpipe.two_stream(
+        videos,
+        out,
+        stage=flowpipe.FlowStage(
+            parameters=flowpipe.FlowStage().parameters.fast(), size=(64, 48), frames=True
+        ),
+        streams=streams,
+        testing=QUICK,
+        fusion=Fusion(fusion_weights=(1, 1.5, 0.5), softmax=softmax),
+        idt=idt / "fisher/scores.npz",
+        splits=["without daria"],
+        final=True,
+        workers=2,
+    )
+    (split,) = (out / "classifiers").glob("0*")
+    assert largest_skew([split], out / "fused.npz", videos) < 1e-4
+    final = flowpipe.load_classifier(out)
+    assert final.path.parent.name == "final"
+    assert [type(each).__name__ for each in final.members] == [
+        "NetworkClassifier",
+        "NetworkClassifier",
+        "TrajectoryClassifier",
+    ]
+    whole = flowpipe.predict(final, videos / "jump", workers=0)
+    cached = flowpipe.predict(final, videos / "jump", cache=tmp_path / "cache", workers=2)
+    assert [p.scores.tobytes() for p in cached.predictions] == [
+        p.scores.tobytes() for p in whole.predictions
+    ]
+    (final.path.parent / "2" / "model.safetensors").unlink()
+    with pytest.raises(ParameterError, match="holds no classifier"):
+        flowpipe.load_classifier(out)
+
+
+@pytest.mark.slow
+def test_probabilities_of_the_baseline_are_calibrated(idt, videos):
+    final = flowpipe.load_classifier(idt / "fisher")
+    (split,) = (idt / "fisher/classifiers").glob("01-*")
+    assert final.record.held_out == len(ACTORS) * len(ACTIONS)
+    assert final.record == flowpipe.load_classifier(split).record
+    prediction = final.predict(videos / "jack/eli_jack.avi")
+    assert prediction.calibrated
+    assert prediction.label == "jack"
+    assert sum(prediction.probabilities > 0) == len(ACTIONS)
+
+
+@pytest.mark.slow
+def test_records_and_fusions_of_strangers_are_refused(idt, tmp_path):
+    (source,) = (idt / "fisher/classifiers").glob("01-*")
+    record = json.loads((source / "prediction.json").read_text())
+    fusion = {
+        "format": "flowpipe fusion 1",
+        "of": "scores",
+        "members": [{"name": "idt", "weight": 2}],
+    }
+
+    def refused(reason: str, record: object = record, fusion: object = fusion) -> None:
+        shutil.rmtree(tmp_path / "f", ignore_errors=True)
+        shutil.copytree(source, tmp_path / "f/1")
+        (tmp_path / "f/1/prediction.json").write_text(json.dumps(record))
+        (tmp_path / "f/fusion.json").write_text(json.dumps(fusion))
+        with pytest.raises(FormatError, match=reason):
+            flowpipe.load_classifier(tmp_path / "f")
+
+    refused("'flowpipe prediction 9'", {**record, "format": "flowpipe prediction 9"})
+    refused("temperature is 0", {**record, "temperature": 0})
+    refused("temperature is 'hot'", {**record, "temperature": "hot"})
+    refused("no record of a classifier", {"format": record["format"]})
+    refused("task", {**record, "task": -1})
+    refused("crops is 3", {**record, "testing": {"test_segments": 3, "crops": 3}})
+    refused("test_segments is 'all'", {**record, "testing": {"test_segments": "all", "crops": 1}})
+    refused("scores are no digests", {**record, "scores": [1]})
+    refused("an object is expected", [record])
+    refused("'flowpipe fusion 2'", fusion={**fusion, "format": "flowpipe fusion 2"})
+    refused("is no fusion", fusion={**fusion, "members": []})
+    refused("is no fusion", fusion={**fusion, "of": "ranks"})
+    refused("a weight is expected", fusion={**fusion, "members": [{"name": "a", "weight": "b"}]})
+    refused("lacks the folder '2'", fusion={**fusion, "members": fusion["members"] * 2})
+
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop/fusion.json").write_text(json.dumps(fusion))
+    (tmp_path / "loop/1").symlink_to(tmp_path / "loop")
+    with pytest.raises(FormatError, match="fusion of fusions"):
+        flowpipe.load_classifier(tmp_path / "loop")
 
 
 @pytest.mark.slow
@@ -137,7 +239,7 @@ def test_what_fails_is_named_and_the_rest_is_labelled(idt, videos, tmp_path, cap
     assert end.value.code == 1
     (line,) = printed.out.splitlines()
     assert json.loads(line)["label"] == "jack"
-    assert json.loads(line)["calibrated"] is False
+    assert json.loads(line)["calibrated"] is True
     assert "bad" in printed.err
 
 
