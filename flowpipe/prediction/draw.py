@@ -24,6 +24,8 @@ from flowpipe.trajectories.work import TABLE_SUFFIX
 
 _MOST = 2000
 """Trajectories of a clip that are drawn."""
+_MOST_AT_ONCE = 80
+"""Trajectories in a frame; more of them hide who moves."""
 _SUBPIXEL = 4
 
 
@@ -139,12 +141,12 @@ def _draw_tracks(
     length = tracks.points.shape[1] - 1
     age = number - (tracks.last - length)
     alive = np.flatnonzero((age >= 1) & (age <= length))
+    alive = alive[np.argsort(tracks.strength[alive], kind="stable")[-_MOST_AT_ONCE:]]
     colors = cv2.applyColorMap(
         (255 * tracks.strength[alive]).astype(np.uint8)[:, None], cv2.COLORMAP_INFERNO
     )
-    for place in np.argsort(tracks.strength[alive], kind="stable"):
-        track = alive[place]
+    for place, track in enumerate(alive):
         points = (tracks.points[track, : age[track] + 1] + 0.5) * magnification - 0.5
         course = np.rint(points * 2**_SUBPIXEL).astype(np.int32)
         color = [int(each) for each in colors[place, 0]]
-        cv2.polylines(picture, [course], False, color, magnification, cv2.LINE_AA, _SUBPIXEL)
+        cv2.polylines(picture, [course], False, color, 1, cv2.LINE_AA, _SUBPIXEL)

@@ -15,6 +15,7 @@ from safetensors import safe_open
 import flowpipe
 from flowpipe.classify.scores import load_scores
 from flowpipe.cli import main
+from flowpipe.datasets.base import Clip
 from flowpipe.datasets.load import load_dataset
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError
 from flowpipe.flow.warp_stage import WarpStage
@@ -185,6 +186,55 @@ def test_probabilities_of_the_baseline_are_calibrated(idt, videos):
     assert prediction.calibrated
     assert prediction.label == "jack"
     assert sum(prediction.probabilities > 0) == len(ACTIONS)
+
+
+@pytest.mark.slow
+def test_trajectories_share_the_score_of_a_fisher_vector(idt, videos, tmp_path):
+    final = flowpipe.load_classifier(idt / "fisher")
+    clip = Clip(videos / "jump/eli_jump.avi", "eli_jump")
+    final.extraction(tmp_path)(clip, lambda units: None)
+    scores = final.scores(clip, tmp_path)
+    for row, index in enumerate(final.present):
+        label = final.classes[index]
+        shares = final.shares(clip, tmp_path, label)
+        assert shares.sum() + final.intercept[row] == pytest.approx(scores[index], abs=1e-4)
+    with pytest.raises(ParameterError, match="must be a class with training clips"):
+        final.shares(clip, tmp_path, "wave1")
+
+
+@pytest.mark.slow
+def test_words_of_a_bag_speak_by_the_change_that_they_make(idt, videos, tmp_path):
+    """The gradient of the decision is that of small changes of the histograms."""
+    (split,) = (idt / "bow/classifiers").glob("01-*")
+    bow = flowpipe.load_classifier(split)
+    rng = np.random.default_rng(0)
+    vectors = {name: rng.random(20).astype(np.float32) / 20 for name in ("hog", "mbhx")}
+    for name in vectors:
+        for word in (0, 7, 19):
+            changed = [{**vectors, name: vectors[name].copy()} for _ in range(2)]
+            step = vectors[name][word] / 16
+            changed[0][name][word] -= step
+            changed[1][name][word] += step
+            before, after = (bow.decisions(each)[1] for each in changed)
+            slope = (after - before) / (2 * step)
+            gradient = bow._gradient(vectors, 1)[name][word]
+            assert slope == pytest.approx(gradient, rel=0.02, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_labels_and_what_speaks_for_them_are_drawn(idt, videos, tmp_path):
+    video = videos / "jack/eli_jack.avi"
+    flowpipe.predict(idt / "fisher", video, draw=tmp_path / "drawn", workers=0)
+    (path,) = (tmp_path / "drawn").iterdir()
+    assert path.name == "eli_jack.mp4"
+    before, after = flowpipe.read_video(video), flowpipe.read_video(path)
+    assert after.shape == (len(before), 2 * before.shape[1], 2 * before.shape[2], 3)
+    changed = np.abs(after[:, ::2, ::2].astype(int) - before).max(axis=3) > 60
+    still, panel = changed[:, 100:, 150:], changed[:, :20, :80]
+    assert still.mean() < 0.001  # nothing moves there
+    assert panel.mean() > 0.1
+    moving = changed[20:, 40:]
+    assert moving.any(axis=(1, 2)).mean() > 0.9
 
 
 @pytest.mark.slow
