@@ -123,7 +123,7 @@ class BNInception(nn.Module):
         return nn.functional.relu(normed, inplace=True)
 
     def stem(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, 192, H / 8, W / 8)."""
+        """Map (N, C, H, W) to (N, 192, H / 8, W / 8)."""
         maps = self.apply_layer("conv1_7x7_s2", images)
         maps = nn.functional.max_pool2d(maps, 3, 2, ceil_mode=True)
         maps = self.apply_layer("conv2_3x3", self.apply_layer("conv2_3x3_reduce", maps))

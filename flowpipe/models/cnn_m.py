@@ -63,7 +63,7 @@ class CnnM2048(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, channels, H, W) -> (N, 1000)."""
+        """Map (N, channels, H, W) to (N, 1000)."""
         maps: Tensor = self.features(images)
         scores: Tensor = self.classifier(maps.flatten(1))
         return scores

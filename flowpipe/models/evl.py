@@ -171,7 +171,7 @@ class FrameAttention(nn.Module):
         self.register_buffer("displacements", index, persistent=False)
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """(B, T, N, heads, D / heads) twice -> (B, T, N, D); zero for a class token."""
+        """Map (B, T, N, heads, D / heads) twice to (B, T, N, D); zero for a class token."""
         places = len(self.displacements)
         has_class_token = queries.shape[2] - places
         if has_class_token not in (0, 1):
@@ -207,7 +207,7 @@ class DecoderLayer(nn.Module):
         self.norm3 = nn.LayerNorm(width)
 
     def forward(self, query: Tensor, features: Tensor) -> Tensor:
-        """(B, Q, D) and (B, N, D) -> (B, Q, D)."""
+        """Map (B, Q, D) and (B, N, D) to (B, Q, D)."""
         query = query + self.attn(self.norm1(query), self.norm3(features))
         hidden = self.mlp["fc1"](self.norm2(query))
         hidden = self.dropout(hidden * torch.sigmoid(1.702 * hidden))  # the GELU of CLIP
@@ -227,7 +227,7 @@ class CrossAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, query: Tensor, keys: Tensor, *, causal: bool = False) -> Tensor:
-        """(B, Q, D) and (B, N, D) -> (B, Q, D)."""
+        """Map (B, Q, D) and (B, N, D) to (B, Q, D)."""
 
         def heads_of(tokens: Tensor) -> Tensor:
             return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -105,7 +105,7 @@ class OadTR(nn.Module):
         self.future = nn.Linear(width, classes)
 
     def forward(self, features: Tensor) -> Detection:
-        """(B, steps, n_features) -> scores of the last step and of the steps after it."""
+        """Map (B, steps, n_features) to scores of the last step and of the steps after it."""
         if features.shape[1] != self.steps:
             raise ParameterError(
                 f"a window has {features.shape[1]} steps; this network takes {self.steps}"
@@ -136,7 +136,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
+        """Map (B, N, D) to (B, N, D)."""
         tokens = tokens + self.dropout(self.attn(self.norm1(tokens)))
         added: Tensor = tokens + self.dropout(self.mlp(self.norm2(tokens)))
         return added
@@ -156,7 +156,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """(B, Q, D) and (B, N, D) -> (B, Q, D)."""
+        """Map (B, Q, D) and (B, N, D) to (B, Q, D)."""
         attended = self.self_attention(queries, queries, causal=True)
         queries = self.norm1(queries + self.dropout(attended))
         queries = self.norm2(queries + self.dropout(self.cross_attention(queries, tokens)))

@@ -52,5 +52,5 @@ class Recurrent(nn.Module):
         return scores
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, K, F) -> (B, classes)."""
+        """Map (B, K, F) to (B, classes)."""
         return self.per_frame(features).mean(dim=1)

@@ -34,7 +34,7 @@ class Relation(nn.Module):
         self.classifier = _mlp(n_features * frames, hidden, classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, K, F) -> (B, classes)."""
+        """Map (B, K, F) to (B, classes)."""
         scores: Tensor = self.classifier(_checked(features, self.frames).flatten(1))
         return scores
 
@@ -85,7 +85,7 @@ class MultiScaleRelation(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, K, F) -> (B, classes)."""
+        """Map (B, K, F) to (B, classes)."""
         _checked(features, self.frames)
         scores = [
             self.score_tuples(features, scale, self._tuples(size))

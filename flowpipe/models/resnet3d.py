@@ -258,7 +258,7 @@ class ConvNorm(nn.Module):
         self.bn = nn.BatchNorm3d(outputs)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, C', T, H / 4, W / 4)."""
+        """Map (B, C, T, H, W) to (B, C', T, H / 4, W / 4)."""
         maps = nn.functional.relu(self.bn(self.conv(clips)), inplace=True)
         return nn.functional.max_pool3d(maps, (1, 3, 3), (1, 2, 2), (0, 1, 1))
 
@@ -313,7 +313,7 @@ class Block(nn.Module):
         self.branch2 = Branch(inputs, inner, extent, stride)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, 4 inner, T, H / stride, W / stride)."""
+        """Map (B, C, T, H, W) to (B, 4 inner, T, H / stride, W / stride)."""
         shortcut = maps if self.branch1 is None else self.branch1_bn(self.branch1(maps))
         return nn.functional.relu(shortcut + self.branch2(maps), inplace=True)
 
@@ -331,7 +331,7 @@ class Branch(nn.Module):
         self.c_bn = nn.BatchNorm3d(4 * inner)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, 4 inner, T, H / stride, W / stride)."""
+        """Map (B, C, T, H, W) to (B, 4 inner, T, H / stride, W / stride)."""
         maps = nn.functional.relu(self.a_bn(self.a(maps)), inplace=True)
         maps = nn.functional.relu(self.b_bn(self.b(maps)), inplace=True)
         normalised: Tensor = self.c_bn(self.c(maps))
@@ -366,7 +366,7 @@ class Head(nn.Module):
         nn.init.zeros_(self.projection.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, F) -> (B, classes)."""
+        """Map (B, F) to (B, classes)."""
         scores: Tensor = self.projection(self.dropout(features))
         return scores
 

@@ -130,7 +130,7 @@ class StreamNetwork(nn.Module):
         return snippets.transpose(1, 2)
 
     def _frames(self, snippets: Tensor) -> Tensor:
-        """(N, C L, H, W) -> (N, C, L, H, W)."""
+        """Map (N, C L, H, W) to (N, C, L, H, W)."""
         return snippets.unflatten(1, (-1, self.channels)).transpose(1, 2)
 
     def features(self, clips: Tensor) -> Tensor:
@@ -262,7 +262,7 @@ def _built(entry: table.Model, network: Network, clip: ClipInput) -> nn.Module:
 
 
 def _flat(features: Tensor) -> Tensor:
-    """(N, F, ...) -> (N, F)."""
+    """Map (N, F, ...) to (N, F)."""
     return features.flatten(2).mean(dim=2) if features.ndim > 2 else features
 
 

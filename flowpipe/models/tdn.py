@@ -44,7 +44,7 @@ class SegmentDifference(Temporal):
         self.bn3_smallscale4 = nn.BatchNorm2d(inner)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B K, C, H, W) -> (B K, C, H, W)."""
+        """Map (B K, C, H, W) to (B K, C, H, W)."""
         reduced = self.bn1(self.conv1(maps))
         here, smoothed = self.clips(reduced), self.clips(self.conv2(reduced))
         backward = nn.functional.pad(smoothed[:, :-1] - here[:, 1:], (0, 0, 0, 0, 0, 0, 1, 0))
@@ -81,7 +81,7 @@ class DifferenceBlock(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B K, C, H, W) -> (B K, 4 planes, H / stride, W / stride)."""
+        """Map (B K, C, H, W) to (B K, 4 planes, H / stride, W / stride)."""
         hidden = nn.functional.relu(self.bn1(self.conv1(maps)), inplace=True)
         hidden = self.conv2(self.shift(self.mse(hidden)))
         hidden = nn.functional.relu(self.bn2(hidden), inplace=True)

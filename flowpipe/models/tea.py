@@ -62,7 +62,7 @@ class TeaBlock(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B K, C, H, W) -> (B K, 4 planes, H / stride, W / stride)."""
+        """Map (B K, C, H, W) to (B K, 4 planes, H / stride, W / stride)."""
         hidden = self.me(nn.functional.relu(self.bn1(self.conv1(maps)), inplace=True))
         groups = hidden.chunk(GROUPS, dim=1)
         outputs: list[Tensor] = []
@@ -119,7 +119,7 @@ class TeaResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(B K, 3, H, W) -> (B K, classes)."""
+        """Map (B K, 3, H, W) to (B K, classes)."""
         maps = self.maxpool(nn.functional.relu(self.bn1(self.conv1(frames)), inplace=True))
         for stage in ("layer1", "layer2", "layer3", "layer4"):
             maps = self.get_submodule(stage)(maps)

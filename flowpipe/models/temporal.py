@@ -31,7 +31,7 @@ class Temporal(nn.Module):
     frames = 1
 
     def clips(self, maps: Tensor) -> Tensor:
-        """(B K, ...) -> (B, K, ...)."""
+        """Map (B K, ...) to (B, K, ...)."""
         if len(maps) % self.frames:
             raise ParameterError(
                 f"a batch holds {len(maps)} frames; it must be a multiple of {self.frames} per clip"
@@ -90,7 +90,7 @@ class TemporalShift(Temporal):
         self.online = online
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B K, C, H, W) -> (B K, C', H', W')."""
+        """Map (B K, C, H, W) to (B K, C', H', W')."""
         convolved: Tensor = self.net(self.shift(maps))
         return convolved
 
@@ -132,7 +132,7 @@ class TemporalConvolution(Temporal):
         self.conv.weight.data.copy_(taps)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B K, C, H, W) -> (B K, C, H, W)."""
+        """Map (B K, C, H, W) to (B K, C, H, W)."""
         clips = self.clips(maps)  # (B, K, C, H, W)
         _, _, channels, height, width = clips.shape
         lines = clips.permute(0, 3, 4, 2, 1).reshape(-1, channels, self.frames)
@@ -155,7 +155,7 @@ class NonLocal2d(Temporal):
         self.block = NonLocal(channels)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B K, C, H, W) -> (B K, C, H, W)."""
+        """Map (B K, C, H, W) to (B K, C, H, W)."""
         attended: Tensor = self.block(self.clips(maps).transpose(1, 2))
         return attended.transpose(1, 2).flatten(0, 1)
 
@@ -183,7 +183,7 @@ class MotionExcitation(Temporal):
         self.bn3 = nn.BatchNorm2d(channels)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B K, C, H, W) -> (B K, C, H, W)."""
+        """Map (B K, C, H, W) to (B K, C, H, W)."""
         reduced = self.bn1(self.conv1(maps))
         pooled = self.change(self.conv2(reduced), reduced).mean(dim=(2, 3), keepdim=True)
         gate = torch.sigmoid(self.bn3(self.conv3(pooled))) - 0.5
@@ -215,7 +215,7 @@ class SpatioTemporalMotion(Temporal):
         self.stride = conv.stride[0]
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B K, C, H, W) -> (B K, C', H', W')."""
+        """Map (B K, C, H, W) to (B K, C', H', W')."""
         reduced = self.reduce(maps)
         change = self.change(self.motion(reduced), reduced)
         if self.stride > 1:

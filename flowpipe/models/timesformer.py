@@ -155,7 +155,7 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(channels, width, patch, stride=patch)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, D, H / patch, W / patch)."""
+        """Map (N, C, H, W) to (N, D, H / patch, W / patch)."""
         maps: Tensor = self.proj(frames)
         return maps
 
@@ -173,7 +173,7 @@ class DividedBlock(Block):
         self.temporal_fc = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, frames: int = 1) -> Tensor:
-        """(B, 1 + places x T, D) -> the same; the time steps of a place are neighbours."""
+        """Map (B, 1 + places x T, D) to the same; the time steps of a place are neighbours."""
         first, places = tokens[:, :1], tokens[:, 1:].unflatten(1, (-1, frames))  # (B, P, T, D)
         over_time = self.drop_path(self.temporal_attn(self.temporal_norm1(places)))
         places = places + self.temporal_fc(over_time)

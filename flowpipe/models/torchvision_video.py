@@ -29,6 +29,6 @@ class TorchvisionVideo(nn.Module):
         setattr(self.net.get_submodule(parent), child, nn.Identity())
 
     def features(self, clips: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, 1, F)."""
+        """Map (B, C, T, H, W) to (B, 1, F)."""
         features: Tensor = self.net(clips)
         return features.flatten(2).mean(dim=2)[:, None] if features.ndim > 2 else features[:, None]

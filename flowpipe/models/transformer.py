@@ -45,7 +45,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(..., N, D) -> (..., N, D)."""
+        """Map (..., N, D) to (..., N, D)."""
         queries, keys, values = self.heads_of(tokens)
         return self.joined(
             nn.functional.scaled_dot_product_attention(queries, keys, values), tokens
@@ -72,7 +72,7 @@ class Mlp(nn.Module):
         self.gelu = gelu
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
+        """Map (..., D) to (..., D)."""
         hidden = nn.functional.gelu(self.fc1(tokens), approximate=self.gelu)
         projected: Tensor = self.fc2(hidden)
         return projected
@@ -102,7 +102,7 @@ class Block(nn.Module):
         self.drop_path = StochasticDepth(drop_path, "row")
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
+        """Map (B, N, D) to (B, N, D)."""
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))
         added: Tensor = tokens + self.drop_path(self.mlp(self.norm2(tokens)))
         return added

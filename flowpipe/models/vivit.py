@@ -47,7 +47,7 @@ class Encoder(nn.Module):
         nn.init.normal_(self.pos_embed, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) -> (B, D)."""
+        """Map (B, N, D) to (B, D)."""
         if self.pooling == "token":
             tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
         if tokens.shape[1] != self.pos_embed.shape[1]:
@@ -212,7 +212,7 @@ class FactorisedBlock(Block):
         self.temporal_attn = Attention(width, heads)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T x places, D) -> the same; the places of a time step are neighbours."""
+        """Map (B, T x places, D) to the same; the places of a time step are neighbours."""
         tokens = tokens.unflatten(1, (self.times, -1))  # (B, T, P, D)
         over_time = self.temporal_attn(self.temporal_norm1(tokens).transpose(1, 2))
         tokens = tokens + self.drop_path(over_time.transpose(1, 2))
@@ -232,7 +232,7 @@ class FactorisedHeads(Attention):
         self.times = times
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T x places, D) -> the same."""
+        """Map (B, T x places, D) to the same."""
         half = self.heads // 2
         # (B, heads, T, P, D / heads)
         parts = [part.unflatten(2, (self.times, -1)) for part in self.heads_of(tokens)]

@@ -80,7 +80,7 @@ class SubtractMean:
     """Subtract the mean of each field of flow, as the two-stream networks of 2014 do."""
 
     def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
-        """(N, C, H, W) -> the same, each channel with mean 0."""
+        """Map (N, C, H, W) to the same, each channel with mean 0."""
         return snippets - snippets.mean(dim=(-2, -1), keepdim=True)
 
 
@@ -103,7 +103,7 @@ class ReverseColours:
     """Put RGB channels into the order blue, green, red, which networks from Caffe take."""
 
     def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
-        """(N, 3 L, H, W) -> the same."""
+        """Map (N, 3 L, H, W) to the same."""
         return snippets.unflatten(1, (-1, 3)).flip(2).flatten(1, 2)
 
 
