@@ -71,6 +71,16 @@ def stages(root: Path, out: Path, made: Path, jobs: int = 2) -> dict[str, tuple[
         "scores": ("classify", made / "vectors", "--out", out / "scores", *one),
         "network": ("train", videos, flow, "--out", out / "net", *streams, *_TRAINING),
         "tests": ("evaluate", made / "net", videos, flow, "--out", out / "tests", *_TESTING),
+        "labels": (
+            "predict",
+            made / "scores/classifiers/01-split1",
+            videos,
+            "--cache",
+            out / "labels",
+            "--out",
+            out / "labels/labels.csv",
+            *("--format", "csv", *several),
+        ),
     }
 
 

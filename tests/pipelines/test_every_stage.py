@@ -44,7 +44,8 @@ def stage(every_stage, request):
 def folder_of(stage: str) -> str:
     """Name of the folder of a stage's outputs."""
     arguments = stages(Path(), Path("there"), Path())[stage]
-    (folder,) = {Path(each).name for each in arguments if "there" in Path(str(each)).parts}
+    parts = [Path(str(each)).parts for each in arguments]
+    (folder,) = {each[each.index("there") + 1] for each in parts if "there" in each}
     return folder
 
 
