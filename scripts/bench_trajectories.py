@@ -134,7 +134,7 @@ def run(
                     table.append(batch)
                 table.finish(len(frames), width, height)
         else:
-            with target.open("wb") as file:
+            with target.open("w+b") as file:
                 writer = TextWriter(file, parameters)
                 for batch in batches:
                     rows += len(batch)

@@ -13,6 +13,7 @@ from flowpipe.trajectories.extract import Trajectories
 from flowpipe.trajectories.parameters import TrajectoryParameters
 from flowpipe.trajectories.table import FIELDS, Table, TableWriter, read_table
 from flowpipe.trajectories.text import TextWriter, format_rows
+from tests.helpers.clips import shared
 
 PARAMETERS = TrajectoryParameters()
 
@@ -139,6 +140,60 @@ def test_text_is_that_of_printf(tmp_path):
     text, places = format_rows(rows)
     assert text == printf(rows)
     assert all(text[p : p + 8] == b"0.000000" for p in places.tolist())
+
+
+# Ties of the sixth and seventh decimal are odd multiples of a power of two: 2**-7 and 2**-8 have
+# exactly seven and eight decimals.
+TIES = [k * 2.0**-n for n in (7, 8) for k in (1, 3, 5, 255, 257, 2**20 + 1)]
+EXTREMES = [0.0, -0.0, 1e-45, -1e-45, 1e-38, 1e-30, 5e-8, 0.99999994, 9.9999999, 999999.94, 1e6]
+LARGEST = float(np.nextafter(np.float32(1e9), np.float32(0)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.floats(-LARGEST, LARGEST, width=32),
+            st.floats(-1, 1, width=32),
+            st.sampled_from([*TIES, *[-tie for tie in TIES], *EXTREMES, LARGEST, -LARGEST]),
+        ),
+        min_size=1,
+        max_size=436,
+    )
+)
+def test_text_of_any_number_is_that_of_printf(values):
+    rows = made_up(3)
+    # Every column has every kind of number in one of the rows, the frame and the time too.
+    table = np.resize(np.float32(values), (3, 436))
+    widths = [getattr(rows, name).shape[1] for name in FIELDS]
+    columns = np.split(table, np.cumsum(widths)[:-1], axis=1)
+    rows = Trajectories(**dict(zip(FIELDS, columns, strict=True)))
+    text, places = format_rows(rows)
+    assert text == printf(rows)
+    tabs = [line.split(b"\t") for line in text.splitlines()]
+    times = [text[p:].split(b"\t")[0] for p in places.tolist()]
+    assert times == [line[9] for line in tabs]
+
+
+@pytest.mark.parametrize("name", ["dt_boxing", "idt_boxing"])
+def test_text_of_the_released_programs_rows_is_that_of_printf(name):
+    with np.load(shared("golden", f"{name}.npz")) as file:
+        info, features = file["info"][file["rows"]], file["features"]
+    ends = np.cumsum([PARAMETERS.widths[name] for name in FIELDS[1:-1]])
+    rows = Trajectories(info, *np.split(features, ends, axis=1))
+    assert format_rows(rows)[0] == printf(rows)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e9, 3e38])
+def test_numbers_without_a_text_of_fixed_decimals_are_refused(value):
+    rows = made_up(2)
+    rows.hof[1, 3] = value
+    with pytest.raises(ParameterError, match="not finite or beyond"):
+        format_rows(rows)
+
+
+def test_text_of_no_rows_is_empty():
+    assert format_rows(made_up(0))[0] == b""
 
 
 def test_text_writer_fills_in_the_time():
