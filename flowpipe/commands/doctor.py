@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from rich.text import Text
 from flowpipe import __version__
 from flowpipe.errors import BackendUnavailableError
 from flowpipe.flow import METHODS, solvers
+from flowpipe.flow.devices import accelerators
 from flowpipe.runner.pool import default_jobs
 
 _PACKAGES = ("opencv-contrib-python", "av", "numba", "numpy", "torch", "torchvision")
@@ -65,14 +65,13 @@ def versions() -> Iterator[tuple[str, str]]:
 def devices() -> Iterator[tuple[str, str]]:
     """Yield the devices that networks and solvers can use."""
     yield "cpu", f"{default_jobs()} cores"
-    if importlib.util.find_spec("torch") is not None:
-        import torch
-
-        for index in range(torch.cuda.device_count()):
-            memory = torch.cuda.get_device_properties(index).total_memory
-            yield f"cuda:{index}", f"{torch.cuda.get_device_name(index)}, {decimal(memory)}"
-        if torch.backends.mps.is_available():
-            yield "mps", "Apple GPU"
+    found = accelerators()
+    for device in found:
+        memory = f", {decimal(device.memory)}" if device.memory else ""
+        yield device.name, f"{device.model}{memory}"
+    if not found:
+        reason = solvers.why_unavailable("cuda", "tvl1")
+        yield "GPU", f"none: {reason or 'torch sees no accelerator'}"
     if cv2.ocl.haveOpenCL():
         yield "OpenCL", cv2.ocl.Device.getDefault().name()
 

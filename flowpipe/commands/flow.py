@@ -50,6 +50,13 @@ class ExtractFlow:
     native: bool = False
     """Keep each video's own size, instead of --frame-size."""
     stage: Annotated[FlowStage, arg(name="")] = field(default_factory=FlowStage)
+    device: Annotated[
+        str | None,
+        arg(metavar="all|NAME,NAME", help_behavior_hint="(default: the first accelerator)"),
+    ] = None
+    """Devices that the solvers cuda and torch compute on: all accelerators of this machine, or
+    torch's names, such as cuda:0,cuda:2. Each has its own process and takes the next clip when it
+    has finished one. See: flowpipe doctor."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
     shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="(default: all)")] = None
     """Part of the clips to process, the I-th of N, to divide a run among machines."""
@@ -86,6 +93,7 @@ class ExtractFlow:
             workers=self.workers,
             shard=self.shard,
             overwrite=self.overwrite,
+            device=self.device,
         )
         return summary.exit_status
 

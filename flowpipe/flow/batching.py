@@ -18,6 +18,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.errors import FlowpipeError
 from flowpipe.flow.solvers import Solver
 
 Grey = NDArray[np.uint8]
@@ -81,12 +82,22 @@ class BatchedSolver:
     clips
         Number of clips processed at once. Together they submit two batches' worth of pairs
         before they wait, so that one batch is gathered while another is computed.
+    failure
+        Return the exception that the pairs of a batch get for another one that the solver raised,
+        a FlowpipeError excepted; by default they get that one.
     """
 
-    def __init__(self, create: Callable[[int, int], Solver], batch: int, clips: int) -> None:
+    def __init__(
+        self,
+        create: Callable[[int, int], Solver],
+        batch: int,
+        clips: int,
+        failure: Callable[[Exception], Exception] = lambda error: error,
+    ) -> None:
         self.ahead = max(2 * batch // clips, 1)
         self._serial = SerialSolver(create)
         self._batch = batch
+        self._failure = failure
         self._arrived: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="flow", daemon=True)
 
@@ -145,8 +156,9 @@ class BatchedSolver:
                 np.stack([request.second for request in batch]),
             )
         except Exception as error:
+            reason = error if isinstance(error, FlowpipeError) else self._failure(error)
             for request in batch:
-                request.future.set_exception(error)
+                request.future.set_exception(reason)
             return
         for request, flow in zip(batch, flows, strict=True):
             request.future.set_result(flow)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
@@ -20,9 +20,16 @@ from numpy.typing import NDArray
 from tyro.conf import Suppress, arg
 
 from flowpipe.datasets.base import Clip
-from flowpipe.errors import FlowpipeError, FormatError, ParameterError, check_range
+from flowpipe.errors import (
+    BackendUnavailableError,
+    FlowpipeError,
+    FormatError,
+    ParameterError,
+    check_range,
+)
 from flowpipe.flow import methods, solvers
-from flowpipe.flow.batching import Flow, Grey, SerialSolver, SolverQueue
+from flowpipe.flow.batching import BatchedSolver, Flow, Grey, SerialSolver, SolverQueue
+from flowpipe.flow.devices import out_of_memory
 from flowpipe.flow.parameters import FlowParameters, Tvl1
 from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.solvers import Backend
@@ -37,7 +44,7 @@ from flowpipe.flow.store import (
 )
 from flowpipe.io.source import Size, VideoSource, check_size, recorded_warning, source_status
 from flowpipe.runner import json_files
-from flowpipe.runner.pool import Advance, Done
+from flowpipe.runner.pool import Advance, DeviceFailedError, Done
 
 T = TypeVar("T")
 
@@ -192,12 +199,39 @@ class ExtractFlow:
         Recompute clips that are finished.
     engine
         Computes the pairs; by default each when it comes, with a solver of this object's own.
+    solver
+        The solver that the engine uses; by default the stage's.
     """
 
     stage: FlowStage
     out: Path
     overwrite: bool = False
     engine: SolverQueue | None = None
+    solver: Backend | None = None
+
+    def on_device(self, device: str, clips: int) -> ExtractFlow:
+        """Return this work in batches on a device, such as ``cuda:1``, for so many clips at once.
+
+        The stage's backend must be a solver, not ``auto``.
+
+        Raises
+        ------
+        BackendUnavailableError
+            The device's flow differs from that of the CPU.
+        """
+        parameters = self.stage.parameters
+        solver = cast(Backend, self.stage.backend)
+        if reason := solvers.why_not_trusted(solver, parameters.method, device):
+            raise BackendUnavailableError(reason)
+
+        def failure(error: Exception) -> Exception:
+            if isinstance(error, out_of_memory()):  # of this clip's size
+                return error
+            return DeviceFailedError(f"{type(error).__name__}: {error}")
+
+        create = partial(solvers.create, parameters, solver, device=device)
+        engine = BatchedSolver(create, solvers.batch_size(solver), clips, failure)
+        return replace(self, engine=engine.__enter__(), solver=solver)
 
     def __call__(self, clip: Clip, advance: Advance) -> Done:
         """Extract the flow of a clip, unless it is there and its video unchanged.
@@ -219,8 +253,9 @@ class ExtractFlow:
 
     def _extract(self, clip: Clip, advance: Advance) -> Done:
         stage = self.stage
+        solver = self.solver or stage.solver
         if self.engine is None:
-            self.engine = SerialSolver(partial(solvers.create, stage.parameters, stage.solver))
+            self.engine = SerialSolver(partial(solvers.create, stage.parameters, solver))
         video_source = VideoSource(
             clip.path,
             stage.size,
@@ -257,8 +292,8 @@ class ExtractFlow:
                 source=video_source.source(self.out),
                 method=stage.parameters.method,
                 parameters=asdict(cast(Any, stage.parameters)),
-                solver=stage.solver,
-                solver_version=solvers.version(stage.solver),
+                solver=solver,
+                solver_version=solvers.version(solver),
                 fps=video_source.fps(),
                 times=video_source.times,
                 truncated=video_source.truncated,

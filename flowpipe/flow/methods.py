@@ -32,7 +32,7 @@ class Method:
         Parameters with a name, for ``--preset``.
     create
         Return the solver of a method that neither flowpipe's own solver nor OpenCV has: takes the
-        parameters, the backend, and height and width of the frames.
+        parameters, the backend, height and width of the frames, and the torch device or None.
     why_unavailable
         Return the reason if such a solver cannot run here, with what to do about it; takes the
         backend. None: it runs.
@@ -43,7 +43,7 @@ class Method:
     published: str
     backends: tuple[str, ...]
     presets: tuple[tuple[str, Callable[[], Any]], ...] = ()
-    create: Callable[[Any, str, int, int], Solver] | None = None
+    create: Callable[[Any, str, int, int, str | None], Solver] | None = None
     why_unavailable: Callable[[str], str | None] | None = None
 
     def preset(self, name: str) -> Any:

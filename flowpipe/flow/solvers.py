@@ -94,7 +94,7 @@ def choose(
         if reason is None and parameters is not None and candidate in _OPENCV:
             reason = opencv.why_unsupported(parameters, _OPENCV[candidate])
         if reason is None:
-            reason = _why_not_trusted(candidate, method)
+            reason = why_not_trusted(candidate, method)
             if reason is not None and backend == "auto":
                 logger.warning(f"{candidate} is not used for {method}: {reason}")
         if reason is None:
@@ -119,10 +119,10 @@ def _own(entry: table.Method) -> tuple[str, ...]:
 
 
 @functools.cache
-def _why_not_trusted(backend: Backend, method: str) -> str | None:
+def why_not_trusted(backend: Backend, method: str, device: str | None = None) -> str | None:
     """Return why the flow of a GPU solver is not to be used; None for solvers on the CPU.
 
-    A process checks a solver once.
+    A process checks a solver on a device once, by default on the first.
     """
     if backend not in ("cuda", "opencv-cuda") or table.method(method).create is not None:
         return None
@@ -133,7 +133,7 @@ def _why_not_trusted(backend: Backend, method: str) -> str | None:
         reference = (Tvl1(), "cpu")
     is_own = backend == "cuda"
     return self_check.disagreement(
-        lambda: create(parameters, backend, *self_check.SIZE),
+        lambda: create(parameters, backend, *self_check.SIZE, device=device),
         lambda: create(*reference, *self_check.SIZE),
         largest=1e-3 if is_own else None,
         median=1e-3 if is_own else 0.3 if method == "brox" else 0.05,
@@ -150,8 +150,18 @@ def version(backend: Backend) -> str:
     return opencv.VERSION if backend in _OPENCV else __version__
 
 
-def create(parameters: FlowParameters, backend: Backend, height: int, width: int) -> Solver:
+def create(
+    parameters: FlowParameters,
+    backend: Backend,
+    height: int,
+    width: int,
+    *,
+    device: str | None = None,
+) -> Solver:
     """Return the solver for frames of one size.
+
+    `device` is the torch device that the backends ``cuda`` and ``torch`` compute on, by default
+    the first accelerator.
 
     Raises
     ------
@@ -160,15 +170,19 @@ def create(parameters: FlowParameters, backend: Backend, height: int, width: int
     """
     entry = table.method(parameters.method)
     if entry.create is not None:
-        return entry.create(parameters, backend, height, width)
+        return entry.create(parameters, backend, height, width, device)
     if backend in _OPENCV:
         return opencv.OpencvSolver(parameters, _OPENCV[backend], height, width)
     if not isinstance(parameters, Tvl1):
         raise BackendUnavailableError(f"{backend}: {why_unavailable(backend, parameters.method)}")
     from flowpipe.flow.tvl1 import Tvl1Solver
 
-    device = f"torch:{_torch_device()}" if backend == "torch" else backend
-    return Tvl1Solver(parameters, height, width, device=device)
+    where: str = backend
+    if backend == "cuda" and device is not None:
+        where = device
+    elif backend == "torch":
+        where = f"torch:{device or first_device()}"
+    return Tvl1Solver(parameters, height, width, device=where)
 
 
 def _why_no_cuda() -> str | None:
@@ -186,7 +200,8 @@ def _why_no_cuda() -> str | None:
     return None
 
 
-def _torch_device() -> str:
+def first_device() -> str:
+    """Return the torch device that is used unless another is named: an accelerator, or the CPU."""
     import torch
 
     accelerator = torch.accelerator.current_accelerator(check_available=True)

@@ -37,7 +37,6 @@ from __future__ import annotations
 
 import math
 import queue
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -45,6 +44,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import ParameterError
+from flowpipe.flow.devices import out_of_memory
 from flowpipe.flow.kernels import Kernels, Step
 from flowpipe.flow.parameters import Tvl1
 
@@ -130,7 +130,7 @@ class Tvl1Solver:
                 part = slice(at, at + self._batch)
                 try:
                     flow[part] = self._solve(first[part], second[part])
-                except _out_of_memory():
+                except out_of_memory():
                     if self._batch == 1:
                         raise
                     self._batch = max(min(self._batch, len(first) - at) // 2, 1)
@@ -235,9 +235,3 @@ def _make_kernels(device: str, height: int, width: int, parameters: Tvl1) -> Ker
     raise ParameterError(
         f"device is {device!r}; it must be cpu, cuda, cuda:<index> or torch:<torch device>"
     )
-
-
-def _out_of_memory() -> tuple[type[BaseException], ...]:
-    """Return what a device raises when a batch is too large for it."""
-    torch = sys.modules.get("torch")
-    return () if torch is None else (torch.OutOfMemoryError,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +16,18 @@ from flowpipe.datasets.base import Clip
 from flowpipe.errors import ParameterError
 from flowpipe.flow import solvers, store
 from flowpipe.flow.batching import BatchedSolver
+from flowpipe.flow.devices import as_devices
 from flowpipe.flow.extract import ExtractFlow, FlowStage
 from flowpipe.flow.store import FloatType, LayoutName, StoredClip
 from flowpipe.runner import atomic, provenance
-from flowpipe.runner.pool import Advance, Done, Workers, as_workers
+from flowpipe.runner.pool import (
+    Advance,
+    Done,
+    Workers,
+    as_workers,
+    over_clips_in_threads,
+    over_clips_on_devices,
+)
 from flowpipe.runner.run import Shard, Summary, as_shard, run_stage
 
 logger = logging.getLogger(__name__)
@@ -32,6 +41,7 @@ def extract_flow(
     workers: Workers | int | None = None,
     shard: Shard | str | None = None,
     overwrite: bool = False,
+    device: str | None = None,
     **options: Any,
 ) -> Summary:
     """Compute the optical flow of videos and store it, one output per clip.
@@ -54,6 +64,11 @@ def extract_flow(
         The part of the clips to process, such as ``"2/8"``; by default all.
     overwrite
         Recompute finished clips.
+    device
+        ``all`` accelerators of this machine, or names of torch devices such as ``cuda:0,cuda:2``,
+        for the solvers ``cuda`` and ``torch``; by default the first accelerator. Each has a process
+        of its own and takes the next clip when it has finished one. If a device fails, its clips
+        are tried again, and the run continues on the others.
     **options
         Fields of :class:`~flowpipe.flow.extract.FlowStage`, in place of `stage`.
 
@@ -91,6 +106,7 @@ def extract_flow(
         workers=workers,
         shard=shard,
         overwrite=overwrite,
+        device=device,
     )
 
 
@@ -102,22 +118,40 @@ def compute_flow(
     workers: Workers | int | None = None,
     shard: Shard | str | None = None,
     overwrite: bool = False,
+    device: str | None = None,
 ) -> Summary:
     """:func:`extract_flow` of clips that have their names already."""
     workers, shard = as_workers(workers), as_shard(shard)
+    if device is not None and workers.executor != "local":
+        raise ParameterError(
+            f"device is {device!r}, but the executor is {workers.executor}; it must be local, or "
+            "each worker must see one device only (CUDA_VISIBLE_DEVICES)"
+        )
     # A solver that does not run here is refused before anything is written, and the workers of
     # other machines take the same one.
     stage = replace(stage, backend=stage.solver)
+    devices = () if device is None else as_devices(device, stage.solver)
     provenance.open_stage(out, stage.description())
-    logger.info(f"{len(clips)} clips, {stage.parameters.method} with {stage.solver}, into {out}")
+    where = f" on {', '.join(devices)}" if devices else ""
+    logger.info(
+        f"{len(clips)} clips, {stage.parameters.method} with {stage.solver}{where}, into {out}"
+    )
     kind = store.layout(stage.layout, stage.step)
-
-    def outputs(clip: Clip) -> list[Path]:
-        return kind.outputs(out, clip.name, frames=stage.frames)
-
+    work = ExtractFlow(stage, out, overwrite)
     batch = solvers.batch_size(stage.solver)
-    if batch == 1 or workers.executor != "local":
-        work = ExtractFlow(stage, out, overwrite)
+    with contextlib.ExitStack() as stack:
+        over = None
+        if workers.executor == "local" and (batch > 1 or devices):
+            _check_no_timeout(workers, stage)
+            jobs = max(workers.local_jobs, 1)
+            if devices:
+                threads = -(-jobs // len(devices))
+                over = partial(over_clips_on_devices, work, devices=devices, threads=threads)
+            else:
+                create = partial(solvers.create, stage.parameters, stage.solver)
+                engine = BatchedSolver(create, batch, clips=max(min(jobs, len(clips)), 1))
+                work = replace(work, engine=stack.enter_context(engine))
+                over = partial(over_clips_in_threads, work, threads=jobs)
         return run_stage(
             work,
             clips,
@@ -125,27 +159,17 @@ def compute_flow(
             workers=workers,
             shard=shard,
             unit="pairs",
-            outputs=outputs,
+            over=over,
+            outputs=lambda clip: kind.outputs(out, clip.name, frames=stage.frames),
             overwrite=overwrite,
         )
+
+
+def _check_no_timeout(workers: Workers, stage: FlowStage) -> None:
     if workers.timeout is not None:
         raise ParameterError(
             f"timeout is {workers.timeout:g}, but {stage.solver} gathers the clips of all threads "
             "in one process, where none can be ended alone"
-        )
-    workers = replace(workers, jobs=max(workers.local_jobs, 1))
-    create = partial(solvers.create, stage.parameters, stage.solver)
-    with BatchedSolver(create, batch, clips=min(workers.local_jobs, len(clips))) as engine:
-        return run_stage(
-            ExtractFlow(stage, out, overwrite, engine),
-            clips,
-            out=out,
-            workers=workers,
-            shard=shard,
-            unit="pairs",
-            in_threads=True,
-            outputs=outputs,
-            overwrite=overwrite,
         )
 
 

@@ -8,9 +8,11 @@ import itertools
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console
 
@@ -19,13 +21,13 @@ from flowpipe.runner import atomic, run_status
 from flowpipe.runner.done_cache import DoneCache
 from flowpipe.runner.failures import begin_log
 from flowpipe.runner.pool import (
+    Advance,
     C,
     Outcome,
     Work,
     Workers,
     as_workers,
     over_clips,
-    over_clips_in_threads,
 )
 from flowpipe.runner.progress import Progress
 from flowpipe.runner.run_status import Recorder
@@ -134,6 +136,13 @@ class Summary:
         return f"{total} {self.noun}{'s' * (total != 1)}: {', '.join(parts)}"
 
 
+class Over(Protocol[C]):
+    """Process clips somewhere."""
+
+    def __call__(self, clips: Sequence[C], *, advance: Advance) -> Iterator[Outcome[C]]:
+        """Yield the outcome of every clip as it arrives."""
+
+
 def run_stage(
     work: Work[C],
     clips: Sequence[C],
@@ -145,7 +154,7 @@ def run_stage(
     record: bool = True,
     outputs: Callable[[C], Sequence[Path]] | None = None,
     overwrite: bool = False,
-    in_threads: bool = False,
+    over: Over[C] | None = None,
     noun: str = "clip",
 ) -> Summary:
     """Process the clips of a stage, record failures and progress, and log a summary.
@@ -177,8 +186,9 @@ def run_stage(
         are unchanged since it was finished is skipped; see :mod:`flowpipe.runner.done_cache`.
     overwrite
         Process also the clips whose source and outputs are unchanged.
-    in_threads
-        Process the clips in threads of this process instead of worker processes.
+    over
+        Process the clips in place of worker processes with a clip each; such as
+        :func:`flowpipe.runner.pool.over_clips_in_threads`.
     noun
         What the run processes, if not clips, in the singular.
 
@@ -214,13 +224,8 @@ def run_stage(
             cache = DoneCache(out, f"{shard.index}-of-{shard.count}", outputs)
             stack.callback(cache.write)
             remaining = _unfinished(remaining, cache, progress)
-        outcomes = (
-            over_clips_in_threads(
-                work, remaining, threads=workers.local_jobs, advance=progress.advance
-            )
-            if in_threads
-            else over_clips(work, remaining, workers=workers, advance=progress.advance)
-        )
+        over = over or partial(over_clips, work, workers=workers)
+        outcomes = over(remaining, advance=progress.advance)
         for outcome in itertools.chain(refused, outcomes):
             progress.finish(outcome.clip.name, outcome.status, outcome.reason)
             if cache:

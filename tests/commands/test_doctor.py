@@ -12,6 +12,7 @@ from rich.console import Console
 from flowpipe import __version__
 from flowpipe.commands import doctor
 from flowpipe.flow import solvers
+from flowpipe.flow.devices import Device
 
 
 def _printed() -> str:
@@ -44,6 +45,21 @@ def test_versions():
 def test_a_package_that_is_not_there(monkeypatch):
     monkeypatch.setattr(doctor, "_PACKAGES", ("no-such-package",))
     assert dict(doctor.versions())["no-such-package"] == "not installed"
+
+
+def test_devices_are_listed_with_their_memory(monkeypatch):
+    found = [Device("cuda:0", "NVIDIA H100", 80 * 10**9), Device("cuda:1", "NVIDIA A2", 16 * 10**9)]
+    monkeypatch.setattr(doctor, "accelerators", lambda: found)
+    listed = dict(doctor.devices())
+    assert listed["cuda:0"] == "NVIDIA H100, 80.0 GB"
+    assert listed["cuda:1"] == "NVIDIA A2, 16.0 GB"
+    assert "GPU" not in listed
+
+
+def test_no_devices_are_said_to_be_none(monkeypatch):
+    monkeypatch.setattr(doctor, "accelerators", list)
+    monkeypatch.setattr(solvers, "_why_no_cuda", lambda: "no NVIDIA driver")
+    assert dict(doctor.devices())["GPU"] == "none: no NVIDIA driver"
 
 
 def test_the_report_says_what_is_missing_and_how_to_get_it(monkeypatch):

@@ -30,7 +30,7 @@ class Toy:
 class ToySolver:
     name, version = "toy", "1"
 
-    def __init__(self, parameters, backend, height, width) -> None:
+    def __init__(self, parameters, backend, height, width, device) -> None:
         self.x, self.shape = parameters.x, (2, height, width)
 
     def __call__(self, first, second):

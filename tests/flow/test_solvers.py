@@ -19,7 +19,7 @@ def _only(monkeypatch, *, own_cuda: bool = False, **present: set[str]) -> None:
 
     monkeypatch.setattr(solvers.opencv, "why_unavailable", why_unavailable)
     monkeypatch.setattr(solvers, "_why_no_cuda", lambda: None if own_cuda else "no driver")
-    monkeypatch.setattr(solvers, "_why_not_trusted", lambda backend, method: None)
+    monkeypatch.setattr(solvers, "why_not_trusted", lambda backend, method, device=None: None)
 
 
 def test_auto_takes_our_own_on_a_gpu_then_opencvs_then_our_own_on_the_cpu(monkeypatch):
@@ -124,16 +124,16 @@ def gpu(monkeypatch):
     create = solvers.create
 
     def use(how: str, backend="cuda") -> None:
-        def replaced(parameters, chosen, height, width):
-            return Wrong(how) if chosen == backend else create(parameters, chosen, height, width)
+        def replaced(parameters, chosen, *size, device=None):
+            return Wrong(how) if chosen == backend else create(parameters, chosen, *size)
 
         monkeypatch.setattr(solvers, "create", replaced)
-        solvers._why_not_trusted.cache_clear()
+        solvers.why_not_trusted.cache_clear()
         monkeypatch.setattr(solvers.self_check, "TIMEOUT", 3.0)
         monkeypatch.setattr(solvers, "_why_no_cuda", lambda: None)
 
     yield use
-    solvers._why_not_trusted.cache_clear()
+    solvers.why_not_trusted.cache_clear()
 
 
 @pytest.mark.parametrize(

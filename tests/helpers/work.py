@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flowpipe.errors import FlowpipeError
-from flowpipe.runner.pool import Advance, Done, Workers, over_clips
+from flowpipe.runner.pool import Advance, DeviceFailedError, Done, Workers, over_clips
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,31 @@ class ByName:
         advance(2)
         advance(1)
         return Done()
+
+
+@dataclass(frozen=True)
+class OnDevices(ByName):
+    """Does the same on a device, and notes which.
+
+    A clip "broken-cpu:1" breaks that device, a clip "poison" every one; cpu:1 is slow.
+    """
+
+    broken: tuple[str, ...] = ()
+    device: str = ""
+
+    def on_device(self, device: str, clips: int) -> OnDevices:
+        if device in self.broken:
+            raise FlowpipeError("no such device")
+        return replace(self, device=device)
+
+    def __call__(self, clip: Named, advance: Advance) -> Done:
+        with (self.folder / "devices").open("ab") as file:
+            file.write(f"{clip.name} {self.device}\n".encode())
+        if self.device == "cpu:1":
+            time.sleep(0.5)
+        if clip.name.startswith("poison") or clip.name.startswith(f"broken-{self.device}"):
+            raise DeviceFailedError(f"an illegal memory access on {self.device}")
+        return ByName.__call__(self, clip, advance)
 
 
 if __name__ == "__main__":

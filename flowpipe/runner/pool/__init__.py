@@ -6,6 +6,7 @@ the kind of workers, because the output for a clip depends on that clip alone.
 """
 
 from flowpipe.runner.pool.dispatch import ATTEMPTS, over_clips
+from flowpipe.runner.pool.on_devices import DeviceFailedError, DeviceWork, over_clips_on_devices
 from flowpipe.runner.pool.results import (
     Advance,
     C,
@@ -22,6 +23,8 @@ __all__ = [
     "ATTEMPTS",
     "Advance",
     "C",
+    "DeviceFailedError",
+    "DeviceWork",
     "Done",
     "Executor",
     "Named",
@@ -33,4 +36,5 @@ __all__ = [
     "default_jobs",
     "over_clips",
     "over_clips_in_threads",
+    "over_clips_on_devices",
 ]

@@ -76,27 +76,31 @@ def over_clips(
         for clip in clips:
             yield unless_fatal(attempt(work, clip, advance))
         return
+    if clips:
+        with contextlib.closing(_pool(work, workers, len(clips), advance)) as pool:
+            yield from dispatch(pool, clips)
+
+
+def dispatch(pool: Pool, clips: Sequence[C]) -> Iterator[Outcome[C]]:
+    """Give the clips to a pool as it has room, and yield the outcomes as they arrive."""
     waiting = deque(clips)
-    if not waiting:
-        return
     losses: Counter[str] = Counter()
     running = 0
-    with contextlib.closing(_pool(work, workers, len(clips), advance)) as pool:
-        while waiting or running:
-            for _ in range(min(len(waiting), pool.free_slots())):
-                pool.submit(waiting.popleft())
-                running += 1
-            for clip, result in pool.wait():
-                running -= 1
-                if not isinstance(result, Lost):
-                    yield unless_fatal(result)
-                    continue
-                losses[clip.name] += 1
-                if losses[clip.name] < ATTEMPTS:
-                    waiting.appendleft(clip)
-                else:
-                    reason = f"{result.reason}, {ATTEMPTS} times"
-                    yield Outcome(clip, "failed", "worker-died", reason)
+    while waiting or running:
+        for _ in range(min(len(waiting), pool.free_slots())):
+            pool.submit(waiting.popleft())
+            running += 1
+        for clip, result in pool.wait():
+            running -= 1
+            if not isinstance(result, Lost):
+                yield unless_fatal(result)
+                continue
+            losses[clip.name] += 1
+            if losses[clip.name] < ATTEMPTS:
+                waiting.appendleft(clip)
+            else:
+                reason = f"{result.reason}, {ATTEMPTS} times"
+                yield Outcome(clip, "failed", "worker-died", reason)
 
 
 def _pool(work: Work[Any], workers: Workers, clips: int, advance: Advance) -> Pool:

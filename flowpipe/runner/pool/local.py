@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -77,7 +77,7 @@ class LocalPool:
         """Send a clip to a free worker, or to a new one."""
         worker = next((worker for worker in self._workers if worker.clip is None), None)
         if worker is None:
-            worker = _start(self._work)
+            worker = _Worker(*start_process(_serve, self._work))
             self._workers.append(worker)
         worker.clip = clip
         # A worker that died while it was idle is noticed by wait().
@@ -97,7 +97,7 @@ class LocalPool:
             except (EOFError, OSError):
                 self._remove(worker)
                 if clip is not None:
-                    ended.append((clip, Lost(_death(worker))))
+                    ended.append((clip, Lost(death(worker.process))))
                 continue
             if isinstance(message, _Started):
                 if self._timeout is not None:
@@ -129,8 +129,9 @@ class LocalPool:
         self._workers.remove(worker)
 
 
-def _death(worker: _Worker) -> str:
-    code = worker.process.exitcode or 0
+def death(process: BaseProcess) -> str:
+    """Return how a process that has ended did so."""
+    code = process.exitcode or 0
     if code >= 0:
         how = f"exited with status {code}"
     else:
@@ -141,17 +142,20 @@ def _death(worker: _Worker) -> str:
     return f"the worker process {how}"
 
 
-def _start(work: bytes) -> _Worker:
+def start_process(
+    serve: Callable[[Connection, bytes], None], work: bytes
+) -> tuple[BaseProcess, Connection]:
+    """Start a process that runs `serve`; return it and the connection to it."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     # The resource tracker unblocks Ctrl-C when it starts, so it is started first.
     resource_tracker.ensure_running()
     # Libraries read these variables when they are imported, before any code of ours runs.
     with _interrupts_blocked(), one_thread(), _main_hidden(unless_in=work):
-        process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        process = context.Process(target=serve, args=(theirs, work), daemon=True)
         process.start()
     theirs.close()
-    return _Worker(process, ours)
+    return process, ours
 
 
 @contextlib.contextmanager
@@ -203,9 +207,9 @@ def one_thread() -> Iterator[None]:
 
 def _serve(connection: Connection, pickled: bytes) -> None:
     """Run a worker process."""
-    _exit_with_parent()
+    exit_with_parent()
     work: Work[Any] = pickle.loads(pickled)
-    advance = _Batched(connection.send)
+    advance = Batched(connection.send)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             clip = connection.recv()
@@ -215,7 +219,7 @@ def _serve(connection: Connection, pickled: bytes) -> None:
             connection.send(result)
 
 
-class _Batched:
+class Batched:
     """Send counts at most five times per second."""
 
     def __init__(self, send: Advance) -> None:
@@ -224,18 +228,20 @@ class _Batched:
         self._last = time.monotonic()
 
     def __call__(self, count: int) -> None:
+        """Add to the count, and send it unless one was sent just now."""
         self._count += count
         if time.monotonic() - self._last > 0.2:
             self.flush()
 
     def flush(self) -> None:
+        """Send what has not been sent."""
         if self._count:
             self._send(self._count)
         self._count = 0
         self._last = time.monotonic()
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
     """Exit at once when the parent dies, even in the middle of a clip."""
     parent = multiprocessing.parent_process()
     if parent is None:
