@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from flowpipe.errors import FlowpipeError
 from flowpipe.flow.solvers import Solver
 
-Grey = NDArray[np.uint8]
+Frame = NDArray[np.uint8]
 Flow = NDArray[np.float32]
 _LINGER = 0.005
 _SOLVERS = 4
@@ -33,8 +33,8 @@ class SolverQueue(Protocol):
     ahead: int
     """Number of pairs that a clip submits before it waits for the first."""
 
-    def submit(self, first: Grey, second: Grey) -> Future[Flow]:
-        """Submit (H, W) uint8 frames; return the future of their (2, H, W) flow."""
+    def submit(self, first: Frame, second: Frame) -> Future[Flow]:
+        """Submit (H, W) grey or (H, W, 3) RGB frames; return the future of their (2, H, W) flow."""
 
 
 class SerialSolver:
@@ -52,10 +52,10 @@ class SerialSolver:
         self._create = create
         self._solvers: dict[tuple[int, int], Solver] = {}
 
-    def submit(self, first: Grey, second: Grey) -> Future[Flow]:
+    def submit(self, first: Frame, second: Frame) -> Future[Flow]:
         """Compute the flow of one pair in this thread."""
         future: Future[Flow] = Future()
-        future.set_result(self.solver(*first.shape)(first[None], second[None])[0])
+        future.set_result(self.solver(*first.shape[:2])(first[None], second[None])[0])
         return future
 
     def solver(self, height: int, width: int) -> Solver:
@@ -115,7 +115,7 @@ class BatchedSolver:
         if kind is None:  # interrupted, nobody waits for what is left
             self._thread.join()
 
-    def submit(self, first: Grey, second: Grey) -> Future[Flow]:
+    def submit(self, first: Frame, second: Frame) -> Future[Flow]:
         """Submit a pair."""
         request = _Request(first, second)
         self._arrived.put(request)
@@ -150,7 +150,7 @@ class BatchedSolver:
 
     def _compute(self, batch: list[_Request]) -> None:
         try:
-            solver = self._serial.solver(*batch[0].first.shape)
+            solver = self._serial.solver(*batch[0].first.shape[:2])
             flows = solver(
                 np.stack([request.first for request in batch]),
                 np.stack([request.second for request in batch]),
@@ -169,7 +169,7 @@ class _Request:
 
     __slots__ = ("first", "future", "second")
 
-    def __init__(self, first: Grey, second: Grey) -> None:
+    def __init__(self, first: Frame, second: Frame) -> None:
         self.first = first
         self.second = second
         self.future: Future[Flow] = Future()

@@ -47,6 +47,14 @@ def accelerators() -> list[Device]:
     return found
 
 
+def first_device() -> str:
+    """Return the torch device that is used unless another is named: an accelerator, or the CPU."""
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if accelerator is None else accelerator.type
+
+
 def as_devices(text: str, backend: str) -> tuple[str, ...]:
     """Return the names of the devices that a solver is to use.
 

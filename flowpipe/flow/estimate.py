@@ -35,7 +35,7 @@ def optical_flow(
         (N, H, W) or (N, H, W, 3) for N pairs. An array whose last axis is 3 long is taken for
         colour.
     method
-        ``tvl1``, ``farneback``, ``dis`` or ``brox``.
+        ``tvl1``, ``farneback``, ``dis``, ``brox``, ``raft`` or ``nvidia``.
     backend
         The solver; ``auto`` takes the best that runs on this machine, see ``flowpipe doctor``.
     **parameters
@@ -77,26 +77,30 @@ def optical_flow(
         raise ParameterError(
             f"first has the shape {first.shape} and second {second.shape}; they must be the same"
         )
-    kind = methods.method(method).parameters
+    entry = methods.method(method)
+    kind = entry.parameters
     try:
         chosen = kind(**parameters)
     except TypeError as error:
         known = ", ".join(each.name for each in fields(kind))
         raise ParameterError(f"parameters of {method}: {error}; known are {known}") from None
-    greys = [_grey_batch(image) for image in (first, second)]
-    count, height, width = greys[0].shape
+    frames = [_batch(image, colour=entry.colour) for image in (first, second)]
+    count, height, width = frames[0].shape[:3]
     solver = solvers.create(chosen, solvers.choose(backend, method, chosen), height, width)
     single = first.ndim == 2 or (first.ndim == 3 and first.shape[-1] == 3)
     flow = np.empty((count, 2, height, width), np.float32)
     for index in range(count):
         pair = slice(index, index + 1)
-        flow[pair] = solver(greys[0][pair], greys[1][pair])
+        flow[pair] = solver(frames[0][pair], frames[1][pair])
     return flow[0] if single else flow
 
 
-def _grey_batch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return (N, H, W) grey levels."""
+def _batch(image: NDArray[np.uint8], *, colour: bool) -> NDArray[np.uint8]:
+    """Return (N, H, W) grey levels, or (N, H, W, 3) RGB for methods that take colour."""
     if image.shape[-1] != 3:
-        return image.reshape(-1, *image.shape[-2:])
-    colour = image.reshape(-1, *image.shape[-3:])
-    return np.stack([np.asarray(cv2.cvtColor(each, cv2.COLOR_RGB2GRAY)) for each in colour])
+        grey = image.reshape(-1, *image.shape[-2:])
+        return np.repeat(grey[..., None], 3, axis=-1) if colour else grey
+    rgb = image.reshape(-1, *image.shape[-3:])
+    if colour:
+        return rgb
+    return np.stack([np.asarray(cv2.cvtColor(each, cv2.COLOR_RGB2GRAY)) for each in rgb])

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
+from typing import Annotated, ClassVar, Literal, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ from flowpipe.errors import (
     check_range,
 )
 from flowpipe.flow import methods, solvers
-from flowpipe.flow.batching import BatchedSolver, Flow, Grey, SerialSolver, SolverQueue
+from flowpipe.flow.batching import BatchedSolver, Flow, Frame, SerialSolver, SolverQueue
 from flowpipe.flow.devices import out_of_memory
 from flowpipe.flow.parameters import FlowParameters, Tvl1
 from flowpipe.flow.quantize import DEFAULT_BOUND
@@ -135,7 +135,7 @@ class FlowStage:
         return {
             "stage": "flow",
             "method": self.parameters.method,
-            "parameters": asdict(cast(Any, self.parameters)),
+            "parameters": methods.method(self.parameters.method).recorded(self.parameters),
             "solver": self.solver,
             "solver_version": solvers.version(self.solver),
             "size": list(self.size) if isinstance(self.size, tuple) else self.size,
@@ -272,9 +272,11 @@ class ExtractFlow:
             dtype=stage.dtype,
         ) as writer:
             images = _passed_on(video_source, writer) if stage.frames else iter(video_source)
-            greys = (np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)) for image in images)
+            colour = methods.method(stage.parameters.method).colour
+            code = cv2.COLOR_BGR2RGB if colour else cv2.COLOR_BGR2GRAY
+            inputs = (np.asarray(cv2.cvtColor(image, code), np.uint8) for image in images)
             height = width = 0
-            for flow in _flows(paired(greys, stage.step), self.engine):
+            for flow in _flows(paired(inputs, stage.step), self.engine):
                 height, width = flow.shape[1:]
                 writer.add_flow(flow)
                 advance(1)
@@ -291,7 +293,7 @@ class ExtractFlow:
                 step=stage.step,
                 source=video_source.source(self.out),
                 method=stage.parameters.method,
-                parameters=asdict(cast(Any, stage.parameters)),
+                parameters=methods.method(stage.parameters.method).recorded(stage.parameters),
                 solver=solver,
                 solver_version=solvers.version(solver),
                 fps=video_source.fps(),
@@ -301,7 +303,7 @@ class ExtractFlow:
         return Done(warning=video_source.warning())
 
 
-def _flows(pairs: Iterable[tuple[Grey, Grey]], engine: SolverQueue) -> Iterator[Flow]:
+def _flows(pairs: Iterable[tuple[Frame, Frame]], engine: SolverQueue) -> Iterator[Flow]:
     """Return the flow of the pairs in their order, keeping the engine busy with later ones."""
     waiting: deque[Future[Flow]] = deque()
     for first, second in pairs:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from flowpipe.errors import ParameterError
+from flowpipe.flow import nvidia, raft
+from flowpipe.flow.nvidia import Nvidia, NvidiaSolver
 from flowpipe.flow.parameters import Brox, Dis, Farneback, Tvl1
+from flowpipe.flow.raft import Raft, RaftSolver
 
 if TYPE_CHECKING:
     from flowpipe.flow.solvers import Solver
@@ -36,6 +39,10 @@ class Method:
     why_unavailable
         Return the reason if such a solver cannot run here, with what to do about it; takes the
         backend. None: it runs.
+    colour
+        The solver takes RGB frames (N, H, W, 3), not grey ones.
+    recorded
+        Return what is recorded of the parameters.
     """
 
     parameters: type[Any]
@@ -45,6 +52,8 @@ class Method:
     presets: tuple[tuple[str, Callable[[], Any]], ...] = ()
     create: Callable[[Any, str, int, int, str | None], Solver] | None = None
     why_unavailable: Callable[[str], str | None] | None = None
+    colour: bool = False
+    recorded: Callable[[Any], dict[str, Any]] = asdict
 
     def preset(self, name: str) -> Any:
         """Return the parameters of a preset.
@@ -87,6 +96,24 @@ METHODS: dict[str, Method] = {
         "warping with a gradient constancy term",
         "T. Brox et al., 'High Accuracy Optical Flow Estimation', ECCV 2004",
         ("opencv-cuda",),
+    ),
+    "raft": Method(
+        Raft,
+        "a recurrent network on all-pairs correlations",
+        "Z. Teed, J. Deng, 'RAFT: Recurrent All-Pairs Field Transforms', ECCV 2020",
+        ("torch",),
+        create=RaftSolver,
+        why_unavailable=raft.why_unavailable,
+        colour=True,
+        recorded=raft.recorded,
+    ),
+    "nvidia": Method(
+        Nvidia,
+        "the optical flow hardware of NVIDIA cards",
+        "NVIDIA Optical Flow SDK 2.0",
+        ("opencv-cuda",),
+        create=NvidiaSolver,
+        why_unavailable=nvidia.why_unavailable,
     ),
 }
 """Flow methods by the name that a user types; a new one is a file and a line here."""

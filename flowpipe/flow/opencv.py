@@ -61,17 +61,22 @@ def why_unavailable(runtime: Runtime, method: str) -> str | None:
     if runtime == "cuda":
         if not hasattr(getattr(cv2, "cuda", None), _CUDA_FACTORIES[method]):
             return _CUDA
-        try:
-            devices = cv2.cuda.getCudaEnabledDeviceCount()  # -1: no driver at all
-        except cv2.error as error:
-            return f"CUDA does not start ({error.err}); check the driver with: nvidia-smi"
-        if devices < 1:
-            return "cv2 is built with CUDA and sees no device; check the driver with: nvidia-smi"
-        return None
+        return why_no_cuda_device()
     if method == "tvl1" and not hasattr(cv2, "optflow"):
         return _CONTRIB
     if runtime == "opencl":
         return _why_no_opencl()
+    return None
+
+
+def why_no_cuda_device() -> str | None:
+    """Return None where an OpenCV with CUDA sees a device, else the reason."""
+    try:
+        devices = cv2.cuda.getCudaEnabledDeviceCount()  # -1: no driver at all
+    except cv2.error as error:
+        return f"CUDA does not start ({error.err}); check the driver with: nvidia-smi"
+    if devices < 1:
+        return "cv2 is built with CUDA and sees no device; check the driver with: nvidia-smi"
     return None
 
 

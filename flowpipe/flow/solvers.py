@@ -15,6 +15,7 @@ from flowpipe import __version__
 from flowpipe.errors import BackendUnavailableError
 from flowpipe.flow import methods as table
 from flowpipe.flow import opencv, self_check
+from flowpipe.flow.devices import first_device
 from flowpipe.flow.parameters import FlowParameters, Tvl1
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,10 @@ class Solver(Protocol):
     version: str
 
     def __call__(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute flow of (B, H, W) uint8 grey frames: (B, 2, H, W) float32 pixels, x then y."""
+        """Compute flow of (B, H, W) uint8 frames: (B, 2, H, W) float32 pixels, x then y.
+
+        The frames are grey, or (B, H, W, 3) RGB for the methods that take colour.
+        """
 
 
 def methods(backend: Backend) -> tuple[str, ...]:
@@ -198,11 +202,3 @@ def _why_no_cuda() -> str | None:
     if not torch.cuda.is_available():
         return "torch sees no CUDA device; check the driver with: nvidia-smi"
     return None
-
-
-def first_device() -> str:
-    """Return the torch device that is used unless another is named: an accelerator, or the CPU."""
-    import torch
-
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return "cpu" if accelerator is None else accelerator.type

@@ -23,7 +23,7 @@ def _printed() -> str:
 
 def test_every_solver_is_found_once():
     found = [(finding.backend, finding.method) for finding in doctor.findings()]
-    assert len(set(found)) == len(found) == 12
+    assert len(set(found)) == len(found) == 14
     assert ("opencv-cuda", "brox") in found
     assert [backend for backend, method in found if method == "tvl1"] == list(solvers.BACKENDS)
     assert ("opencv-cpu", "brox") not in found

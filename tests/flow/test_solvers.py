@@ -64,8 +64,8 @@ def test_a_backend_that_was_asked_for_is_not_replaced(monkeypatch):
 
 
 def test_our_own_solver_is_for_tvl1():
-    for backend in ("cpu", "cuda", "torch"):
-        assert solvers.methods(backend) == ("tvl1",)
+    for backend, methods in (("cpu", ("tvl1",)), ("cuda", ("tvl1",)), ("torch", ("tvl1", "raft"))):
+        assert solvers.methods(backend) == methods
         with pytest.raises(
             BackendUnavailableError,
             match="has no farneback; take --backend",
@@ -80,7 +80,7 @@ def test_our_own_solver_is_for_tvl1():
 
 def test_methods_of_opencv():
     assert solvers.methods("opencv-cpu") == ("tvl1", "farneback", "dis")
-    assert solvers.methods("opencv-cuda") == ("tvl1", "farneback", "brox")
+    assert solvers.methods("opencv-cuda") == ("tvl1", "farneback", "brox", "nvidia")
 
 
 def test_gpus_are_given_batches():
