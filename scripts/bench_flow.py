@@ -1,6 +1,7 @@
 """TV-L1 solvers side by side: pairs a second, ratios, distance from OpenCV, end-point error.
 
-    python scripts/bench_flow.py clip.mp4 [more clips] [--size 340x256 ...] [--middlebury DIR]
+    python scripts/bench_flow.py clip.mp4 [more clips] [--size 340x256 ...]
+        [--middlebury DIR] [--kitti DIR]
 
 Solvers take turns, and a ratio is between times of the same run: other work on the machine changes
 the times and hardly the ratios. With one thread and nothing but CPU solvers the times are processor
@@ -70,6 +71,8 @@ class Options:
     """Also measure scikit-image, DIS and OpenCV's defaults, CUDA and OpenCL solvers."""
     middlebury: Path | None = None
     """Folder of Middlebury pairs (NAME/frame10.png, frame11.png, flow10.flo)."""
+    kitti: Path | None = None
+    """Folder of KITTI 2012 pairs (image_0_ID_10.png, image_0_ID_11.png, flow_occ_ID_10.png)."""
 
 
 @dataclass(frozen=True)
@@ -284,34 +287,74 @@ def speed_table(width: int, height: int, threads: int, options: Options, console
     console.print(table)
 
 
-def middlebury_table(folder: Path, console: Console) -> None:
+@dataclass(frozen=True)
+class Pair:
+    """Two grey frames, their (2, H, W) flow in pixels, and where it is known."""
+
+    first: Frames
+    second: Frames
+    truth: NDArray[np.float32]
+    known: NDArray[np.bool_]
+
+    def error(self, flow: NDArray[np.float32]) -> float:
+        """Mean end-point error in pixels."""
+        return float(np.hypot(*(flow - self.truth))[self.known].mean())
+
+
+def _grey(path: Path) -> Frames:
+    return np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def middlebury_pairs(folder: Path) -> dict[str, Pair]:
+    """Pairs by their name."""
+    found = {}
+    for path in sorted(folder.glob("*/flow10.flo")):
+        first, second = (_grey(path.with_name(f"frame{number}.png")) for number in (10, 11))
+        truth = cv2.readOpticalFlow(str(path)).transpose(2, 0, 1)
+        found[path.parent.name] = Pair(first, second, truth, (np.abs(truth) < 1e9).all(axis=0))
+    return found
+
+
+def kitti_pairs(folder: Path) -> dict[str, Pair]:
+    """Pairs by their number, with the flow of occluded pixels too."""
+    found = {}
+    for path in sorted(folder.glob("flow_occ_*_10.png")):
+        number = path.stem.split("_")[2]
+        first, second = (_grey(folder / f"image_0_{number}_{frame}.png") for frame in (10, 11))
+        coded = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float32)
+        truth = (coded[..., :0:-1].transpose(2, 0, 1) - 2**15) / 64
+        found[f"KITTI {number}"] = Pair(first, second, truth, coded[..., 0] > 0)
+    return found
+
+
+def accuracy_table(pairs: dict[str, Pair], console: Console) -> None:
+    """Print end-point errors, and the time relative to OpenCV's defaults."""
     settings: dict[str, Tvl1 | Runtime | None] = {
-        "flowpipe (OpenCV's CUDA scheme)": Tvl1(),
-        "flowpipe, cubic -0.75, median 5": Tvl1(cubic=-0.75, median=5),
+        "OpenCV cpu, defaults": None,
+        "OpenCV cpu, cuda-like": "cpu",
+        "flowpipe, published": Tvl1(),
         "flowpipe, n_scales auto": Tvl1(n_scales="auto"),
         "flowpipe, fast": Tvl1.fast(),
-        "OpenCV cpu, cuda-like": "cpu",
-        "OpenCV cpu, defaults": None,
+        "flowpipe, accurate": Tvl1.accurate(),
     }
-    names = sorted(p.name for p in folder.iterdir() if (p / "flow10.flo").exists())
-    table = Table("end-point error, px", *names)
+    table = Table("end-point error, px", *pairs, "x OpenCV")
+    yardstick = 0.0
     for title, setting in settings.items():
-        errors = []
-        for name in names:
-            a, b = (
-                cv2.imread(str(folder / name / f"frame{i}.png"), cv2.IMREAD_GRAYSCALE)
-                for i in (10, 11)
-            )
-            truth = cv2.readOpticalFlow(str(folder / name / "flow10.flo")).transpose(2, 0, 1)
-            known = (np.abs(truth) < 1e9).all(axis=0)
+        errors, took = [], 0.0
+        for pair in pairs.values():
             solver: Solver
             if isinstance(setting, Tvl1):
-                solver = Tvl1Solver(setting, *a.shape)
+                solver = Tvl1Solver(setting, *pair.first.shape)
+                solver(pair.first[None], pair.second[None])  # compiles
             else:
-                solver = cuda_like(setting, Tvl1(), *a.shape) if setting else opencv_defaults()
-            flow = solver(a[None].astype(np.uint8), b[None].astype(np.uint8))[0]
-            errors.append(np.hypot(*(flow - truth))[known].mean())
-        table.add_row(title, *(f"{e:.4f}" for e in errors))
+                size = pair.first.shape
+                solver = cuda_like(setting, Tvl1(), *size) if setting else opencv_defaults()
+            start = time.process_time()
+            flow = solver(pair.first[None], pair.second[None])[0]
+            took += time.process_time() - start
+            errors.append(pair.error(flow))
+        yardstick = yardstick or took
+        table.add_row(title, *(f"{e:.4f}" for e in errors), f"{yardstick / took:.1f}")
     console.print(table)
 
 
@@ -335,7 +378,9 @@ def main(options: Options) -> None:
             if not device.startswith("torch"):
                 print_share_of_the_roofline(width, height, device, options, console)
     if options.middlebury:
-        middlebury_table(options.middlebury, console)
+        accuracy_table(middlebury_pairs(options.middlebury), console)
+    if options.kitti:
+        accuracy_table(kitti_pairs(options.kitti), console)
 
 
 if __name__ == "__main__":

@@ -37,10 +37,11 @@ class ExtractFlow:
     """Output folder. Its .flowpipe/stage.json records the settings."""
     method: Annotated[str, NameIn(METHODS)] = "tvl1"
     """Flow method; its parameters are the options that begin with its name."""
-    preset: Annotated[str, arg(metavar="{published,fast}")] = "published"
-    """Parameters of the method, which its options change: those of the papers (published), or for
-    tvl1 also a setting that takes a third of the time and is 0.07 pixels off in the mean (fast;
-    docs/benchmarks.md)."""
+    preset: Annotated[str, arg(metavar="{published,fast,accurate}")] = "published"
+    """Parameters of the method, which its options change: those of the papers (published). For
+    tvl1 also a setting that takes a third of the time and is 0.07 pixels off in the mean (fast),
+    and one for large motion and fine texture, with all pyramid levels and a median filter
+    (accurate; docs/benchmarks.md)."""
     frame_size: Annotated[
         str | None, arg(metavar="WxH", help_behavior_hint="(default: 340x256)")
     ] = None

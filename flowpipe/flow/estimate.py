@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Literal
 
 import cv2
@@ -40,7 +40,8 @@ def optical_flow(
         The solver; ``auto`` takes the best that runs on this machine, see ``flowpipe doctor``.
     **parameters
         Parameters of the method, such as ``lambda_=0.1`` for TV-L1; see
-        :mod:`flowpipe.flow.parameters`.
+        :mod:`flowpipe.flow.parameters`. For TV-L1 also ``preset``, whose values they change:
+        ``published``, ``fast`` or ``accurate``.
 
     Returns
     -------
@@ -79,8 +80,11 @@ def optical_flow(
         )
     entry = methods.method(method)
     kind = entry.parameters
+    # DIS has a parameter of this name, for OpenCV's presets.
+    own = any(each.name == "preset" for each in fields(kind))
+    preset = entry.preset("published" if own else parameters.pop("preset", "published"))
     try:
-        chosen = kind(**parameters)
+        chosen = replace(preset, **parameters)
     except TypeError as error:
         known = ", ".join(each.name for each in fields(kind))
         raise ParameterError(f"parameters of {method}: {error}; known are {known}") from None

@@ -77,7 +77,7 @@ METHODS: dict[str, Method] = {
         "total variation with an L1 data term, as OpenCV's CUDA solver computes it",
         "C. Zach, T. Pock, H. Bischof, 'A Duality Based Approach for Realtime TV-L1', DAGM 2007",
         ("cuda", "opencv-cuda", "cpu", "opencv-cpu", "opencv-opencl", "torch"),
-        presets=(("fast", Tvl1.fast),),
+        presets=(("fast", Tvl1.fast), ("accurate", Tvl1.accurate)),
     ),
     "farneback": Method(
         Farneback,

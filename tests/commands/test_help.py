@@ -35,6 +35,8 @@ def test_help_shows_the_values_of_a_preset(capsys):
     assert "--tvl1.warps INT" in help_of("extract-flow", capsys)
     fast = help_of("extract-flow", capsys, "--preset", "fast")
     assert re.search(r"--tvl1.warps INT [^(]*\(default: 3\)", fast)
+    accurate = help_of("extract-flow", capsys, "--preset", "accurate")
+    assert re.search(r"--tvl1.median \{1,3,5\} [^(]*\(default: 5\)", accurate)
     assert "{None}" not in help_of("extract-flow", capsys, "--method", "dis")
     dis = help_of("extract-flow", capsys, "--method", "dis")
     assert "--dis.patch-size" in dis

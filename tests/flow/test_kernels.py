@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -32,6 +33,7 @@ def mixed_batch(height, width):
         pytest.param({}, marks=pytest.mark.slow),
         pytest.param({"cubic": -0.75, "median": 5}, marks=pytest.mark.slow),
         pytest.param({"median": 3, "n_scales": 2}, marks=pytest.mark.slow),
+        pytest.param(asdict(Tvl1.accurate()), marks=pytest.mark.slow, id="accurate"),
         pytest.param({"epsilon": 0.0, "iterations": 7}, marks=pytest.mark.slow),
         {"epsilon": 0.3, "warps": 2},
         pytest.param({"gamma": 1.0, "warps": 2}, marks=pytest.mark.slow),

@@ -14,6 +14,7 @@ from flowpipe.cli import main
 from flowpipe.errors import ParameterError
 from flowpipe.flow import METHODS
 from flowpipe.flow.methods import Method
+from tests.helpers import media
 from tests.helpers.clips import write_video
 
 
@@ -58,6 +59,26 @@ def test_it_is_used_from_python(toy):
     assert (flowpipe.optical_flow(zeros, zeros, "toy", x=3.0)[0] == 3).all()
     with pytest.raises(ParameterError, match=r"parameters of toy: .*known are x"):
         flowpipe.optical_flow(zeros, zeros, "toy", y=3.0)
+
+
+def test_presets_from_python():
+    first, second = media.moving(2, 32, 48)
+    flows = {
+        preset: flowpipe.optical_flow(first, second, backend="cpu", preset=preset)
+        for preset in ("published", "fast", "accurate")
+    }
+    np.testing.assert_array_equal(
+        flows["published"], flowpipe.optical_flow(first, second, backend="cpu")
+    )
+    changed = flowpipe.optical_flow(first, second, backend="cpu", preset="accurate", warps=1)
+    for other in (flows["published"], flows["fast"], changed):
+        assert (flows["accurate"] != other).any()
+    with pytest.raises(ParameterError, match="'quick'; for tvl1 it must be published or fast or a"):
+        flowpipe.optical_flow(first, second, preset="quick")
+    with pytest.raises(ParameterError, match="'fast'; for farneback it must be published"):
+        flowpipe.optical_flow(first, second, method="farneback", preset="fast")
+    dis = flowpipe.optical_flow(first, second, method="dis", preset="ultrafast")
+    assert (dis != flowpipe.optical_flow(first, second, method="dis")).any()
 
 
 def test_it_is_used_from_the_command_line(toy, tmp_path, capsys):
