@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flowpipe.io.video import read_video
     from flowpipe.models.create import create_model, list_models
     from flowpipe.pipelines.evaluate import evaluate
+    from flowpipe.pipelines.features import extract_features
     from flowpipe.pipelines.flow import extract_flow
     from flowpipe.pipelines.fuse import fuse
     from flowpipe.pipelines.idt_baseline import idt_baseline
@@ -50,6 +51,7 @@ __all__ = [
     "create_model",
     "dense_trajectories",
     "evaluate",
+    "extract_features",
     "extract_flow",
     "extract_trajectories",
     "fuse",
@@ -82,6 +84,7 @@ _HOMES = {
     "create_model": "models.create",
     "dense_trajectories": "trajectories.dense",
     "evaluate": "pipelines.evaluate",
+    "extract_features": "pipelines.features",
     "extract_flow": "pipelines.flow",
     "extract_trajectories": "pipelines.trajectories",
     "fuse": "pipelines.fuse",

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from flowpipe import __version__
 from flowpipe.commands.baseline import Classify, Encode, IdtBaseline
+from flowpipe.commands.features import Features
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.maintenance import Clean, Demo, Doctor, Status, Verify
 from flowpipe.commands.networks import Evaluate, Fuse, Train, TwoStream
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Any] = {
     "evaluate": Evaluate,
     "fuse": Fuse,
     "predict": Predict,
+    "features": Features,
     "view": View,
     "export-flow": ExportFlow,
     "warp-flow": WarpFlow,

@@ -218,11 +218,11 @@ def _model(folder: Path, tested: LabelledFlow, number: int) -> StreamNetwork:
             f"{str(path)!r} was trained on other classes than those of {tested.dataset.name!r}"
         )
     if network.clip.is_flow:
-        _check_flow(path, trained, tested.flow)
+        check_flow(path, trained, tested.flow)
     return network
 
 
-def _check_flow(model: Path, trained: Json | None, folder: Path) -> None:
+def check_flow(model: Path, trained: Json | None, folder: Path) -> None:
     """Compare the flow that a network was trained on with the flow that it is tested on.
 
     Flow without a record is not compared.

@@ -20,6 +20,8 @@ from flowpipe.runner import atomic, done_cache, json_files
 from flowpipe.runner.inspect import stage_name, stages_below
 from flowpipe.runner.pool import Advance, Done, Workers
 from flowpipe.runner.run import Summary, run_stage
+from flowpipe.training.features import layouts as features
+from flowpipe.training.features.layouts import StoredFeatures, stored_features
 from flowpipe.trajectories import verify as tables
 from flowpipe.trajectories.verify import StoredTable, stored_tables
 
@@ -87,7 +89,7 @@ _READERS: dict[str, Callable[[Path], object]] = {
 }
 """Reads every byte of a file, by its suffix."""
 
-Stored = StoredClip | StoredTable | StoredFile
+Stored = StoredClip | StoredTable | StoredFeatures | StoredFile
 
 
 def verify(
@@ -96,8 +98,9 @@ def verify(
     """Verify all outputs in the folder of a stage, or in all stage folders of a recipe.
 
     Flow and trajectories are decoded and compared with their videos; see
-    :func:`flowpipe.flow.store.verify` and :func:`flowpipe.trajectories.verify.verify`. Every byte
-    of the other files is read and compared with the checksums that their formats have.
+    :func:`flowpipe.flow.store.verify` and :func:`flowpipe.trajectories.verify.verify`. Features are
+    compared with the checksums of their records. Every byte of the other files is read and compared
+    with the checksums that their formats have.
 
     Parameters
     ----------
@@ -152,6 +155,8 @@ def _stored(source: Path) -> Sequence[Stored]:
             return list(stored_tables(source))
         case None | "flow" | "warped-flow" | "export":
             return list(store.stored_clips(source))
+        case "features":
+            return list(stored_features(source))
         case _:
             paths = sorted(path for path in source.rglob("*") if path.suffix in _READERS)
             names = [path.relative_to(source).as_posix() for path in paths]
@@ -171,6 +176,8 @@ class _Verify:
             removed = True
             if isinstance(stored, StoredClip):
                 removed = store.remove(stored)
+            elif isinstance(stored, StoredFeatures):
+                features.remove(stored)
             else:
                 atomic.remove_atomically(stored.path, stored.root)
             fault += "; removed" if removed else "; kept, since flowpipe may not have written it"
@@ -182,6 +189,8 @@ def _fault(stored: Stored) -> str | None:
         return store.verify(stored)
     if isinstance(stored, StoredTable):
         return tables.verify(stored)
+    if isinstance(stored, StoredFeatures):
+        return features.verify(stored)
     try:
         _READERS[stored.path.suffix](stored.path)
     except FlowpipeError as error:

@@ -55,7 +55,7 @@ def load_classifier(
     >>> classifier.classes
     ('horizontal', 'orbit', 'spin', 'stretch', 'vertical', 'zoom')
     """
-    found = _load(_find(Path(folder)), testing, device, _DEEPEST)
+    found = _load(find_classifier(Path(folder)), testing, device, _DEEPEST)
     if testing is not None and not _has_network(found):
         raise ParameterError(
             f"{str(found.path)!r} is no network; test_segments and crops are for those"
@@ -68,7 +68,7 @@ def _load(path: Path, testing: Testing | None, device: str, depth: int) -> Class
         if not depth:
             raise FormatError(f"{str(path)!r} is in a fusion of fusions of fusions, and so on")
         members, softmax = read_fusion(path)
-        loaded = [_load(_find(each.folder), testing, device, depth - 1) for each in members]
+        loaded = [_load(find_classifier(each.folder), testing, device, depth - 1) for each in members]
         weights = tuple(each.weight for each in members)
         classes, record = loaded[0].classes, read_record(path.parent)
         return FusionClassifier(path, classes, tuple(loaded), weights, softmax, record)
@@ -87,7 +87,7 @@ def _has_network(classifier: Classifier) -> bool:
     return classifier.path.name == _NETWORK
 
 
-def _find(path: Path) -> Path:
+def find_classifier(path: Path) -> Path:
     """Return the file of the classifier in a folder.
 
     Raises

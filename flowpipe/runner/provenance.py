@@ -34,6 +34,7 @@ STAGES = {
     "train": "trained networks",
     "evaluate": "scores of networks",
     "fuse": "fused scores",
+    "features": "features of windows of clips",
 }
 """Every stage by the name in its record, with a description of its outputs."""
 _BLOCK = 1 << 16

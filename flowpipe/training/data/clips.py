@@ -306,7 +306,7 @@ class FrameClips(_Clips):
             clip_index.check_members(reader, images=True)
         else:
             count = reader.meta.n_frames
-            _check_video(reader)
+            video_of(reader)
         if self.modality == "rgb-diff":
             return self._check_length(count - 1, f"differences of {count} frames")
         return self._check_length(count, "frames")
@@ -327,7 +327,7 @@ class FrameClips(_Clips):
             images = {one: reader.image(one) for one in wanted}
         else:
             size = (reader.meta.width, reader.meta.height)
-            path = _check_video(reader)
+            path = video_of(reader)
             decoded = video.frames(path, max_frames=wanted[-1] + 1, only=wanted, keep_damaged=True)
             images = {
                 one: resized(frame.image, size) for one, frame in zip(wanted, decoded, strict=False)
@@ -337,7 +337,14 @@ class FrameClips(_Clips):
         return {one: image[..., ::-1].transpose(2, 0, 1) for one, image in images.items()}
 
 
-def _check_video(reader: FlowReader) -> Path:
+def video_of(reader: FlowReader) -> Path:
+    """Return the video that stored flow was made from.
+
+    Raises
+    ------
+    FormatError
+        It is not known, gone, or another than it was.
+    """
     path = reader.video
     if path is None:
         raise FormatError("it holds no frames and does not say of which video it is")

@@ -238,7 +238,7 @@ class ExportStacks:
                 "width": reader.meta.width,
                 "height": reader.meta.height,
                 "bound": reader.level_bound,
-                "flow": _identity(reader),
+                "flow": flow_identity(reader),
             }
 
     def _stacks(self, clip: StoredClip, content: Json) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -316,10 +316,10 @@ def _tar_bytes(export: StackExport, reader: FlowReader) -> int:
     return stack * len(export.starts(len(reader)))
 
 
-def _identity(reader: FlowReader) -> str:
-    """What tells the stored flow from what it may become: its file, or the check sums of its files.
+def flow_identity(reader: FlowReader) -> str:
+    """Return a digest of the stored flow: of its file, or of the check sums of its files.
 
-    Of another tool's folder, which has none, names and lengths.
+    Of another tool's folder, which has none, of names and lengths.
     """
     path = reader.clip.path
     if path.is_file() and reader.layout.name != "npy":

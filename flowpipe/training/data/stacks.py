@@ -8,13 +8,15 @@ fields are sampled where each pixel has moved to, so that a channel pair follows
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import FormatError
 from flowpipe.flow.quantize import ZERO_LEVEL, to_uint8
-from flowpipe.flow.store import FlowReader
+from flowpipe.flow.store import StoredClip
 from flowpipe.models.clip_input import Stacking
 
 X, Y = slice(0, None, 2), slice(1, None, 2)
@@ -23,8 +25,26 @@ ZERO = ZERO_LEVEL
 """The level of zero flow."""
 
 
+class FlowFields(Protocol):
+    """Flow of a clip, such as a :class:`~flowpipe.flow.store.FlowReader`."""
+
+    @property
+    def clip(self) -> StoredClip:
+        """The clip."""
+
+    @property
+    def level_bound(self) -> float:
+        """Bound of the grey levels, in pixels."""
+
+    def levels(self, index: int) -> NDArray[np.uint8]:
+        """Return (2, H, W) grey levels of a field."""
+
+    def flow(self, index: int, *, zero: float) -> NDArray[np.float32]:
+        """Return (2, H, W) float32 pixels of a field."""
+
+
 def read_stack(
-    reader: FlowReader,
+    reader: FlowFields,
     start: int,
     length: int,
     *,
@@ -94,7 +114,7 @@ def follow(flow: NDArray[np.float32]) -> NDArray[np.float32]:
     return stack
 
 
-def _check_sizes(shapes: list[tuple[int, ...]], reader: FlowReader) -> None:
+def _check_sizes(shapes: list[tuple[int, ...]], reader: FlowFields) -> None:
     if len(set(shapes)) > 1:
         sizes = ", ".join(f"{shape[2]}x{shape[1]}" for shape in sorted(set(shapes)))
         raise FormatError(f"flow fields of {str(reader.clip.path)!r} differ in size: {sizes}")

@@ -1,0 +1,130 @@
+"""Which windows of a clip have a feature, as options and as first fields or frames.
+
+Windows begin at 0, stride, 2 stride, ... and lie inside the clip: ``(n - length) // stride + 1`` of
+them, as in ActionFormer's, OpenTAD's and video_features' I3D features. A layout with a feature per
+frame (MS-TCN) takes the window around each frame, and repeats the first and the last field or frame
+where the window leaves the clip. A clip that is shorter than a window has one, in which its last
+field or frame is repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from flowpipe._options import NameIn
+from flowpipe.errors import ParameterError, check_range
+from flowpipe.runner.json_files import Json
+from flowpipe.training.features.layouts import LAYOUTS, FeatureLayout
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureStage:
+    """Windows of clips, and how their features are stored."""
+
+    length: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: what the network sees)")
+    ] = None
+    """Number of consecutive flow fields or frames in a window. Trajectories need it: they have
+    none of their own."""
+    stride: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: the length; 1 for ms-tcn)")
+    ] = None
+    """Number of fields or frames from the start of a window to that of the next."""
+    layout: Annotated[str, NameIn(LAYOUTS)] = "npy"
+    """Names, axes and windows as another program reads them: (T, F) arrays with the clips' folders
+    (npy) or without them (actionformer, opentad), with times beside them (video-features), or
+    (F, frames), a feature per frame (ms-tcn)."""
+    crops: Literal[1, 10] = 1
+    """Crops of a window whose features are averaged: the centre (1), or corners, centre and their
+    mirror images (10)."""
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ParameterError(
+                f"layout is {self.layout!r}; it must be one of {', '.join(LAYOUTS)}"
+            )
+        if self.crops not in (1, 10):
+            raise ParameterError(f"crops is {self.crops}; it must be 1 or 10")
+        if self.length is not None:
+            check_range("length", self.length, 1, 10000)
+        if self.stride is not None:
+            check_range("stride", self.stride, 1)
+            if self.entry.per_frame and self.stride != 1:
+                raise ParameterError(
+                    f"stride is {self.stride}; layout {self.layout} has a feature per frame, and "
+                    "stride must be 1"
+                )
+
+    @property
+    def entry(self) -> FeatureLayout:
+        """The entry of the table of layouts."""
+        return LAYOUTS[self.layout]
+
+    @property
+    def windows(self) -> Windows:
+        """The windows; the length is given."""
+        assert self.length is not None
+        stride = 1 if self.entry.per_frame else self.stride or self.length
+        return Windows(self.length, stride, self.entry.per_frame)
+
+    def of_length(self, length: int) -> FeatureStage:
+        """Return this with a length, where none was given."""
+        return self if self.length is not None else replace(self, length=length)
+
+    def description(self) -> Json:
+        """Return what ``stage.json`` says of the windows."""
+        windows = self.windows
+        return {
+            "stage": "features",
+            "length": windows.length,
+            "stride": windows.stride,
+            "layout": self.layout,
+            "crops": self.crops,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Windows of a clip.
+
+    Attributes
+    ----------
+    length, stride
+        In flow fields or frames.
+    per_frame
+        There is one around each frame; the stride is 1.
+    """
+
+    length: int
+    stride: int
+    per_frame: bool = False
+
+    def starts(self, n: int, frames: int) -> range:
+        """Return the first field or frame of each window, counted from 0.
+
+        Parameters
+        ----------
+        n
+            Number of flow fields, frames or differences of the clip, at least 1.
+        frames
+            Number of its frames.
+
+        Returns
+        -------
+        range
+            Negative where a window begins before the clip.
+
+        Examples
+        --------
+        >>> list(Windows(length=16, stride=4).starts(30, 30))
+        [0, 4, 8, 12]
+        >>> list(Windows(length=4, stride=1, per_frame=True).starts(5, 6))
+        [-2, -1, 0, 1, 2, 3]
+        """
+        if self.per_frame:
+            before = self.length // 2
+            return range(-before, frames - before)
+        return range(0, max(n - self.length, 0) + 1, self.stride)
