@@ -54,6 +54,7 @@ SLOW = {
     "FisherVector",
     "dense_trajectories",
     "evaluate",
+    "extract_features",
     "extract_flow",
     "extract_trajectories",
     "idt_baseline",

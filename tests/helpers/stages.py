@@ -81,6 +81,15 @@ def stages(root: Path, out: Path, made: Path, jobs: int = 2) -> dict[str, tuple[
             out / "labels/labels.csv",
             *("--format", "csv", *several),
         ),
+        "features": (
+            "features",
+            flow,
+            "--classifier",
+            made / "net",
+            "--out",
+            out / "features",
+            *("--stride", 2, "--device", "cpu", *several),
+        ),
     }
 
 

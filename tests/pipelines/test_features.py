@@ -11,11 +11,14 @@ import torch
 
 import flowpipe
 from flowpipe.cli import main
+from flowpipe.commands import doctor
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError
 from flowpipe.flow.extract import FlowStage
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.models.weights import load_model
 from flowpipe.runner.provenance import StageMismatchError
+from flowpipe.training.features.layouts import LAYOUTS, FeatureLayout
+from flowpipe.training.features.stage import FeatureStage
 from tests.helpers.clips import contents, hashed, smooth_flow, store_clip, write_video
 from tests.helpers.features import (
     IMAGENET,
@@ -286,6 +289,18 @@ def test_the_bytes_do_not_depend_on_the_workers(flow, tmp_path):
     assert contents(tmp_path / "threads") == made[0]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("options", [{"stride": 1}, {"crops": 10}])
+def test_a_gpu_gives_the_features_of_a_cpu(flow, tmp_path, options):
+    net = save_network(tmp_path, length=5)
+    for device in ("cpu", "cuda"):
+        out = tmp_path / device
+        flowpipe.extract_features(flow, out, net, workers=0, device=device, **options)
+    cpu, gpu = (np.load(tmp_path / device / "jump/a.npy") for device in ("cpu", "cuda"))
+    assert np.abs(cpu - gpu).max() < 1e-3 * np.abs(cpu).max()
+
+
 def test_the_bytes_of_a_window_do_not_depend_on_the_others(flow, tmp_path):
     net = save_network(tmp_path, length=5)
     for stride in (1, 2):
@@ -393,6 +408,23 @@ def test_folders_of_frames_without_flow(tmp_path):
     run(tmp_path / "flow", tmp_path / "1", net)
     run(tmp_path / "frames", tmp_path / "2", net)
     assert contents(tmp_path / "1")["a.npy"] == contents(tmp_path / "2")["a.npy"]
+
+
+def test_a_layout_of_one_entry_is_used_from_the_command_line(flow, tmp_path, monkeypatch, capsys):
+    toy = FeatureLayout("a toy", "me", "pace {stride}", features_first=True)
+    monkeypatch.setitem(LAYOUTS, "toy", toy)
+    net = save_network(tmp_path, length=5)
+    options = ["--layout", "toy", "--out", str(tmp_path / "out"), "--device", "cpu", "--jobs", "0"]
+    with pytest.raises(SystemExit) as end:
+        main(["features", str(flow), "--classifier", str(net), *options])
+    told = capsys.readouterr().err
+    assert end.value.code == 0, told
+    assert "settings for toy: pace 5" in told
+    assert np.load(tmp_path / "out/a.npy").shape == (1024, 2)
+    listed = doctor.listing(*doctor.TABLES["feature layout"])
+    assert ("toy", "a toy", "me") in list(listed)
+    with pytest.raises(ParameterError, match="video-features, toy"):
+        FeatureStage(layout="none")
 
 
 def test_the_command(flow, tmp_path, capsys):

@@ -44,6 +44,8 @@ class FeatureLayout:
     ----------
     title
         One line for lists.
+    published
+        Authors, title, venue of the program that reads it.
     settings
         Settings with which the other program reads the features, with the fields ``length``,
         ``stride``, ``half`` (of the length) and ``features`` (their number).
@@ -63,6 +65,7 @@ class FeatureLayout:
     """
 
     title: str
+    published: str
     settings: str
     per_frame: bool = False
     features_first: bool = False
@@ -73,19 +76,24 @@ class FeatureLayout:
 
 
 LAYOUTS: dict[str, FeatureLayout] = {
-    "npy": FeatureLayout("(T, F) arrays, in the folders of the clips", "", keeps_folders=True),
+    "npy": FeatureLayout(
+        "(T, F) arrays, in the folders of the clips", "", settings="", keeps_folders=True
+    ),
     "actionformer": FeatureLayout(
         "(T, F) arrays, as ActionFormer reads them",
+        "C. Zhang, J. Wu, Y. Li, 'ActionFormer', ECCV 2022",
         "feat_stride: {stride}, num_frames: {length}, input_dim: {features}, "
         "file_prefix: ~, file_ext: .npy",
     ),
     "opentad": FeatureLayout(
         "(T, F) arrays, as OpenTAD reads them",
+        "S. Liu et al., 'OpenTAD: A Unified Framework for Temporal Action Detection', 2025",
         "feature_stride={stride}, sample_stride=1, offset_frames={half}, "
         'LoadFeats with feat_format="npy"',
     ),
     "ms-tcn": FeatureLayout(
         "(F, frames) arrays, as MS-TCN reads them",
+        "Y. Abu Farha and J. Gall, 'MS-TCN', CVPR 2019",
         "features_dim = {features}, sample_rate = 1",
         per_frame=True,
         features_first=True,
@@ -93,7 +101,8 @@ LAYOUTS: dict[str, FeatureLayout] = {
     ),
     "video-features": FeatureLayout(
         "(T, F) arrays, times and frame rates, as video_features writes them",
-        "",
+        "V. Iashin, video_features, 2020",
+        settings="",
         names_modality=True,
         has_times=True,
     ),
