@@ -14,6 +14,7 @@ from flowpipe.commands.options import WorkerOptions, frame_size, reporting_worke
 from flowpipe.commands.trajectories import ShortSideOption, SizeOption
 from flowpipe.datasets.load import KINDS
 from flowpipe.encoding.parameters import Encoding
+from flowpipe.errors import ParameterError
 from flowpipe.trajectories.parameters import TrajectoryStage
 
 DatasetPath = Positional[Annotated[Path, arg(metavar="DATASET")]]
@@ -126,19 +127,45 @@ class Encode:
 
 @dataclass(frozen=True)
 class Classify:
-    """Train SVMs on the encoded clips of each split and evaluate them on its test clips."""
+    """Train SVMs on the training clips of each split and evaluate them on its test clips.
 
-    vectors: Positional[Annotated[Path, arg(metavar="VECTORS")]]
-    """Folder of encode."""
+    The clips are those that encode has encoded or, with --features, of a data set whose features
+    are there.
+    """
+
+    vectors: Positional[Annotated[Path, arg(metavar="VECTORS|DATASET")]]
+    """Folder of encode; with --features a data set, its folder or its list."""
+    features: Annotated[
+        tuple[Path, ...], arg(metavar="DIR", help_behavior_hint="(default: vectors of encode)")
+    ] = ()
+    """Folders of the command features, whose means over time a linear SVM classifies."""
+    dataset: Annotated[str, NameIn(KINDS)] = "auto"
+    """Kind of the data set, with --features; auto recognizes it by its folder."""
+    lists: Lists = ()
+    """List files of the data set, with --features, if they are not in their usual place."""
+    protocol: ProtocolName = None
+    """Training and test clips, with --features, as for idt-baseline."""
+    leave_out_unusable: bool = False
+    """Leave out clips without features, with --features, in place of an error. Each is named with
+    the reason."""
     out: Path = Path("scores")
-    """Output folder, with metrics.json, scores.npz and report.html."""
+    """Output folder, with metrics.json, scores.npz and, of vectors, report.html."""
     svm: Annotated[Svm, arg(name="")] = field(default_factory=Svm)
     workers: WorkerOptions = field(default_factory=reporting_workers)
 
     def run(self) -> int:
         """Train and evaluate."""
+        if self.features:
+            self._of_features()
+            return 0
         from flowpipe.pipelines.classify import classify
 
+        for name in ("dataset", "lists", "protocol", "leave_out_unusable"):
+            if getattr(self, name) != getattr(type(self), name):
+                raise ParameterError(
+                    f"{name} is {getattr(self, name)!r}; it applies to --features, and encode has "
+                    "recorded it for its vectors"
+                )
         classify(
             self.vectors,
             self.out,
@@ -147,3 +174,17 @@ class Classify:
             workers=self.workers,
         )
         return 0
+
+    def _of_features(self) -> None:
+        from flowpipe.datasets.load import load_dataset
+        from flowpipe.pipelines.classify_features import classify_features
+
+        classify_features(
+            load_dataset(self.vectors, self.dataset, self.lists),
+            self.features,
+            self.out,
+            self.svm,
+            protocol=self.protocol,
+            leave_out_unusable=self.leave_out_unusable,
+            workers=self.workers,
+        )
