@@ -109,6 +109,18 @@ def text(name: str, content: str):
     return make
 
 
+def features(name: str):
+    def make(folder: Path) -> Path:
+        from flowpipe.training.features.layouts import files_of, write_features
+
+        files = files_of("npy", folder, "a", "flow")
+        array = np.random.default_rng(0).random((5, 8)).astype(np.float32)
+        write_features(files, {files.features: array}, {"clip": "a"}, folder)
+        return folder / name
+
+    return make
+
+
 def model(folder: Path) -> Path:
     from flowpipe.models.weights import save_model
     from tests.helpers.nets import small_network
@@ -152,6 +164,8 @@ SAMPLES = {
     "words": ("encoders", encoders(WORDS)),
     "classifier of fisher": ("classifier", classifier(FISHER)),
     "classifier of words": ("classifier", classifier(WORDS)),
+    "features": ("features", features("a.npy")),
+    "record of features": ("features", features("a.npy.json")),
     "model": ("model", model),
     "torch": ("weights", weights("state.pt")),
     "safetensors": ("weights", weights("state.safetensors")),

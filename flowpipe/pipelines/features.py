@@ -38,8 +38,8 @@ from flowpipe.trajectories.verify import stored_tables
 
 logger = logging.getLogger(__name__)
 
-_COPIES = 16
-"""Memory that a network needs at work, in sizes of its input."""
+_BASE, _COPIES = 400 << 20, 48
+"""Memory of a worker: bytes of libraries, and of maps in sizes of the input (I3D)."""
 _DECISIVE = ("stage", "parameters", "flow", "tvl1", "size", "boxes")
 """Settings of trajectories that change their descriptors."""
 
@@ -192,13 +192,11 @@ def _of_network(
     key = provenance.digest(made_with)
     weights = sum(each.numel() * each.element_size() for each in network.parameters())
     pixels = stage.length * seen.channels_per_frame * seen.input_size**2
-    workers = workers.within_memory(weights + 4 * _COPIES * stage.crops * pixels)
+    workers = workers.within_memory(_BASE + 2 * weights + 4 * _COPIES * stage.crops * pixels)
     if pick_device(device).type != "cpu":
         workers = replace(workers, jobs=min(workers.local_jobs, 1))
     return _Task(
-        NetworkFeatures(
-            origin, stage, out, seen.modality, described["weights"], key, device, overwrite
-        ),
+        NetworkFeatures(origin, stage, out, seen, described["weights"], key, device, overwrite),
         clips,
         {**made_with, "source": provenance.read_stage(source)},
         f"features of {network.network.model} on {seen.modality}",

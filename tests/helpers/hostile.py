@@ -100,6 +100,17 @@ def read_classifier(path: Path) -> None:
     load_classifier(path)
 
 
+def read_features(path: Path) -> None:
+    from flowpipe.errors import FormatError
+    from flowpipe.training.features.layouts import load_features, stored_features, verify
+
+    if path.suffix == ".npy":
+        load_features(path)
+    for stored in stored_features(path.parent):
+        if fault := verify(stored):
+            raise FormatError(fault)
+
+
 def read_encoders(path: Path) -> None:
     from flowpipe.encoding.files import load_encoders
 

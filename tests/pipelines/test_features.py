@@ -15,7 +15,7 @@ from flowpipe.commands import doctor
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError
 from flowpipe.flow.extract import FlowStage
 from flowpipe.flow.parameters import Tvl1
-from flowpipe.models.weights import load_model
+from flowpipe.models.weights import load_model, save_model
 from flowpipe.runner.provenance import StageMismatchError
 from flowpipe.training.features.layouts import LAYOUTS, FeatureLayout
 from flowpipe.training.features.stage import FeatureStage
@@ -382,6 +382,18 @@ def test_flow_of_another_bound_than_that_of_training_is_refused(flow, tmp_path):
     net = save_network(tmp_path, about=about, length=5)
     with pytest.raises(FlowpipeError, match=r"bound 8\.0, .* has bound 20\.0"):
         run(flow, tmp_path / "out", net)
+
+
+def test_features_that_are_not_finite_are_not_written(flow, tmp_path):
+    net = save_network(tmp_path, length=5)
+    path = net / "model.safetensors"
+    network, about = load_model(path)
+    with torch.no_grad():
+        network.first.weight[0, 0, 0, 0] = torch.nan
+    save_model(path, network, about, tmp_path)
+    summary = run(flow, tmp_path / "out", net)
+    assert summary.reasons == {"format": 2}
+    assert "not finite" in summary.failures.read_text()
 
 
 def test_a_damaged_or_hostile_network_is_refused(flow, tmp_path):

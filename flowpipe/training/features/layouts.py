@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError
+from flowpipe.io.npz import NPY_FAULTS
 from flowpipe.runner import atomic, json_files
 from flowpipe.runner.json_files import Json
 
@@ -295,12 +297,17 @@ def load_features(path: Path) -> NDArray[np.float32]:
     FormatError
         The file is no array (T, F) or (F, T) of finite float32.
     """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise FormatError(f"{str(path)!r} is no array: {error}") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype != np.float32:
-        raise FormatError(f"{str(path)!r} holds no features: (T, F) float32 is expected")
+    with path.open("rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        except NPY_FAULTS as error:
+            raise FormatError(f"{str(path)!r} is no array: {error}") from None
+        size = path.stat().st_size - file.tell()
+        is_features = len(shape) == 2 and dtype == np.float32 and not is_fortran
+        if version != (1, 0) or not is_features or math.prod(shape) * dtype.itemsize != size:
+            raise FormatError(f"{str(path)!r} holds no features: (T, F) float32 is expected")
+        array = np.fromfile(file, dtype).reshape(shape)
     if not np.isfinite(array).all():
         raise FormatError(f"{str(path)!r} has values that are not finite")
     return array

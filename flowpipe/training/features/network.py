@@ -25,6 +25,7 @@ from torch import Tensor
 
 from flowpipe.errors import FormatError
 from flowpipe.flow.store import FlowMeta, StoredClip
+from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.runner import provenance
 from flowpipe.runner.json_files import Json
@@ -53,8 +54,8 @@ class NetworkFeatures:
         Windows, with their length, and layout.
     out
         The output folder.
-    modality
-        What the network sees.
+    seen
+        What the network sees of a clip.
     weights, key
         Digests of the network's weights, and of the network and the windows.
     device
@@ -66,7 +67,7 @@ class NetworkFeatures:
     source: NetworkSource
     stage: FeatureStage
     out: Path
-    modality: str
+    seen: ClipInput
     weights: str
     key: str
     device: str = "auto"
@@ -75,7 +76,7 @@ class NetworkFeatures:
 
     def files(self, clip: StoredClip) -> ClipFiles:
         """Return the files of a clip."""
-        return files_of(self.stage.layout, self.out, clip.name, self.modality)
+        return files_of(self.stage.layout, self.out, clip.name, self.seen.modality)
 
     def __call__(self, clip: StoredClip, advance: Advance) -> Done:
         """Write the features of a clip, unless they are up to date.
@@ -85,8 +86,8 @@ class NetworkFeatures:
         FormatError, OSError
             The clip is damaged, or has neither frames nor the video that it was made from.
         """
-        files, network = self.files(clip), self._loaded()
-        with open_clip(clip, network.clip) as frames:
+        files = self.files(clip)
+        with open_clip(clip, self.seen) as frames:
             windows = self.stage.windows
             short = len(frames) < windows.length and not windows.per_frame
             warning = (
@@ -104,7 +105,7 @@ class NetworkFeatures:
             last = windows.length - 1 + frames.n_frames - len(frames)
             timed = _times(files, meta, [start + last for start in starts])
             features = window_features(
-                network,
+                self._loaded(),
                 frames,
                 starts,
                 windows.length,
@@ -112,9 +113,14 @@ class NetworkFeatures:
                 device=pick_device(self.device),
                 advance=advance,
             )
+            if not np.isfinite(features).all():
+                raise FormatError(
+                    f"features of {clip.name!r} are not finite: the network has diverged, or its "
+                    "weights are damaged"
+                )
             about = {
                 "clip": clip.name,
-                "modality": self.modality,
+                "modality": self.seen.modality,
                 "length": windows.length,
                 "stride": windows.stride,
                 "per_frame": windows.per_frame,
