@@ -134,6 +134,8 @@ def extract_features(
     if path is None or path.name == MODEL_NAME:
         task = _of_network(source, out, origin, stage, device, workers, overwrite)
     else:
+        if device != "auto":
+            raise ParameterError(f"device is {device!r}; it applies to networks")
         task = _of_tracks(source, out, path, stage, workers, overwrite)
     check_names(stage.layout, [clip.name for clip in task.clips])
     provenance.open_stage(out, task.description)

@@ -124,6 +124,7 @@ def test_a_second_run_skips(tracks, tmp_path):
         ({}, "length is not given; trajectories need it"),
         ({"length": 8, "crops": 10}, "crops is 10; it applies to networks"),
         ({"length": 8, "layout": "video-features"}, "stores times; trajectories have none"),
+        ({"length": 8, "device": "cuda"}, "device is 'cuda'; it applies to networks"),
         ({"length": 8, "model": "i3d"}, "it applies to a published network"),
     ],
 )
