@@ -14,6 +14,7 @@ from flowpipe.errors import ParameterError
 from flowpipe.flow import store
 from flowpipe.models.weights import read_about
 from flowpipe.pipelines.evaluate import check_flow
+from flowpipe.prediction.fusion import FILE as FUSION
 from flowpipe.prediction.load import find_classifier
 from flowpipe.prediction.trajectories import TrajectoryClassifier
 from flowpipe.runner import provenance
@@ -130,6 +131,11 @@ def extract_features(
                 f"network, and classifier is {str(classifier)!r}"
             )
         path = find_classifier(Path(classifier))
+        if path.name == FUSION:
+            raise ParameterError(
+                f"classifier is {str(path)!r}, a fusion; name the folder of a member, such as "
+                f"{str(path.parent / '1')!r}"
+            )
         origin = TrainedNetwork(path)
     if path is None or path.name == MODEL_NAME:
         task = _of_network(source, out, origin, stage, device, workers, overwrite)
