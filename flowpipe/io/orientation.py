@@ -12,7 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
+
+# A worker has one thread. PyAV that lacks the option converts in one anyway.
+_ONE_THREAD: dict[str, int] = (
+    {"threads": 1} if "threads" in (VideoFrame.reformat.__doc__ or "") else {}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +70,26 @@ def orientation(picture: VideoFrame) -> Orientation:
     if abs(b) + abs(c) > abs(a) + abs(d):
         return Orientation(True, flip_x=c < 0, flip_y=b < 0)
     return Orientation(False, flip_x=a < 0, flip_y=d < 0)
+
+
+class UprightImages:
+    """Convert the decoded frames of one stream to BGR images, as they are displayed."""
+
+    def __init__(self) -> None:
+        self._turned = _AS_STORED
+        self._angle: int | None = None
+
+    def __call__(self, picture: VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
+        """Return a (height, width, 3) uint8 image, turned as the display matrix asks for.
+
+        Raises
+        ------
+        av.error.FFmpegError
+            The frame is damaged, so that its colours cannot be converted.
+        """
+        if picture.rotation != self._angle:  # the matrix itself is slow to read
+            self._turned, self._angle = orientation(picture), picture.rotation
+        coloured = picture.reformat(
+            width, height, "bgr24", interpolation=Interpolation.BICUBIC, **_ONE_THREAD
+        )
+        return self._turned.upright(np.asarray(coloured.to_ndarray(), np.uint8))

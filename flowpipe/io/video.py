@@ -20,8 +20,6 @@ import av
 import cv2
 import numpy as np
 from av.container import InputContainer
-from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -35,7 +33,7 @@ from flowpipe.io.completeness import (
 )
 from flowpipe.io.decoder import Decoder, DecodingReport
 from flowpipe.io.image_folder import frame_files, images, is_folder, missing_numbers
-from flowpipe.io.orientation import Orientation, orientation
+from flowpipe.io.orientation import UprightImages, orientation
 from flowpipe.io.video_errors import (
     DamagedVideoError,
     NoFramesError,
@@ -66,11 +64,6 @@ __all__ = [
 # Demuxers that read other files, or draw text as pictures: none of these is a video file.
 _NOT_VIDEO = {"concat", "dash", "ffmetadata", "hls", "image2", "imf", "sdp", "tty"}
 _NO_INDEX = "has no index (moov box): the recording was cut off or never finished"
-
-# A worker has one thread. PyAV that lacks the option converts in one anyway.
-_ONE_THREAD: dict[str, int] = (
-    {"threads": 1} if "threads" in (VideoFrame.reformat.__doc__ or "") else {}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,24 +162,19 @@ def frames(
         return
     count = 0
     size: tuple[int, int] | None = None
-    turned, angle = Orientation(), None
-    with closing(_open(path)) as container:
-        stream = _video_stream(container, path, report)
+    upright = UprightImages()
+    with closing(open_file(path)) as container:
+        stream = pick_stream(container, path, report)
         decoder = Decoder(container, stream, report)
         for picture, time in decoder if max_frames != 0 else ():
             size = size or (picture.width, picture.height)
-            if picture.rotation != angle:  # the matrix itself is slow to read
-                turned, angle = orientation(picture), picture.rotation
             if only is None or count in only:
                 try:
-                    coloured = picture.reformat(
-                        *size, "bgr24", interpolation=Interpolation.BICUBIC, **_ONE_THREAD
-                    )
+                    image = upright(picture, *size)
                 except av.error.FFmpegError as error:  # a damaged header changed the pixel format
                     reason = f"frame {count} cannot be converted to colours ({error.strerror})"
                     raise DamagedVideoError(path, reason) from None
-                image = np.asarray(coloured.to_ndarray(), np.uint8)
-                yield Frame(turned.upright(image), time)
+                yield Frame(image, time)
             count += 1
             if count == max_frames:  # before the decoder looks at later packets
                 break
@@ -282,9 +270,9 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
         files = frame_files(path)
         codec = files[0].suffix.lower().removeprefix(".")
         return VideoInfo(path, width, height, 0, len(files), codec, "bgr24", 0)
-    with closing(_open(path)) as container:
+    with closing(open_file(path)) as container:
         report = DecodingReport()
-        stream = _video_stream(container, path, report)
+        stream = pick_stream(container, path, report)
         picture, _ = next(iter(Decoder(container, stream, report)))
         turned = orientation(picture)
         return VideoInfo(
@@ -300,7 +288,14 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
         )
 
 
-def _open(path: Path) -> InputContainer:
+def open_file(path: Path) -> InputContainer:
+    """Open a local video, and no other file that it refers to.
+
+    Raises
+    ------
+    UnreadableFileError, NotAVideoError
+        It is not a video.
+    """
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):  # a pipe would be waited for
@@ -339,7 +334,14 @@ def _why_unopened(path: Path, error: Exception) -> str:
     return f"is not a video that FFmpeg can read: {detail}"
 
 
-def _video_stream(container: InputContainer, path: Path, report: DecodingReport) -> VideoStream:
+def pick_stream(container: InputContainer, path: Path, report: DecodingReport) -> VideoStream:
+    """Return the video stream to read, which is then decoded in one thread.
+
+    Raises
+    ------
+    NotAVideoError, NoVideoStreamError, NoFramesError
+        There is none.
+    """
     # A cover picture attached to a sound file is a video stream of one frame to FFmpeg.
     streams = [
         stream
