@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flowpipe.pipelines.flow import extract_flow
     from flowpipe.pipelines.fuse import fuse
     from flowpipe.pipelines.idt_baseline import idt_baseline
+    from flowpipe.pipelines.live import predict_live
     from flowpipe.pipelines.predict import predict
     from flowpipe.pipelines.train import train
     from flowpipe.pipelines.trajectories import extract_trajectories
@@ -61,6 +62,7 @@ __all__ = [
     "load_dataset",
     "optical_flow",
     "predict",
+    "predict_live",
     "protocol",
     "read_flow",
     "read_video",
@@ -94,6 +96,7 @@ _HOMES = {
     "load_dataset": "datasets.load",
     "optical_flow": "flow.estimate",
     "predict": "pipelines.predict",
+    "predict_live": "pipelines.live",
     "protocol": "classify.protocols",
     "read_flow": "flow.store.reader",
     "read_video": "io.video",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from flowpipe.commands.options import Inputs, WorkerOptions, reporting_workers
 from flowpipe.errors import ParameterError
+from flowpipe.prediction.live.parameters import Live
 from flowpipe.training.testing import Testing
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,17 @@ class Predict:
     workers: WorkerOptions = field(default_factory=reporting_workers)
     shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="(default: all)")] = None
     """Part of the videos to label, the I-th of N, to divide a run among machines."""
+    live: Annotated[str | None, arg(metavar="SOURCE", help_behavior_hint="(default: videos)")] = (
+        None
+    )
+    """Label a camera (0 or /dev/video0), a network stream (rtsp://..., http://...), a named pipe or
+    standard input (-), or a file at its own pace, in place of videos. A JSON object per label is
+    written to the terminal."""
+    overlay: Annotated[
+        Path | None, arg(metavar="FILE", help_behavior_hint="(default: no video)")
+    ] = None
+    """File (.mp4) to write the frames of --live to, with their labels."""
+    live_options: Annotated[Live, arg(name="")] = field(default_factory=Live)
 
     def run(self) -> int:
         """Label the videos."""
@@ -61,6 +77,9 @@ class Predict:
 
         if self.top < 1:
             raise ParameterError(f"top is {self.top}; it must be 1 or more")
+        if self.live is not None:
+            return self._run_live(self.live)
+        self._refuse(("overlay", "live_options"), "it applies to --live SOURCE")
         testing = None if self.testing == Testing() else self.testing
         classifier = load_classifier(self.classifier, testing, self.device)
         found = predict(
@@ -79,3 +98,46 @@ class Predict:
         else:
             write_atomic(self.out, text.encode(), self.out.parent)
         return 1 if found.failed else 0
+
+    def _run_live(self, source: str) -> int:
+        from flowpipe.io.stream import StreamError
+        from flowpipe.pipelines.live import json_line, predict_live
+
+        others = ("videos", "format", "out", "cache", "testing", "workers", "shard")
+        self._refuse(others, "with --live it must be left out")
+        labels = predict_live(
+            self.classifier, source, self.live_options, overlay=self.overlay, device=self.device
+        )
+        written = 0
+        with closing(labels):
+            try:
+                for prediction in labels:
+                    sys.stdout.write(json_line(prediction, self.top))
+                    sys.stdout.flush()
+                    written += 1
+            except KeyboardInterrupt:
+                return 0  # how a run on a camera ends
+            except StreamError as error:
+                if not written:
+                    raise
+                logger.error(f"flowpipe: {error}")
+                return 1
+        return 0
+
+    def _refuse(self, names: tuple[str, ...], reason: str) -> None:
+        """Raise a ParameterError if one of the options was given."""
+        for each in fields(self):
+            default = () if each.name == "videos" else each.default
+            if each.default_factory is not MISSING:
+                default = each.default_factory()
+            value = getattr(self, each.name)
+            if each.name in names and value != default:
+                given = _changed(value, default) if is_dataclass(value) else (each.name, value)
+                raise ParameterError(f"{given[0]} is {given[1]!r}; {reason}")
+
+
+def _changed(value: Any, default: Any) -> tuple[str, Any]:
+    """Return the first option of a group that differs from its default."""
+    names = [each.name for each in fields(value)]
+    name = next(name for name in names if getattr(value, name) != getattr(default, name))
+    return name, getattr(value, name)

@@ -4,8 +4,8 @@ Files that are processed as a whole are read by :mod:`.video`, which fails on da
 is never whole: packets that do not decode are counted and left out, and the next frames are read.
 
 A network stream that breaks off is opened again until the reader is told to stop. Whoever reads
-decides how long it waits: :attr:`Stream.heard` is the time of the last frame, :attr:`Stream.trouble`
-what FFmpeg says of the latest attempt.
+decides how long it waits: ``heard`` is the time of the last frame, ``trouble`` what FFmpeg says of
+the latest attempt.
 """
 
 from __future__ import annotations

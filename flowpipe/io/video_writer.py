@@ -33,10 +33,12 @@ class VideoWriter:
         rate = Fraction(fps or _DEFAULT_FPS).limit_denominator(1001)
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         stream = self._container.add_stream(codec, rate=rate)
+        self._rate = rate
         assert isinstance(stream, VideoStream)
         stream.pix_fmt = "yuv420p"
         self._stream = stream
         self._pictures = 0
+        self._next = 0
 
     def __enter__(self) -> Self:
         return self
@@ -51,11 +53,23 @@ class VideoWriter:
             self._container.mux(self._stream.encode(None))
         self._container.close()
 
-    def add(self, picture: NDArray[np.uint8]) -> None:
-        """Append a (H, W, 3) uint8 BGR picture; an odd last row or column is left out."""
+    def add(self, picture: NDArray[np.uint8], number: int | None = None) -> None:
+        """Append a picture.
+
+        Parameters
+        ----------
+        picture
+            (H, W, 3) uint8 BGR, of the size of the first; an odd last row or column is left out.
+        number
+            Its place in time, in pictures; larger than that of the picture before. By default the
+            next one.
+        """
         even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
         if not self._pictures:
             self._stream.height, self._stream.width = even.shape[:2]
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="bgr24")
+        frame.pts = self._next if number is None else number
+        frame.time_base = 1 / self._rate
+        self._next = frame.pts + 1
         self._container.mux(self._stream.encode(frame))
         self._pictures += 1

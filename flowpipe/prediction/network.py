@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done, Work
 from flowpipe.training.data.datasets import stream_clips, testing_transform
 from flowpipe.training.distributed import pick_device
-from flowpipe.training.evaluate import score_clips
+from flowpipe.training.evaluate import RawClips, score_clips
 from flowpipe.training.testing import Testing
 
 _SOURCE, _FLOW = "source.json", ".flow"
@@ -115,22 +116,22 @@ class NetworkClassifier(Classifier):
 
     def description(self) -> Json:
         """Return the record of what is extracted."""
-        stage = self._stage()
+        stage = self.stage()
         if self.network.clip.is_flow:
             upstream = stage.description()
-            return self._warp().description(upstream) if self._is_warped else upstream
+            return self._warp().description(upstream) if self.is_warped else upstream
         quality = stage.quality if stage.frames else None
         size = list(stage.size) if isinstance(stage.size, tuple) else stage.size
         return {"stage": "frames", "size": size, "quality": quality}
 
     def extraction(self, out: Path) -> Work[Clip]:
         """Return the work that extracts flow, warped flow, or frames alone, into a folder."""
-        stage = self._stage()
+        stage = self.stage()
         if not self.network.clip.is_flow:
             return ExtractFrames(stage, out)
         return (
             ExtractWarpedFlow(stage, self._warp(), out)
-            if self._is_warped
+            if self.is_warped
             else ExtractFlow(stage, out)
         )
 
@@ -138,9 +139,9 @@ class NetworkClassifier(Classifier):
         """Return the flow or the frames of a clip."""
         if not self.network.clip.is_flow:
             return [out / clip.name]
-        stage = self._stage()
+        stage = self.stage()
         flow = layout(stage.layout, stage.step)
-        if not self._is_warped:
+        if not self.is_warped:
             return flow.outputs(out, clip.name, frames=False)
         warped = layout(self._warp().layout).outputs(out, clip.name, frames=False)
         return [*warped, *flow.outputs(out / _FLOW, clip.name, frames=False)]
@@ -155,10 +156,14 @@ class NetworkClassifier(Classifier):
             transform=None,
             segments=self.record.testing.segments(self.network),
         )
+        return self.scores_of(clips, self.record.testing.crops)
+
+    def scores_of(self, clips: RawClips, crops: Literal[1, 10]) -> NDArray[np.float32]:
+        """Return the scores before the softmax of the snippets of one clip."""
         table = score_clips(
             self.network,
             clips,
-            testing_transform(self.network.clip, self.network.network, self.record.testing.crops),
+            testing_transform(self.network.clip, self.network.network, crops),
             device=pick_device(self.device),
         )
         first = sum(self.network.classes[: self.record.task - 1])
@@ -166,13 +171,14 @@ class NetworkClassifier(Classifier):
         return own
 
     @property
-    def _is_warped(self) -> bool:
+    def is_warped(self) -> bool:
+        """Whether it was trained on flow without the camera's motion."""
         return bool(self.flow["stage"] == "warped-flow")
 
     def _warp(self) -> WarpStage:
         return WarpStage(self.flow["layout"], self.flow["dtype"], self.flow["quality"])
 
-    def _stage(self) -> FlowStage:
+    def stage(self) -> FlowStage:
         """Return the extraction of the flow; of frames, too, where the network sees frames."""
         stage = stage_of(_flow_of(self.flow), str(self.path))
         if not self.network.clip.is_flow:

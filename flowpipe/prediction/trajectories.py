@@ -9,7 +9,7 @@ the baseline that it comes from.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -100,8 +100,16 @@ class TrajectoryClassifier(Classifier):
 
     def scores(self, clip: Clip, extracted: Path) -> NDArray[np.float32]:
         """Return the values of the decision functions of a clip's trajectories."""
+        return self.scores_of(self._blocks(clip, extracted))
+
+    def scores_of(self, blocks: Iterable[tuple[Mapping[str, Rows], Rows]]) -> NDArray[np.float32]:
+        """Return the values of the decision functions of rows, given in blocks.
+
+        A block is the rows by descriptor, and their (n, 3) positions x, y and t as fractions of
+        width, height and duration.
+        """
         with threadpool_limits(1):
-            decisions = self.decisions(self._encoded(clip, extracted).vectors())
+            decisions = self.decisions(self._encoded(blocks).vectors())
         scores: NDArray[np.float32] = filled(decisions[None], self.present, len(self.classes))[0]
         return scores
 
@@ -132,13 +140,13 @@ class TrajectoryClassifier(Classifier):
             raise ParameterError(f"label is {label!r}; it must be a class with training clips")
         row = int(np.flatnonzero(self.present == index)[0])
         with threadpool_limits(1):
-            encoded = self._encoded(clip, extracted)
+            encoded = self._encoded(self._blocks(clip, extracted))
             weights = self._gradient(encoded.vectors(), row)
             return encoded.shares(weights, self._blocks(clip, extracted))
 
-    def _encoded(self, clip: Clip, extracted: Path) -> ClipVectors:
+    def _encoded(self, blocks: Iterable[tuple[Mapping[str, Rows], Rows]]) -> ClipVectors:
         encoded = ClipVectors(self.encoders, self.encoding.pyramid)
-        for rows, positions in self._blocks(clip, extracted):
+        for rows, positions in blocks:
             encoded.add(rows, positions)
         return encoded
 

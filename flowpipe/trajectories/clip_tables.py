@@ -22,7 +22,7 @@ Rows = NDArray[np.float32]
 
 _BLOCK = 16384
 """Rows that are read at a time."""
-_POSITIONS = slice(7, 10)
+POSITIONS = slice(7, 10)
 """Columns of ``info``: x, y and t as fractions of width, height and duration."""
 
 
@@ -111,7 +111,7 @@ def read_blocks(path: Path, fields: Sequence[str]) -> Iterator[tuple[dict[str, R
     with Table(path) as table:
         for first in range(0, len(table), _BLOCK):
             rows = table.read(slice(first, first + _BLOCK), ("info", *fields))
-            yield rows, rows["info"][:, _POSITIONS]
+            yield rows, rows["info"][:, POSITIONS]
 
 
 def track_points(path: Path, rows: NDArray[np.int64]) -> tuple[Rows, NDArray[np.int64]]:

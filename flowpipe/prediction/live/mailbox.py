@@ -51,7 +51,7 @@ class Mailbox:
         self._run, self._before, self._drops = run, before, drops
         self._waiting: deque[tuple[int, StreamFrame]] = deque()
         self._recent: deque[tuple[int, StreamFrame]] = deque(maxlen=before + 1 + _SLACK)
-        self._room = run
+        self._room = run + before
         self._last = -1
         self._ended = self._closed = False
         self._changed = Condition()
