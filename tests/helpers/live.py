@@ -1,0 +1,110 @@
+"""Live sources that the tests drive, and classifiers with random weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import torch
+
+from flowpipe.flow.extract import FlowStage
+from flowpipe.flow.parameters import Tvl1
+from flowpipe.flow.warp_stage import WarpStage
+from flowpipe.io.stream import StreamFrame
+from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.network import Network
+from flowpipe.models.stream import StreamNetwork
+from flowpipe.models.weights import save_model
+from flowpipe.prediction.network import NetworkClassifier
+
+CLASSES = ("a", "b", "c")
+SIZE = (64, 48)
+
+
+def live_frames(
+    images: Iterable[np.ndarray], rate: float = 25.0, begin: float = 0.0
+) -> list[StreamFrame]:
+    """Frames that have all arrived now."""
+    now = time.monotonic()
+    return [
+        StreamFrame(image, begin + number / rate, now, follows=number > 0)
+        for number, image in enumerate(images)
+    ]
+
+
+class FakeSource:
+    """Gives frames, and does what it is told at its end.
+
+    Parameters
+    ----------
+    frames
+        What it gives.
+    then
+        ``end``; ``stall``, until it is told to stop; or an error to raise.
+    wait
+        Seconds between frames.
+    """
+
+    name, rate, trouble, failed = "fake", 25.0, None, 0
+
+    def __init__(
+        self,
+        frames: Iterable[StreamFrame],
+        then: str | Exception = "end",
+        wait: float = 0.0,
+    ) -> None:
+        self._frames, self._then, self._wait = frames, then, wait
+        self.heard = time.monotonic()
+        self.stopped = False
+
+    def frames(self, stop: Event) -> Iterator[StreamFrame]:
+        for frame in self._frames:
+            self.heard = time.monotonic()
+            yield frame
+            if stop.wait(self._wait) if self._wait else stop.is_set():
+                break
+        if isinstance(self._then, Exception):
+            raise self._then
+        if self._then == "stall":
+            stop.wait(60)
+        self.stopped = stop.is_set()
+
+
+def random_network(
+    folder: Path,
+    modality: str = "flow",
+    *,
+    length: int = 3,
+    segments: int = 3,
+    stage: FlowStage | None = None,
+    backbone: str = "shufflenet_v2_x0_5",
+    input_size: int = 32,
+    classes: Sequence[str] = CLASSES,
+    **seen: object,
+) -> NetworkClassifier:
+    """A network whose scores differ from clip to clip, as ``train`` would have written it."""
+    stage = stage or FlowStage(parameters=Tvl1.fast(), size=SIZE, layout="npy")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = StreamNetwork(
+            Network(backbone=backbone, batch_norm="train"),
+            ClipInput(modality, segments, length, input_size, **seen),
+            [len(classes)],
+        )
+        for norm in network.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                norm.momentum = 1.0
+        # With the statistics of noise, features are as different as their inputs.
+        with torch.no_grad():
+            network.train()
+            network.features(torch.randn(8, network.channels, 1, input_size, input_size))
+        torch.nn.init.normal_(network.last.weight, std=1)
+    record = stage.description()
+    if modality == "warped-flow":
+        record = WarpStage(layout="npy").description(record)
+    about = {"classes": [list(classes)], "stream": {"sets": [{"flow": record}]}}
+    save_model(folder / "model.safetensors", network, about, folder)
+    return NetworkClassifier.load(folder / "model.safetensors", device="cpu")
