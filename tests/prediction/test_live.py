@@ -81,10 +81,10 @@ def test_frames_that_come_too_fast_are_dropped_between_whole_runs(run, before, p
     gaps = np.flatnonzero(np.diff(numbers) > 1) + 1
     lengths = np.diff([0, *gaps])
     assert lengths.min() >= run + before
-    assert len(mailbox) <= run + 2 * before + 5
+    assert len(mailbox) <= run + 2 * before + 3
     # How far behind the newest frame it is, does not grow.
     came = np.arange(1, len(numbers) + 1) * per_frame - 1
-    assert (came - numbers).max() <= (run + before + 5) * per_frame
+    assert (came - numbers).max() <= (run + before + 3) * per_frame
 
 
 def test_drops_are_counted_and_the_next_frame_does_not_follow():

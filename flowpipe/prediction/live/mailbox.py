@@ -16,7 +16,7 @@ from threading import Condition
 
 from flowpipe.io.stream import StreamFrame
 
-_SLACK = 4
+_SLACK = 2
 """Frames that may wait between two runs without being dropped: work takes longer now and then."""
 
 

@@ -185,7 +185,7 @@ def live_labels(
             if display is not None:
                 display.label(prediction)
             labels, labelled, counted = labels + 1, clip.time, (used, clip.time)
-            due = live.every * (math.floor(labelled / live.every + 1e-9) + 1)
+            due = live.every * (math.floor(max(labelled, due) / live.every + 1e-9) + 1)
             yield prediction
         if extraction.error is not None:
             raise extraction.error
