@@ -60,6 +60,7 @@ SLOW = {
     "idt_baseline",
     "load_classifier",
     "predict",
+    "predict_live",
     "train",
     "two_stream",
 }
@@ -74,7 +75,7 @@ SLOW = {
 )
 def test_the_example_of_every_name_runs(name, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    if name in ("load_classifier", "predict"):
+    if name in ("load_classifier", "predict", "predict_live"):
         flowpipe.idt_baseline("videos", "idt", gaussians=4)
     found = doctest.DocTestFinder(recurse=False).find(getattr(flowpipe, name), name, globs={})
     examples = [example for test in found for example in test.examples]

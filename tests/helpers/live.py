@@ -10,6 +10,8 @@ from threading import Event
 import numpy as np
 import torch
 
+from flowpipe.encoding.parameters import Encoding
+from flowpipe.encoding.work import ClipVectors, fit_encoders
 from flowpipe.flow.extract import FlowStage
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.warp_stage import WarpStage
@@ -19,6 +21,9 @@ from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import save_model
 from flowpipe.prediction.network import NetworkClassifier
+from flowpipe.prediction.trajectories import TrajectoryClassifier
+from flowpipe.trajectories.dense import dense_trajectories
+from flowpipe.trajectories.parameters import TrajectoryParameters, TrajectoryStage
 
 CLASSES = ("a", "b", "c")
 SIZE = (64, 48)
@@ -108,3 +113,19 @@ def random_network(
     about = {"classes": [list(classes)], "stream": {"sets": [{"flow": record}]}}
     save_model(folder / "model.safetensors", network, about, folder)
     return NetworkClassifier.load(folder / "model.safetensors", device="cpu")
+
+
+def random_trajectory_classifier(
+    path: Path, images: Sequence[np.ndarray], kind: str = "dt", pyramid: tuple[str, ...] = ("t2",)
+) -> TrajectoryClassifier:
+    """Fisher vectors fitted to the trajectories of some frames, with random weights."""
+    stage = TrajectoryStage(TrajectoryParameters(kind=kind), storage="float32")
+    encoding = Encoding(descriptors=("hof", "mbhx"), gaussians=2, rows=500, pyramid=pyramid)
+    rows = dense_trajectories(np.stack(images)[..., ::-1], kind)
+    encoders = fit_encoders({name: getattr(rows, name) for name in encoding.descriptors}, encoding)
+    rng = np.random.default_rng(0)
+    vectors = ClipVectors(encoders, encoding.pyramid).vectors()
+    weights = {name: rng.normal(size=(3, len(vector))) for name, vector in vectors.items()}
+    return TrajectoryClassifier(
+        path, CLASSES, stage.description(), encoding, encoders, np.arange(3), np.zeros(3), weights
+    )

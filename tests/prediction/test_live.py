@@ -34,7 +34,14 @@ from flowpipe.training.data.stacks import read_stack
 from flowpipe.training.testing import Testing
 from tests.helpers import media
 from tests.helpers.clips import command, environment, smooth_flow, store_clip
-from tests.helpers.live import CLASSES, SIZE, FakeSource, live_frames, random_network
+from tests.helpers.live import (
+    CLASSES,
+    SIZE,
+    FakeSource,
+    live_frames,
+    random_network,
+    random_trajectory_classifier,
+)
 
 LONG = Live(window=1000, every=1000)
 """One label, of everything, at the end."""
@@ -435,3 +442,42 @@ def test_a_python_loop(tmp_path):
     assert labels[-1].time == pytest.approx(11 / 25, abs=0.01)
     assert labels[0].top(1)[0][0] == labels[0].label
     assert isinstance(labels[0].path, Path)
+
+
+@pytest.mark.parametrize("kind", ["dt", "idt"])
+def test_trajectories_of_a_whole_file_have_the_scores_of_the_video(tmp_path, kind):
+    # Two textures that move differently, so that something moves beside the camera.
+    pairs = zip(images(30, (100, 80)), media.moving(30, 40, 50, dx=-1, dy=2, seed=1), strict=True)
+    frames = []
+    for image, grey in pairs:
+        image[20:60, 25:75] = media.coloured(grey)
+        frames.append(image)
+    path = media.write(tmp_path / "clip.mkv", frames, codec="ffv1", pix_fmt="bgr0")
+    classifier = random_trajectory_classifier(tmp_path / "c", frames, kind)
+    expected = classifier.predict(path).scores
+    (got,) = labels_of(classifier, live_frames(frames), drops=False)
+    np.testing.assert_allclose(got.scores, expected, atol=1e-5)
+    assert np.ptp(expected) > 0.1
+    # The last 0.8 s are frames 10 to 29: the tracks in them are those that begin there.
+    short = replace(LONG, window=0.79)
+    window = window_of(classifier, short)
+    for number, frame in enumerate(live_frames(frames)):
+        window.add(Taken(frame, follows=number > 0))
+    ((rows, positions),) = window._blocks(window.clip())
+    assert set(rows["info"][:, 0]) <= {15.0, 16.0, 17.0, 18.0, 19.0}
+    np.testing.assert_allclose(positions[:, 2], (rows["info"][:, 0] - 7.5) / 20, atol=1e-6)
+    # A gap ends all tracks.
+    window.add(Taken(live_frames(frames[:1], begin=1.24)[0], follows=False))
+    assert window.clip().entries[-1].value is None
+
+
+def test_a_classifier_on_trajectories_refuses_options_of_networks(tmp_path):
+    frames = images(20)
+    classifier = random_trajectory_classifier(tmp_path / "c", frames)
+    with pytest.raises(ParameterError, match=r"snippets is 3, but .* was trained on trajectories"):
+        window_of(classifier, Live(snippets=3))
+    with pytest.raises(ParameterError, match="live_flow is 'fast'"):
+        window_of(classifier, Live(live_flow="fast"))
+    record = classifier.stage | {"parameters": classifier.stage["parameters"] | {"start_frame": 3}}
+    with pytest.raises(ParameterError, match="was trained on frames 3 to None"):
+        window_of(replace(classifier, stage=record), Live())
