@@ -64,9 +64,9 @@ def predict_live(
     Examples
     --------
     >>> import flowpipe
-    >>> labels = list(flowpipe.predict_live("idt", "clip.avi", every=0.5))
-    >>> len(labels), round(labels[-1].time, 2), labels[-1].label in labels[-1].classes
-    (2, 0.76, True)
+    >>> labels = list(flowpipe.predict_live("idt/classifiers/01-split1", "clip.avi", every=0.5))
+    >>> round(labels[-1].time, 2), labels[-1].label in labels[-1].classes
+    (0.76, True)
     """
     if live is not None and options:
         raise ParameterError(f"live and {', '.join(options)} exclude each other")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import signal
 import subprocess
 import time
 import tracemalloc
@@ -257,6 +258,7 @@ def test_labels_of_a_source_that_stalls_are_kept(tmp_path):
     classifier = random_network(tmp_path, "rgb", length=1)
     live = Live(stall=0.3, every=1.0)
     source = FakeSource(live_frames(images(30)), "stall")
+    source.heard -= 100  # it is begun later than it was made
     got, labels = [], live_labels(classifier, window_of(classifier, live), source, live)
     with pytest.raises(StreamError, match=r"'fake' gave no frame for 0\.3 s"):
         _keep(labels, got)
@@ -433,6 +435,34 @@ def test_standard_input_is_read(tmp_path, suffix):
     assert last["frames"] == 40
     assert last["used"] + last["dropped"] == 40
     assert last["source"] == "-"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["stall", "interrupt"])
+def test_a_pipe_that_stays_open(tmp_path, ending):
+    random_network(tmp_path, length=2)
+    path = media.write(tmp_path / "clip.ts", images(60))
+    options = ("--stall", 2) if ending == "stall" else ()
+    process = subprocess.Popen(
+        command("predict", tmp_path, "--live", "-", "--device", "cpu", *options),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.write(path.read_bytes())
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["label"] in CLASSES  # it is flushed
+    if ending == "interrupt":
+        process.send_signal(signal.SIGINT)
+    assert process.wait(60) == (1 if ending == "stall" else 0)
+    told = process.stderr.read().decode()
+    assert ("'-' gave no frame for 2 s" in told) == (ending == "stall")
+    assert "labels in" in told
+    assert "Traceback" not in told
 
 
 def test_a_python_loop(tmp_path):

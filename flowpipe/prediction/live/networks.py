@@ -6,9 +6,12 @@ training, or frames. Only the compression of stored flow and frames as JPEG is l
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from flowpipe.errors import ParameterError
 from flowpipe.flow.quantize import DEFAULT_BOUND, from_uint8, to_uint8
@@ -71,6 +74,8 @@ class NetworkWindow:
                 f"live_flow is {live.live_flow!r}, but the network was trained on "
                 f"{seen.modality}; live_flow applies to networks on flow"
             )
+        others = len(os.sched_getaffinity(0)) - 1
+        self._threads = max(1, min(torch.get_num_threads(), others))
         self._ring: Ring[Item] = Ring(live.window, self._length)
         self._size: tuple[int, ...] | None = None
 
@@ -107,7 +112,9 @@ class NetworkWindow:
         snippets = np.stack(
             [self._snippet(clip.entries[first : first + self._length]) for first in chosen]
         )
-        return self._classifier.scores_of([(torch.from_numpy(snippets), 0)], 1)
+        # Threads of the network that wait for each other on busy cores would hold up the flow.
+        with threadpool_limits(self._threads, "openmp"):
+            return self._classifier.scores_of([(torch.from_numpy(snippets), 0)], 1)
 
     def _snippet(self, entries: list[Entry[Item]]) -> NDArray[np.generic]:
         """Return (C, H, W), as :class:`~flowpipe.training.data.clips.FlowClips` gives it."""

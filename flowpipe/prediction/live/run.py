@@ -86,6 +86,7 @@ class _Extraction:
         self._window, self._source = window, source
         self._duration, self._display = duration, display
         self._stop = Event()
+        self.begun = time.monotonic()
         # Daemons, since a read of a dead device may never return.
         self._threads = [Thread(target=each, daemon=True) for each in (self._decode, self._extract)]
 
@@ -203,7 +204,7 @@ def _wait(extraction: _Extraction, source: FrameSource, live: Live, due: float) 
     """Wait for a frame of the time `due`; return whether the source has ended or gives nothing."""
     with extraction.changed:
         while not extraction.ended and extraction.newest < due:
-            silent = time.monotonic() - source.heard
+            silent = time.monotonic() - max(source.heard, extraction.begun)
             if silent > live.stall and extraction.error is None:
                 why = f": {source.trouble}" if source.trouble else ""
                 extraction.error = StreamError(
