@@ -267,6 +267,17 @@ def test_labels_of_a_source_that_stalls_are_kept(tmp_path):
     assert source.stopped
 
 
+def test_extraction_that_is_slow_is_no_stall(tmp_path, monkeypatch):
+    classifier = random_network(tmp_path, "rgb", length=1)
+    live = Live(stall=0.1)
+    window = window_of(classifier, live)
+    add = window.add
+    monkeypatch.setattr(window, "add", lambda taken: (time.sleep(0.4), add(taken)))
+    source = FakeSource(live_frames(images(3)))
+    (got,) = live_labels(classifier, window, source, live)
+    assert got.used == 3
+
+
 def test_an_error_of_the_source_comes_after_its_last_label(tmp_path):
     classifier = random_network(tmp_path, "rgb", length=1)
     source = FakeSource(live_frames(images(10)), StreamError("'cam' broke off"))

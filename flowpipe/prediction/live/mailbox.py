@@ -44,6 +44,8 @@ class Mailbox:
     ----------
     received, used, dropped
         Numbers of frames so far.
+    ended
+        Whether no more frames come.
     """
 
     def __init__(self, run: int, before: int = 0, *, drops: bool = True) -> None:
@@ -53,7 +55,7 @@ class Mailbox:
         self._recent: deque[tuple[int, StreamFrame]] = deque(maxlen=before + 1 + _SLACK)
         self._room = run + before
         self._last = -1
-        self._ended = self._closed = False
+        self.ended = self._closed = False
         self._changed = Condition()
 
     def __len__(self) -> int:
@@ -79,13 +81,13 @@ class Mailbox:
     def end(self) -> None:
         """Say that no more frames come; those that wait can still be taken."""
         with self._changed:
-            self._ended = True
+            self.ended = True
             self._changed.notify_all()
 
     def close(self) -> None:
         """Let nobody wait any longer, and give out no more frames."""
         with self._changed:
-            self._ended = self._closed = True
+            self.ended = self._closed = True
             self._changed.notify_all()
 
     def take(self) -> Taken | None:
@@ -105,7 +107,7 @@ class Mailbox:
             return Taken(frame, follows)
 
     def _is_ready(self) -> bool:
-        return bool(self._waiting or self._ended or self._newer())
+        return bool(self._waiting or self.ended or self._newer())
 
     def _newer(self) -> bool:
         return bool(self._recent) and self._recent[-1][0] > self._last

@@ -205,7 +205,7 @@ def _wait(extraction: _Extraction, source: FrameSource, live: Live, due: float) 
     with extraction.changed:
         while not extraction.ended and extraction.newest < due:
             silent = time.monotonic() - max(source.heard, extraction.begun)
-            if silent > live.stall and extraction.error is None:
+            if silent > live.stall and not extraction.mailbox.ended:
                 why = f": {source.trouble}" if source.trouble else ""
                 extraction.error = StreamError(
                     f"{source.name!r} gave no frame for {live.stall:g} s{why}"
