@@ -343,7 +343,7 @@ def test_memory_does_not_grow(tmp_path):
             now = time.monotonic()
             yield StreamFrame(frames[number % 8], number / 25, now, number > 0)
 
-    live = Live(every=1, window=0.4, live_flow="dis", duration=60)
+    live = Live(every=1, window=0.4, live_flow="dis", duration=40)
     window = window_of(classifier, live)
     labels = live_labels(classifier, window, FakeSource(endless()), live, drops=False)
     for label in labels:
@@ -358,8 +358,8 @@ def test_memory_does_not_grow(tmp_path):
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert last.used == 1500
-    assert grown < 300_000  # a field of this size has 6 kB; 1200 were made
+    assert last.used == 1000
+    assert grown < 300_000  # a field of this size has 6 kB; 700 were made
 
 
 def test_options_that_do_not_apply_are_refused(tmp_path):
@@ -485,6 +485,7 @@ def test_a_python_loop(tmp_path):
     assert isinstance(labels[0].path, Path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dt", "idt"])
 def test_trajectories_of_a_whole_file_have_the_scores_of_the_video(tmp_path, kind):
     # Two textures that move differently, so that something moves beside the camera.
