@@ -20,13 +20,19 @@ from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import save_model
+from flowpipe.pipelines.live import window_of
+from flowpipe.prediction.live.parameters import Live
+from flowpipe.prediction.live.run import LivePrediction, live_labels
 from flowpipe.prediction.network import NetworkClassifier
 from flowpipe.prediction.trajectories import TrajectoryClassifier
 from flowpipe.trajectories.dense import dense_trajectories
 from flowpipe.trajectories.parameters import TrajectoryParameters, TrajectoryStage
+from tests.helpers import media
 
 CLASSES = ("a", "b", "c")
 SIZE = (64, 48)
+LONG = Live(window=1000, every=1000)
+"""One label, of everything, at the end."""
 
 
 def live_frames(
@@ -129,3 +135,15 @@ def random_trajectory_classifier(
     return TrajectoryClassifier(
         path, CLASSES, stage.description(), encoding, encoders, np.arange(3), np.zeros(3), weights
     )
+
+
+def images(count: int, size: tuple[int, int] = SIZE) -> list[np.ndarray]:
+    """BGR frames of a texture that moves."""
+    width, height = size
+    return [media.coloured(grey) for grey in media.moving(count, height, width)]
+
+
+def labels_of(classifier, frames, live=LONG, **options) -> list[LivePrediction]:
+    """Labels of frames that have all arrived, or of a source."""
+    source = frames if isinstance(frames, FakeSource) else FakeSource(frames)
+    return list(live_labels(classifier, window_of(classifier, live), source, live, **options))

@@ -74,6 +74,7 @@ class NetworkWindow:
                 f"live_flow is {live.live_flow!r}, but the network was trained on "
                 f"{seen.modality}; live_flow applies to networks on flow"
             )
+        self.fewest = self.run + self.before
         others = len(os.sched_getaffinity(0)) - 1
         self._threads = max(1, min(torch.get_num_threads(), others))
         self._ring: Ring[Item] = Ring(live.window, self._length)

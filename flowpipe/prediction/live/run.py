@@ -193,7 +193,7 @@ def live_labels(
         if not labels:
             raise StreamError(
                 f"{source.name!r} ended after {mailbox.received} frames; a label needs at least "
-                f"{window.run + window.before} consecutive ones"
+                f"{window.fewest} consecutive ones"
             )
     finally:
         extraction.close()

@@ -67,7 +67,7 @@ class TrajectoryWindow:
                 f"{parameters.end_frame} of each clip, which a live source does not have"
             )
         self._length = parameters.track_length
-        self.run = _RUN * self._length
+        self.run, self.fewest = _RUN * self._length, self._length + 1
         self._ring: Ring[Rows | None] = Ring(live.window, self._length + 1)
         self._extractor: Extractor | None = None
         self._solver: tuple[tuple[int, int], Solver] | None = None

@@ -46,10 +46,13 @@ class Window(Protocol):
         Consecutive frames that a snippet or a track takes.
     before
         Frames before the first of a run that the first field of flow needs.
+    fewest
+        Consecutive frames that a label needs.
     """
 
     run: int
     before: int
+    fewest: int
 
     def add(self, taken: Taken) -> None:
         """Extract the next frame."""
