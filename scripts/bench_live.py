@@ -43,7 +43,7 @@ from flowpipe.pipelines.live import window_of
 from flowpipe.prediction.live.parameters import Live
 from flowpipe.prediction.live.run import live_labels
 from flowpipe.prediction.network import NetworkClassifier
-from flowpipe.training.testing import Testing
+from flowpipe.prediction.record import Record
 
 RATE, SIZE, LENGTH = 25, (340, 256), 10.0
 """Of the video that is made: frames per second, width and height, seconds."""
@@ -146,7 +146,8 @@ def classifier(options: Options) -> NetworkClassifier:
         tuple(str(number) for number in range(CLASSES)),
         network,
         FlowStage().description(),
-        Testing(),
+        np.arange(CLASSES),
+        Record(),
         "cpu",
     )
 

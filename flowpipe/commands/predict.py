@@ -103,7 +103,7 @@ class Predict:
         from flowpipe.io.stream import StreamError
         from flowpipe.pipelines.live import json_line, predict_live
 
-        others = ("videos", "format", "out", "cache", "testing", "workers", "shard")
+        others = ("videos", "format", "out", "cache", "draw", "testing", "workers", "shard")
         self._refuse(others, "with --live it must be left out")
         labels = predict_live(
             self.classifier, source, self.live_options, overlay=self.overlay, device=self.device

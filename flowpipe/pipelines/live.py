@@ -89,6 +89,7 @@ def window_of(classifier: Classifier, live: Live) -> Window:
     ParameterError
         There is nothing for such a classifier, or an option does not apply to it.
     """
+    from flowpipe.prediction.fusion import FusionClassifier
     from flowpipe.prediction.network import NetworkClassifier
     from flowpipe.prediction.trajectories import TrajectoryClassifier
 
@@ -100,6 +101,10 @@ def window_of(classifier: Classifier, live: Live) -> Window:
         from flowpipe.prediction.live.tracks import TrajectoryWindow
 
         return TrajectoryWindow(classifier, live)
+    if isinstance(classifier, FusionClassifier):
+        from flowpipe.prediction.live.fusions import FusionWindow
+
+        return FusionWindow(classifier, [window_of(each, live) for each in classifier.members])
     raise ParameterError(
         f"{str(classifier.path)!r} cannot label a live source; a network or a classifier on "
         "trajectories can"
@@ -125,7 +130,7 @@ def json_line(prediction: LivePrediction, top: int) -> str:
         "source": prediction.name,
         "time": round(prediction.time, 3),
         "label": prediction.label,
-        "calibrated": False,
+        "calibrated": prediction.calibrated,
         "top": best,
         "delay": round(prediction.delay, 3),
         "frames": prediction.frames,

@@ -14,6 +14,7 @@ from flowpipe.io import video
 from flowpipe.io.source import VideoSource
 from flowpipe.io.video_writer import VideoWriter
 from flowpipe.prediction.base import Classifier, Prediction
+from flowpipe.prediction.captions import captions
 from flowpipe.prediction.fusion import FusionClassifier
 from flowpipe.prediction.trajectories import TrajectoryClassifier
 from flowpipe.report.labels import draw_labels, enlarged, magnification
@@ -111,10 +112,7 @@ def draw_prediction(
     tracks = evidence(classifier, clip, extracted, prediction.label)
     size = tracks.stage.size if tracks else None
     source = VideoSource(clip.path, size, keep_truncated=True, keep_damaged=True)
-    labels = [
-        (label, f"{100 * p:.0f} %" if prediction.calibrated else f"{score:.2f}", p)
-        for label, score, p in prediction.top(3)
-    ]
+    labels = captions(prediction)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = atomic.temporary_file(path.parent)
     try:

@@ -153,11 +153,16 @@ class FusionClassifier(Classifier):
 
     def scores(self, clip: Clip, extracted: Path) -> NDArray[np.float32]:
         """Return the weighted sum of the members' scores, or of their probabilities."""
+        return self.fused(
+            [each.scores(clip, self.folder(each, extracted)) for each in self.members]
+        )
+
+    def fused(self, scores: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the weighted sum of the scores of each member, in the order of their classes."""
         total = np.zeros(len(self.classes))
-        for member, weight in zip(self.members, self.weights, strict=True):
-            folder = self.folder(member, extracted)
-            scores = member.scores(clip, folder).astype(np.float64)[self._columns(member)]
-            total += weight * (special.softmax(scores) if self.softmax else scores)
+        for member, weight, own in zip(self.members, self.weights, scores, strict=True):
+            values = own.astype(np.float64)[self._columns(member)]
+            total += weight * (special.softmax(values) if self.softmax else values)
         return total.astype(np.float32)
 
     def _columns(self, member: Classifier) -> list[int]:

@@ -68,7 +68,8 @@ def _load(path: Path, testing: Testing | None, device: str, depth: int) -> Class
         if not depth:
             raise FormatError(f"{str(path)!r} is in a fusion of fusions of fusions, and so on")
         members, softmax = read_fusion(path)
-        loaded = [_load(find_classifier(each.folder), testing, device, depth - 1) for each in members]
+        paths = [find_classifier(each.folder) for each in members]
+        loaded = [_load(each, testing, device, depth - 1) for each in paths]
         weights = tuple(each.weight for each in members)
         classes, record = loaded[0].classes, read_record(path.parent)
         return FusionClassifier(path, classes, tuple(loaded), weights, softmax, record)

@@ -116,7 +116,11 @@ def random_network(
     record = stage.description()
     if modality == "warped-flow":
         record = WarpStage(layout="npy").description(record)
-    about = {"classes": [list(classes)], "stream": {"sets": [{"flow": record}]}}
+    about = {
+        "classes": [list(classes)],
+        "trained_classes": [list(range(len(classes)))],
+        "stream": {"sets": [{"flow": record}]},
+    }
     save_model(folder / "model.safetensors", network, about, folder)
     return NetworkClassifier.load(folder / "model.safetensors", device="cpu")
 

@@ -9,20 +9,19 @@ from threading import Thread
 from types import TracebackType
 from typing import Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.io.source import resized
 from flowpipe.io.stream import FrameSource, StreamFrame
 from flowpipe.io.video_writer import VideoWriter
+from flowpipe.prediction.captions import captions
 from flowpipe.prediction.live.run import LivePrediction
+from flowpipe.report.labels import draw_labels, enlarged
 from flowpipe.runner import atomic
 
 _WAITING = 8
 """Frames that wait for the encoder; more are left out of the video."""
-_SHOWN = 3
-"""Classes that are drawn."""
 _USUAL_RATE = 25.0
 
 
@@ -102,31 +101,12 @@ class Overlay:
                     image = frame.image
                     size = size or (image.shape[1], image.shape[0])
                     last = max(round(frame.time * rate), last + 1)
-                    writer.add(labelled(resized(image, size), self._label), last)
+                    writer.add(self._drawn(resized(image, size)), last)
                     self._written += 1
                     frame = self._frames.get()
         except BaseException as error:  # raised again in the thread that adds
             self._error = error
 
-
-def labelled(image: NDArray[np.uint8], prediction: LivePrediction | None) -> NDArray[np.uint8]:
-    """Return a copy of a BGR image with the first classes of a label and their probabilities."""
-    picture = image.copy()
-    if prediction is None:
-        return picture
-    scale = max(picture.shape[0] / 480, 0.4)
-    line = round(28 * scale)
-    for number, (name, _, probability) in enumerate(prediction.top(_SHOWN), 1):
-        text = f"{name} {100 * probability:.0f} %".encode("ascii", "replace").decode()
-        for colour, thick in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-            cv2.putText(
-                picture,
-                text,
-                (round(8 * scale), number * line),
-                cv2.FONT_HERSHEY_SIMPLEX,
-                0.8 * scale,
-                colour,
-                max(round(thick * scale), 1),
-                cv2.LINE_AA,
-            )
-    return picture
+    def _drawn(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        picture = enlarged(image)
+        return picture if self._label is None else draw_labels(picture, captions(self._label))

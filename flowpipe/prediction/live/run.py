@@ -36,7 +36,7 @@ class LivePrediction(Prediction):
 
     Attributes
     ----------
-    name, path, classes, scores
+    name, path, classes, scores, trained, temperature
         As for :class:`~flowpipe.prediction.Prediction`; `name` is the source as it was given.
     time
         Seconds of the source from its first frame to the newest one that was scored.
@@ -231,6 +231,8 @@ def _prediction(
         path=Path(source.name),
         classes=classifier.classes,
         scores=scores,
+        trained=classifier.trained,
+        temperature=classifier.record.temperature,
         time=clip.time,
         delay=time.monotonic() - clip.arrived,
         frames=mailbox.received,

@@ -16,10 +16,12 @@ from flowpipe.flow.store import FlowReader
 from flowpipe.io import video
 from flowpipe.io.stream import StreamError
 from flowpipe.pipelines.live import window_of
+from flowpipe.prediction.fusion import FusionClassifier
 from flowpipe.prediction.live.flow import FrameFlow, live_method
 from flowpipe.prediction.live.mailbox import Mailbox, Taken
 from flowpipe.prediction.live.parameters import Live
 from flowpipe.prediction.live.ring import Entry
+from flowpipe.prediction.record import Record
 from flowpipe.training.data.stacks import read_stack
 from flowpipe.training.testing import Testing
 from tests.helpers import media
@@ -83,7 +85,7 @@ def test_a_whole_file_has_the_scores_of_the_video(tmp_path, modality, length, op
     # FFV1 is lossless, and the layout npy stores flow as it is: only rounding may differ.
     path = media.write(tmp_path / "clip.mkv", images(16, (80, 60)), codec="ffv1", pix_fmt="bgr0")
     classifier = random_network(tmp_path, modality, length=length, **options)
-    classifier = replace(classifier, testing=Testing(4, 1))
+    classifier = replace(classifier, record=Record(testing=Testing(4, 1)))
     expected = classifier.predict(path)
     frames = live_frames([frame.image for frame in video.frames(path)])
     (got,) = labels_of(classifier, frames, replace(LONG, snippets=4), drops=False)
@@ -154,6 +156,23 @@ def test_a_pair_does_not_reach_across_a_reopening(tmp_path):
     assert len(runs) == 6
     assert runs[:3] == [runs[0]] * 3
     assert runs[3:] == [runs[3]] * 3 != runs[:3]
+
+
+def test_a_fusion_adds_what_its_members_say(tmp_path):
+    frames = images(24, (100, 80))
+    members = [
+        random_network(tmp_path, length=2),
+        random_trajectory_classifier(tmp_path / "c", frames),
+    ]
+    fusion = FusionClassifier(
+        tmp_path / "fusion.json", members[0].classes, tuple(members), (1.0, 0.5), softmax=False
+    )
+    window = window_of(fusion, LONG)
+    assert (window.run, window.before) == (30, 1)
+    alone = [labels_of(each, live_frames(frames), drops=False)[-1].scores for each in members]
+    got = labels_of(fusion, live_frames(frames), drops=False)[-1]
+    np.testing.assert_allclose(got.scores, alone[0] + 0.5 * alone[1], atol=1e-5)
+    assert got.time == pytest.approx(23 / 25)
 
 
 @pytest.mark.slow
