@@ -96,9 +96,9 @@ class Tvl1:
     def accurate(cls) -> Tvl1:
         """Return a more accurate setting: all levels, a median filter, a sharper kernel.
 
-        The median filter and the warps follow Wedel et al., "An improved algorithm for TV-L1
-        optical flow" (2009), the kernel is that of OpenCV's CPU solver. `theta` and `warps` were
-        chosen on synthetic scenes. Not the published scheme: see docs/benchmarks.md.
+        The median filter and the number of warps are in the manner of Wedel et al., "An improved
+        algorithm for TV-L1 optical flow" (2009), the kernel is that of OpenCV's CPU solver. Not
+        the published scheme: docs/benchmarks.md has its errors, and what it was chosen on.
         """
         return cls(n_scales="auto", theta=0.2, warps=8, cubic=-0.75, median=5)
 
