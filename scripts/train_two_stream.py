@@ -34,8 +34,8 @@ from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import initialise, load_model, save_model
 from flowpipe.training import FlowClips, FrameClips, test_transform, train_transform
 from flowpipe.training.data.sampling import Sampling
-from flowpipe.training.parameters import Training
-from flowpipe.training.train import parameter_groups
+from flowpipe.training.optimisation import Training
+from flowpipe.training.optimizers import parameter_groups
 
 Labelled = list[tuple[str, int]]
 

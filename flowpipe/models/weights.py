@@ -239,11 +239,6 @@ def _state(network: nn.Module) -> State:
     return state
 
 
-def arrays_of(network: nn.Module) -> dict[str, NDArray[Any]]:
-    """Return the weights, statistics and counters by name."""
-    return {name: as_array(value) for name, value in network.state_dict().items()}
-
-
 def as_array(value: Tensor) -> NDArray[Any]:
     """Return a copy of a tensor of any device."""
     return value.detach().to("cpu", copy=True).numpy()

@@ -23,7 +23,8 @@ from flowpipe.pipelines.verify import verify
 from flowpipe.pipelines.warp import warp_flow
 from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.training.distributed import torch_threads
-from flowpipe.training.parameters import Stream, Training
+from flowpipe.training.optimisation import Training
+from flowpipe.training.parameters import Stream
 from flowpipe.training.runtime import Runtime
 from flowpipe.training.testing import Testing
 

@@ -25,10 +25,11 @@ from flowpipe.runner.progress import clock_time
 from flowpipe.training.data.datasets import stream_clips, training_transform
 from flowpipe.training.data.sampler import ConcatClips
 from flowpipe.training.distributed import process_group
+from flowpipe.training.loading import DataLoading
 from flowpipe.training.log import LOG_NAME, Epoch
 from flowpipe.training.parameters import Preset, Stream, preset
 from flowpipe.training.runtime import Runtime
-from flowpipe.training.train import MODEL_NAME, DataLoading
+from flowpipe.training.train import MODEL_NAME
 from flowpipe.training.train import train as train_network
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.training.data.clips import Transform
-from flowpipe.training.train import START, autocast, init_worker
+from flowpipe.training.loading import START, init_worker
+from flowpipe.training.precision import autocast
 
 
 class RawClips(Protocol):

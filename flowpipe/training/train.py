@@ -15,53 +15,45 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
 
 from flowpipe.errors import FlowpipeError, FormatError
-from flowpipe.io.npz import load_arrays, save_arrays
+from flowpipe.models.names import State
 from flowpipe.models.stream import StreamNetwork, loss, mask_other_sets
-from flowpipe.models.weights import arrays_of, as_array, as_state, load_model, save_model
-from flowpipe.runner import atomic, provenance
+from flowpipe.models.weights import load_model, save_model
+from flowpipe.runner import atomic
 from flowpipe.runner.json_files import Json
+from flowpipe.training.checkpoint import (
+    CHECKPOINT_NAME,
+    Position,
+    check_same,
+    load_checkpoint,
+    save_checkpoint,
+)
 from flowpipe.training.data.sampler import BatchSampler, Clips
 from flowpipe.training.distributed import Group
+from flowpipe.training.loading import DataLoading, batch_loader
 from flowpipe.training.log import Epoch, TrainingLog
-from flowpipe.training.parameters import Training
+from flowpipe.training.optimisation import Training
+from flowpipe.training.optimizers import (
+    load_optimizer_state,
+    make_optimizer,
+    optimizer_state,
+    set_rate,
+)
+from flowpipe.training.precision import autocast
 
-MODEL_NAME, CHECKPOINT_NAME = "model.safetensors", "checkpoint.npz"
-START = "spawn"
-"""How workers start: a fork of a process in which OpenCV has threads hangs when it uses OpenCV."""
-_CHECKPOINT = "flowpipe checkpoint 1"
-_MOMENTUM = "momentum/"
+MODEL_NAME = "model.safetensors"
 
 
 class DivergedError(FlowpipeError):
     """The loss is no longer a number."""
-
-
-@dataclass(frozen=True, slots=True)
-class DataLoading:
-    """How samples reach the network; it does not change the result.
-
-    Attributes
-    ----------
-    workers
-        Number of processes that read and transform clips; 0 uses this process.
-    checkpoint_every
-        Number of steps between checkpoints.
-    """
-
-    workers: int = 0
-    checkpoint_every: int = 200
 
 
 def train(
@@ -118,7 +110,7 @@ def train(
     group = group or Group(0, 1, torch.device("cpu"))
     if (out / MODEL_NAME).exists():
         found, theirs = load_model(out / MODEL_NAME)
-        _check_same(theirs, {**about, "training": asdict(parameters)}, out / MODEL_NAME)
+        check_same(theirs, {**about, "training": asdict(parameters)}, out / MODEL_NAME)
         return found.eval()
     if group.is_main:
         out.mkdir(parents=True, exist_ok=True)
@@ -129,47 +121,23 @@ def train(
     with torch.random.fork_rng(devices=devices):
         run.resume()
         if log:
-            log.write(run.epochs)
-        for epoch in range(run.epoch, parameters.epochs):
+            log.write(run.at.epochs)
+        for epoch in range(run.at.epoch, parameters.epochs):
             finished = run.one_epoch(epoch)
             if log:
-                log.write(run.epochs)
+                log.write(run.at.epochs)
             if group.is_main and report:
                 report(finished, parameters.epochs)
     trained = network.to("cpu").eval()
     if group.is_main:
         whole = {**about, "training": asdict(parameters)}
         if log:
-            log.close(run.epochs)
+            log.close(run.at.epochs)
         save_model(out / MODEL_NAME, trained, whole, out)
         (out / CHECKPOINT_NAME).unlink(missing_ok=True)
         atomic.remove_stale(out)
     group.wait()
     return trained
-
-
-def parameter_groups(network: StreamNetwork, parameters: Training) -> list[dict[str, Any]]:
-    """Return the weights with their multipliers of learning rate (``times``) and their decay.
-
-    Those of tsn-pytorch: the first convolution's weight ``conv1_lr`` and its bias twice that,
-    other weights 1 and biases 2, biases and normalisations without decay.
-    """
-    norms = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for module in network.modules():
-        for name, weight in module.named_parameters(recurse=False):
-            if not weight.requires_grad:
-                continue
-            is_norm = isinstance(module, norms)
-            times = parameters.conv1_lr if module is network.first else 1.0
-            if name == "bias" and not is_norm:
-                times *= 2
-            decay = 0.0 if is_norm or name == "bias" else parameters.weight_decay
-            groups.setdefault((times, decay), []).append(weight)
-    return [
-        {"params": weights, "times": times, "weight_decay": decay, "lr": parameters.lr * times}
-        for (times, decay), weights in groups.items()
-    ]
 
 
 class _Run:
@@ -198,29 +166,19 @@ class _Run:
             rank=group.rank,
             world=group.size,
         )
-        self.optimiser = torch.optim.SGD(
-            parameter_groups(network, parameters),
-            lr=parameters.lr,
-            momentum=parameters.momentum,
-        )
-        self.epoch = self.step = 0
-        self.epochs: list[Epoch] = []
-        self.sums = [0.0, 0.0, 0.0]
-        """Loss, right clips and clips of the epoch so far, in this process."""
-        self.seconds = 0.0
-        self.loader = self._loader()
+        self.optimizer = make_optimizer(network, parameters)
+        self.at = Position()
+        pin = group.device.type == "cuda"
+        self.loader = batch_loader(clips, self.batches, loading.workers, pin=pin)
 
     def resume(self) -> None:
         """Take over the checkpoint, if there is one."""
-        path = self.out / CHECKPOINT_NAME
-        if path.exists():
-            state, arrays = load_arrays(path, _CHECKPOINT)
-            _check_same(state.get("about"), self.about, path)
+        if stored := load_checkpoint(self.out, self.about):
             try:
-                self._take_over(state, arrays)
+                self._restore(*stored)
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                told = " ".join(str(error).split())
-                raise FormatError(f"{str(path)!r} is not a whole checkpoint: {told}") from None
+                path, reason = str(self.out / CHECKPOINT_NAME), " ".join(str(error).split())
+                raise FormatError(f"{path!r} is not a whole checkpoint: {reason}") from None
         self.group.wait()
         self.module: nn.Module = self.network
         if self.group.size > 1:
@@ -229,40 +187,42 @@ class _Run:
 
     def one_epoch(self, epoch: int) -> Epoch:
         """Train on every clip once, or on those that the interrupted epoch has left."""
-        self.epoch = epoch
-        self.batches.epoch, self.batches.first = epoch, self.step
+        at = self.at
+        at.epoch = epoch
+        self.batches.epoch, self.batches.first = epoch, at.step
         self.clips.set_epoch(epoch)
         self.network.train()
         rate = self.parameters.lr_at(epoch)
-        for settings in self.optimiser.param_groups:
-            settings["lr"] = rate * settings["times"]
+        set_rate(self.optimizer, rate)
         sizes = self.batches.sizes()
         # Loss and right clips are added up where they are computed, without waiting for them.
-        sums = torch.tensor(self.sums, dtype=torch.float64, device=self.group.device)
+        sums = torch.tensor(at.sums, dtype=torch.float64, device=self.group.device)
         began = time.perf_counter()
         for snippets, labels in self.loader:
-            sums += self._one_step(snippets, labels, sizes[self.step])
-            self.step += 1
-            done = epoch * self.batches.steps + self.step
-            if done % self.loading.checkpoint_every == 0 and self.step < self.batches.steps:
-                self.sums, spent = sums.tolist(), time.perf_counter()
-                self.seconds += spent - began
-                began = spent
+            sums += self._one_step(snippets, labels, sizes[at.step])
+            at.step += 1
+            if self._is_due() and at.step < self.batches.steps:
+                at.sums, now = sums.tolist(), time.perf_counter()
+                at.seconds += now - began
+                began = now
                 self._save()
-        self.seconds += time.perf_counter() - began
+        at.seconds += time.perf_counter() - began
         total, right, count = self.group.sums(sums.tolist())
         if not math.isfinite(total):
             raise DivergedError(
                 f"the loss of epoch {epoch + 1} is {total}, with lr {rate:g}; take a smaller lr, "
                 "or a smaller grad_clip"
             )
-        finished = Epoch(epoch + 1, rate, total / count, right / count, self.seconds, int(count))
-        self.epochs.append(finished)
-        self.epoch, self.step, self.sums, self.seconds = epoch + 1, 0, [0.0, 0.0, 0.0], 0.0
-        last = self.epoch == self.parameters.epochs
-        if (self.epoch * self.batches.steps) % self.loading.checkpoint_every == 0 and not last:
+        finished = Epoch(epoch + 1, rate, total / count, right / count, at.seconds, int(count))
+        self.at = Position(epoch + 1, epochs=[*at.epochs, finished])
+        if self._is_due() and self.at.epoch < self.parameters.epochs:
             self._save()
         return finished
+
+    def _is_due(self) -> bool:
+        """Return whether a checkpoint is written after this number of steps."""
+        steps = self.at.epoch * self.batches.steps + self.at.step
+        return steps % self.loading.checkpoint_every == 0
 
     def _one_step(self, snippets: Tensor, labels: Tensor, batch: int) -> Tensor:
         # Dropout has its own randomness in every step and process.
@@ -273,93 +233,38 @@ class _Run:
         with autocast(device):
             scores = self.module(self.network.clips(snippets)).float()
         losses = loss(scores, labels, self.network.classes)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         # Processes' gradients are averaged; their clips may differ in number.
         (losses.sum() * (self.group.size / batch)).backward()
         if self.parameters.grad_clip is not None:
             trained = [p for p in self.network.parameters() if p.requires_grad]
             nn.utils.clip_grad_norm_(trained, self.parameters.grad_clip)
-        self.optimiser.step()
+        self.optimizer.step()
         right = mask_other_sets(scores, labels, self.network.classes).argmax(dim=1) == labels
         found = [losses.detach().sum(), right.sum(), torch.tensor(len(labels), device=device)]
         return torch.stack([value.double() for value in found])
 
     def _seed_of_step(self) -> int:
-        rank = self.group.rank
-        state = np.random.SeedSequence([self.parameters.seed, self.epoch, self.step, rank, 1])
+        at, rank = self.at, self.group.rank
+        state = np.random.SeedSequence([self.parameters.seed, at.epoch, at.step, rank, 1])
         return int(state.generate_state(1, np.uint64)[0] >> 1)
 
-    def _loader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        workers = self.loading.workers
-        return DataLoader(
-            cast(Dataset[Any], self.clips),
-            batch_sampler=self.batches,
-            num_workers=workers,
-            multiprocessing_context=START if workers else None,
-            persistent_workers=workers > 0,
-            worker_init_fn=init_worker,
-            pin_memory=self.group.device.type == "cuda",
-        )
-
     def _save(self) -> None:
-        sums = self.group.sums(self.sums)
+        sums = self.group.sums(self.at.sums)
         if not self.group.is_main or not math.isfinite(sums[0]):
             return  # of a loss that is no number, the end of the epoch says so
-        arrays = arrays_of(self.network)
-        arrays.update(
-            (_MOMENTUM + name, as_array(self.optimiser.state[weight]["momentum_buffer"]))
-            for name, weight in self.network.named_parameters()
-            if "momentum_buffer" in self.optimiser.state.get(weight, {})
-        )
-        state = {
-            "about": self.about,
-            "epoch": self.epoch,
-            "step": self.step,
-            "sums": sums,
-            "seconds": self.seconds,
-            "epochs": [asdict(epoch) for epoch in self.epochs],
+        states = {
+            "network": self.network.state_dict(),
+            "optimizer": optimizer_state(self.optimizer, self.network),
         }
-        save_arrays(self.out / CHECKPOINT_NAME, _CHECKPOINT, state, arrays, self.out)
+        save_checkpoint(self.out, self.about, replace(self.at, sums=sums), states)
 
-    def _take_over(self, state: Json, arrays: dict[str, Any]) -> None:
-        momentum = {
-            name.removeprefix(_MOMENTUM): arrays.pop(name)
-            for name in list(arrays)
-            if name.startswith(_MOMENTUM)
-        }
-        self.network.load_state_dict(as_state(arrays))
-        by_name = dict(self.network.named_parameters())
-        for name, tensor in as_state(momentum).items():
-            if tensor.shape != by_name[name].shape:
-                raise ValueError(f"the momentum of {name} is {tuple(tensor.shape)}")
-            self.optimiser.state[by_name[name]]["momentum_buffer"] = tensor.to(self.group.device)
-        self.epoch, self.step = int(state["epoch"]), int(state["step"])
-        if not 0 <= self.epoch <= self.parameters.epochs or not 0 <= self.step < self.batches.steps:
-            raise ValueError(f"epoch {self.epoch} and step {self.step} are not of this training")
-        if self.group.is_main:  # it holds the sums of all processes
-            self.sums = [float(value) for value in state["sums"]]
-            self.seconds = float(state["seconds"])
-        self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
-
-
-def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Half the bits where the device has bfloat16 of its own, whose range needs no loss scaling."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return nullcontext()
-
-
-def init_worker(number: int) -> None:
-    """One thread for OpenCV too, as torch has it in its workers."""
-    import cv2
-
-    cv2.setNumThreads(1)
-
-
-def _check_same(theirs: Any, ours: Json, path: Path) -> None:
-    differ = provenance.differences(theirs, ours)
-    if differ:
-        raise FormatError(
-            f"{str(path)!r} is of another training ({'; '.join(map(str, differ[:4]))}); "
-            "take another folder, or remove it"
-        )
+    def _restore(self, position: Json, states: dict[str, State]) -> None:
+        at = Position.of(position)
+        self.network.load_state_dict(states["network"])
+        load_optimizer_state(self.optimizer, self.network, states.get("optimizer", {}))
+        if not 0 <= at.epoch <= self.parameters.epochs or not 0 <= at.step < self.batches.steps:
+            raise ValueError(f"epoch {at.epoch} and step {at.step} are not of this training")
+        if not self.group.is_main:  # the main process has the sums of all
+            at.sums, at.seconds = [0.0, 0.0, 0.0], 0.0
+        self.at = at

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from flowpipe.training.parameters import Training
+from flowpipe.training.optimisation import Training
 from flowpipe.training.train import train
 from tests.helpers.clips import REPOSITORY
 from tests.helpers.nets import SMALLEST, NoiseClips

@@ -11,7 +11,8 @@ from flowpipe.errors import ParameterError
 from flowpipe.models.clip_input import ClipInput, Modality
 from flowpipe.models.network import Network
 from flowpipe.training.data import datasets
-from flowpipe.training.parameters import Preset, Stream, Training, preset
+from flowpipe.training.optimisation import Training
+from flowpipe.training.parameters import Preset, Stream, preset
 
 UCF101 = 9537
 """Training clips of its first split."""

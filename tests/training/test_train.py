@@ -18,17 +18,13 @@ from flowpipe.errors import FormatError, ParameterError
 from flowpipe.io import npz
 from flowpipe.io.npz import load_arrays, save_arrays
 from flowpipe.models.weights import load_model
+from flowpipe.training.checkpoint import CHECKPOINT_NAME
 from flowpipe.training.data.sampler import BatchSampler, ConcatClips
 from flowpipe.training.distributed import torch_threads
-from flowpipe.training.parameters import Training
-from flowpipe.training.train import (
-    CHECKPOINT_NAME,
-    MODEL_NAME,
-    DataLoading,
-    DivergedError,
-    parameter_groups,
-    train,
-)
+from flowpipe.training.loading import DataLoading
+from flowpipe.training.optimisation import Training
+from flowpipe.training.optimizers import parameter_groups
+from flowpipe.training.train import MODEL_NAME, DivergedError, train
 from tests.helpers.clips import environment
 from tests.helpers.nets import NO_NORMS, NoiseClips, small_network
 
@@ -206,7 +202,7 @@ def vars_of(parameters: Training) -> dict:
 @pytest.mark.parametrize("fault", ["text", "half", "kind", "array", "shape", "epoch", "nan"])
 def test_bad_checkpoints_are_refused(tmp_path, fault):
     path = interrupted(tmp_path)
-    kind = "flowpipe checkpoint 1"
+    kind = "flowpipe checkpoint 2"
     state, arrays = load_arrays(path, kind)
     state.pop("format")
     if fault == "text":
@@ -216,13 +212,13 @@ def test_bad_checkpoints_are_refused(tmp_path, fault):
     elif fault == "kind":
         save_arrays(path, "flowpipe scores 1", state, arrays, tmp_path)
     elif fault == "array":
-        arrays.pop("last.bias")
+        arrays.pop("network/last.bias")
     elif fault == "shape":
-        arrays["momentum/last.bias"] = np.zeros(99, np.float32)
+        arrays["optimizer/momentum_buffer/last.bias"] = np.zeros(99, np.float32)
     elif fault == "epoch":
-        state["epoch"] = 1000
+        state["position"]["epoch"] = 1000
     elif fault == "nan":
-        state["epoch"] = "soon"
+        state["position"]["epoch"] = "soon"
     if fault in ("array", "shape", "epoch", "nan"):
         save_arrays(path, kind, state, arrays, tmp_path)
     with pytest.raises(FormatError, match=str(path)):
