@@ -26,6 +26,7 @@ from flowpipe.flow.extract import FlowStage
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.solvers import Backend
 from flowpipe.models.clip_input import Modality
+from flowpipe.training.optimisation import Schedule
 from flowpipe.training.parameters import Fusion, Preset, Stream, preset
 from flowpipe.training.runtime import Runtime
 from flowpipe.training.testing import Testing
@@ -51,8 +52,9 @@ class Train:
     folders of frames."""
     preset: Preset = "tsn"
     """Published parameters, which the other options change: temporal segment networks (tsn), the
-    original two-stream networks (two-stream), or a ResNet-18 at 112 pixels from scratch, for small
-    sets and machines without a GPU (small)."""
+    original two-stream networks (two-stream), from weights of ImageNet or Kinetics to sets of the
+    size of UCF101 (finetune), or a ResNet-18 at 112 pixels from scratch, for small sets and
+    machines without a GPU (small)."""
     stream: StreamOptions = field(default_factory=Stream)
     dataset: Annotated[str, NameIn(KINDS)] = "auto"
     """Kind of the set; auto tells it from the folder, or says what to choose from."""
@@ -273,7 +275,20 @@ def _preset(arguments: Sequence[str], modality: str, prefix: str = "") -> Stream
     if name not in get_args(Preset) or seen not in get_args(Modality):
         return Stream()
     stream = preset(name, seen, model)
+    # Options whose value determines what others are by default.
+    deciding: dict[str, Any] = {}
     if option_value(arguments, f"--{prefix}weights", "") == "none":
-        # There are no statistics to keep.
-        stream = stream.changed(weights="none")
-    return stream
+        deciding["weights"] = "none"
+    schedule = option_value(arguments, f"--{prefix}schedule", "")
+    if schedule in get_args(Schedule):
+        deciding["schedule"] = schedule
+    if _is_zero(option_value(arguments, f"--{prefix}backbone-rate", "")):
+        deciding["backbone_rate"] = 0.0
+    return stream.changed(**deciding)
+
+
+def _is_zero(text: str) -> bool:
+    try:
+        return float(text) == 0
+    except ValueError:
+        return False

@@ -78,7 +78,9 @@ class StreamNetwork(nn.Module):
             _remove(self.backbone, self.head_name)
         channels = clip.channels_per_frame if self.takes == "frames" else clip.channels
         self.channels = channels
-        self._first_name = _adapt_first_convolution(self.backbone, channels)
+        # A network that takes its input apart says how many channels its first convolution has.
+        first = getattr(self.backbone, "first_channels", channels)
+        self._first_name = _adapt_first_convolution(self.backbone, first)
         for dropping in self.backbone.modules():
             if isinstance(dropping, nn.Dropout) and dropping.p > 0:  # as between VGG's last layers
                 dropping.p = network.dropout
@@ -118,6 +120,16 @@ class StreamNetwork(nn.Module):
             elif isinstance(module, nn.Conv3d):
                 module.to(memory_format=torch.channels_last_3d)
         return self
+
+    def new_layers(self) -> set[str]:
+        """Return the names of weights that no backbone brings: of heads and inserted modules."""
+        plain = getattr(self.backbone, "plain_names", None)
+        return {
+            name
+            for name, _ in self.named_parameters()
+            if not name.startswith("backbone.")
+            or (plain is not None and name.removeprefix("backbone.") not in plain)
+        }
 
     def clips(self, snippets: Tensor) -> Tensor:
         """Return clips, as :meth:`forward` takes them, of snippets as a data set gives them.
@@ -224,7 +236,9 @@ class StreamNetwork(nn.Module):
         self.backbone.load_state_dict(taken, strict=False)
 
 
-def loss(scores: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
+def loss(
+    scores: Tensor, labels: Tensor, classes: Sequence[int], *, smoothing: float = 0.0
+) -> Tensor:
     """Return the cross entropy of each clip, among the classes of its own data set.
 
     Parameters
@@ -232,17 +246,19 @@ def loss(scores: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
     scores
         (B, classes of all sets).
     labels
-        (B,) indices into them.
+        (B,) indices into them; for one set also the share of each class, (B, classes).
     classes
         Number of classes of each set.
+    smoothing
+        Share of a label that is spread over all classes; for one set.
 
     Returns
     -------
     (B,) losses.
     """
-    return nn.functional.cross_entropy(
-        mask_other_sets(scores, labels, classes), labels, reduction="none"
-    )
+    if len(classes) > 1:
+        scores = mask_other_sets(scores, labels, classes)
+    return nn.functional.cross_entropy(scores, labels, reduction="none", label_smoothing=smoothing)
 
 
 def mask_other_sets(scores: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:

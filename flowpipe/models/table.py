@@ -50,6 +50,8 @@ class Model:
         linear layer on each and a consensus.
     input
         Changes of the input that the preset gives: those that the paper has.
+    finetune
+        Changes of the options of training that the preset ``finetune`` gives.
     normalisation
         Mean and standard deviation of RGB levels of 0 to 255, per channel.
     names
@@ -64,6 +66,7 @@ class Model:
     head: Callable[[int, int, int], nn.Module] | None = None
     relates_segments: bool = False
     input: tuple[tuple[str, Any], ...] = ()
+    finetune: tuple[tuple[str, Any], ...] = ()
     normalisation: Normalisation = _IMAGENET
     names: Callable[[State], State] | None = None
 
@@ -98,6 +101,19 @@ def _clip_of(length: int, size: int = 224) -> tuple[tuple[str, Any], ...]:
 def _segments_of(count: int, length: int = 1) -> tuple[tuple[str, Any], ...]:
     return (("segments", count), ("length", length), ("input_size", 224))
 
+
+# As Video Swin begins with weights of images; mmaction2's configuration of it.
+_TRANSFORMER: tuple[tuple[str, Any], ...] = (
+    ("epochs", 30),
+    ("optimizer", "adamw"),
+    ("schedule", "cosine"),
+    ("warmup", 2.5),
+    ("weight_decay", 0.02),
+    ("backbone_rate", 0.1),
+    ("head_rate", 1.0),
+    ("conv1_lr", 1.0),
+    ("grad_clip", None),
+)
 
 _TSM = "J. Lin, C. Gan, S. Han, 'TSM: Temporal Shift Module', ICCV 2019"
 _TRN = "B. Zhou et al., 'Temporal Relational Reasoning in Videos', ECCV 2018"
@@ -294,6 +310,7 @@ MODELS: dict[str, Model] = {
             accuracy,
             relates_segments=True,
             input=_segments_of(8),
+            finetune=_TRANSFORMER,
             names=build.renaming("timesformer", "own_names", "from_torchvision"),
             normalisation=_SLOWFAST,
         )
@@ -311,6 +328,7 @@ MODELS: dict[str, Model] = {
             _VIVIT,
             accuracy,
             input=_clip_of(32),
+            finetune=_TRANSFORMER,
             names=build.renaming("vivit", "own_names"),
             normalisation=_UNIT,
         )
@@ -329,6 +347,8 @@ MODELS: dict[str, Model] = {
             published,
             accuracy,
             input=_clip_of(frames, size),
+            finetune=_TRANSFORMER if name in ("mvit_v2_s", "swin3d_t") else (),
+            names=build.renaming("torchvision_video", "own_names"),
             normalisation=_KINETICS,
         )
         for name, frames, size, title, published, accuracy in (

@@ -120,6 +120,8 @@ class TDN(nn.Module):
 
     head_name = "fc"
     """The last layer."""
+    first_channels = 3
+    """Channels of the first convolution, which sees one frame of each segment."""
 
     def __init__(
         self,

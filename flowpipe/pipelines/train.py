@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.splits import FINAL
 from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.load import record_dataset
+from flowpipe.models.cost import check_input
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import identity, initialise, read_about
 from flowpipe.pipelines.labelled import LabelledFlow, labelled_flow, with_usable_clips
@@ -24,10 +25,12 @@ from flowpipe.runner.json_files import Json
 from flowpipe.runner.progress import clock_time
 from flowpipe.training.data.datasets import stream_clips, training_transform
 from flowpipe.training.data.sampler import ConcatClips
-from flowpipe.training.distributed import process_group
+from flowpipe.training.distributed import pick_device, process_group
 from flowpipe.training.loading import DataLoading
-from flowpipe.training.log import LOG_NAME, Epoch
+from flowpipe.training.log import LOG_NAME, Epoch, Step
+from flowpipe.training.optimizers import prepare
 from flowpipe.training.parameters import Preset, Stream, preset
+from flowpipe.training.precision import autocast
 from flowpipe.training.runtime import Runtime
 from flowpipe.training.train import MODEL_NAME
 from flowpipe.training.train import train as train_network
@@ -66,7 +69,8 @@ def train(
         The output folder: for each split a folder with ``model.safetensors``, ``log.csv`` and
         ``curves.png``.
     stream
-        What is trained, or the name of a preset: ``tsn``, ``two-stream``, or ``small`` for sets of
+        What is trained, or the name of a preset: ``tsn``, ``two-stream``, ``finetune`` from
+        weights of ImageNet or Kinetics to sets of the size of UCF101, or ``small`` for sets of
         hundreds of clips and machines without a GPU.
     protocol
         Which clips train; by default the official splits, or leave one group out.
@@ -164,6 +168,8 @@ def train_networks(
     ]
     description = description_of(sets, stream)
     chosen = [sets[0].split(name) for name in names]
+    if not all((sets[0].folder(split, out) / MODEL_NAME).exists() for split in chosen):
+        _check_network(sets, stream, runtime.device)
     models = []
     with process_group(runtime.device) as group:
         provenance.open_stage(out, description)
@@ -192,12 +198,8 @@ def train_networks(
                 logger.info(f"{split.name}: {len(clips)} clips, {kind}")
             elif group.is_main:
                 logger.info(f"{split.name}: trained already")
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(stream.training.seed)
-                classes = [len(each.protocol.classes) for each in sets]
-                network = StreamNetwork(stream.network, stream.clip, classes)
-                if not models[-1].exists():
-                    initialise(network, stream.weights)
+            network = _network(sets, stream, "none" if models[-1].exists() else stream.weights)
+            progress = _Progress(split.name)
             train_network(
                 network,
                 clips,
@@ -207,7 +209,8 @@ def train_networks(
                 group=group,
                 loading=DataLoading(runtime.workers, runtime.checkpoint_every),
                 tensorboard=runtime.tensorboard,
-                report=_Progress(split.name),
+                report=progress.finish_epoch,
+                advance=progress.advance,
             )
         if group.is_main:
             atomic.remove_stale(out)
@@ -217,6 +220,31 @@ def train_networks(
 def _trained(labelled: LabelledFlow, split: str) -> list[int]:
     """Return the classes with training clips."""
     return sorted({label for _, label in labelled.labelled(labelled.split(split).train)})
+
+
+def _network(sets: Sequence[LabelledFlow], stream: Stream, weights: str) -> StreamNetwork:
+    """Return the network of a stream, as it is to begin with."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream.training.seed)
+        classes = [len(each.protocol.classes) for each in sets]
+        network = StreamNetwork(stream.network, stream.clip, classes)
+        initialise(network, weights)
+    return network
+
+
+def _check_network(sets: Sequence[LabelledFlow], stream: Stream, device: str) -> None:
+    """Check what can be checked of a network before anything is recorded.
+
+    Raises
+    ------
+    ParameterError
+        The network cannot take such clips, or an option of training does not apply to it.
+    FormatError
+        The initial weights are of another network.
+    """
+    check_input(stream.network, stream.clip)
+    with autocast(pick_device(device), stream.training.amp):
+        prepare(_network(sets, stream, stream.weights), stream.training)
 
 
 def description_of(sets: Sequence[LabelledFlow], stream: Stream) -> Json:
@@ -246,22 +274,48 @@ def training_seconds(models: Path) -> float:
 
 
 class _Progress:
-    """Log the progress of a training every few seconds."""
+    """Log the progress of a training every few seconds.
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._last = time.monotonic()
+    Parameters
+    ----------
+    name
+        Of the split.
+    clock
+        Return the time in seconds, from any origin.
+    """
 
-    def __call__(self, epoch: Epoch, count: int) -> None:
-        now = time.monotonic()
+    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name, self._clock = name, clock
+        self._start = self._last = clock()
+        self._clips = self._steps = 0
+        self._rate = ""
+
+    def advance(self, step: Step) -> None:
+        """Count a step."""
+        self._clips += step.clips
+        self._steps += 1
+        now = self._clock()
+        seconds = max(now - self._start, 1e-9)
+        left = (step.epochs - step.epoch) * step.steps - step.step
+        self._rate = (
+            f"{self._clips / seconds:.1f} clips/s, {clock_time(left * seconds / self._steps)} left"
+        )
+        if now - self._last >= _REPORT_SECONDS and step.step < step.steps:
+            self._last = now
+            logger.info(
+                f"{self._name}: epoch {step.epoch + 1}/{step.epochs}, step {step.step}/"
+                f"{step.steps}, {self._rate}"
+            )
+
+    def finish_epoch(self, epoch: Epoch, count: int) -> None:
+        """Log an epoch, if it is time or the last."""
+        now = self._clock()
         if now - self._last < _REPORT_SECONDS and epoch.epoch < count:
             return
         self._last = now
-        left = clock_time((count - epoch.epoch) * epoch.seconds)
         logger.info(
             f"{self._name}: epoch {epoch.epoch}/{count}, loss {epoch.loss:.3f}, "
-            f"accuracy {100 * epoch.accuracy:.1f} %, "
-            f"{epoch.clips / max(epoch.seconds, 1e-9):.1f} clips/s, {left} left"
+            f"accuracy {100 * epoch.accuracy:.1f} %, {self._rate}"
         )
 
 

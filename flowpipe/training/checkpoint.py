@@ -37,6 +37,10 @@ class Position:
         Duration of the epoch so far.
     epochs
         The finished ones.
+    parts
+        Number of parts that a batch is divided into, which fit into the memory.
+    scaler
+        State of the scaling of gradients in float16.
     """
 
     epoch: int = 0
@@ -44,6 +48,8 @@ class Position:
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     seconds: float = 0.0
     epochs: list[Epoch] = field(default_factory=list)
+    parts: int = 1
+    scaler: Json = field(default_factory=dict)
 
     @classmethod
     def of(cls, stored: Json) -> Position:
@@ -54,6 +60,8 @@ class Position:
             sums=[float(value) for value in stored["sums"]],
             seconds=float(stored["seconds"]),
             epochs=[Epoch(**epoch) for epoch in stored["epochs"]],
+            parts=int(stored["parts"]),
+            scaler=dict(stored["scaler"]),
         )
 
 

@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ class Epoch:
     epoch
         From 1.
     lr
-        Learning rate.
+        Learning rate of its first step.
     loss, accuracy
         Means over the training clips, each measured before the step that used it.
     seconds
@@ -41,6 +40,29 @@ class Epoch:
     loss: float
     accuracy: float
     seconds: float
+    clips: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step that a training has taken.
+
+    Attributes
+    ----------
+    epoch
+        From 0.
+    step, steps
+        Number of steps taken in the epoch, and of all.
+    epochs
+        Number of epochs of the training.
+    clips
+        Number of clips of the step, over all processes.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    epochs: int
     clips: int
 
 
@@ -93,22 +115,20 @@ class TrainingLog:
 
 
 def draw_curves(epochs: Sequence[Epoch]) -> bytes:
-    """Draw loss and accuracy by epoch, and where the learning rate falls, as a PNG."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained", dpi=110)
+    """Draw loss, accuracy and learning rate by epoch, as a PNG."""
+    figure = Figure(figsize=(10.5, 3.2), layout="constrained", dpi=110)
     numbers = [epoch.epoch for epoch in epochs]
     curves = (
-        ("loss", [epoch.loss for epoch in epochs]),
-        ("accuracy in %", [100 * epoch.accuracy for epoch in epochs]),
+        ("loss, training clips", [epoch.loss for epoch in epochs], None),
+        ("accuracy in %, training clips", [100 * epoch.accuracy for epoch in epochs], 100),
+        ("learning rate", [epoch.lr for epoch in epochs], None),
     )
-    for place, (name, values) in enumerate(curves, 1):
-        axes = figure.add_subplot(1, 2, place)
+    for place, (name, values, top) in enumerate(curves, 1):
+        axes = figure.add_subplot(1, 3, place)
         axes.plot(numbers, values, color="#2f74b5", linewidth=1.4)
-        for before, after in pairwise(epochs):
-            if after.lr < before.lr:
-                axes.axvline(after.epoch - 0.5, color="#cbd2d9", linewidth=1)
         axes.set_xlabel("epoch")
-        axes.set_ylabel(f"{name}, training clips")
-        axes.set_ylim(bottom=0, top=100 if place == 2 else None)
+        axes.set_ylabel(name)
+        axes.set_ylim(bottom=0, top=top)
         axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})

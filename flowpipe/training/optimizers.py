@@ -1,7 +1,8 @@
 """Give each weight its learning rate and its decay, and make the optimiser.
 
 The factors are those of tsn-pytorch (Wang et al., ECCV 2016): a larger rate for a first convolution
-that was made from RGB's, twice the rate and no decay for biases, no decay for normalisations.
+that was made from RGB's, twice the rate and no decay for biases, no decay for normalisations. On
+top of these, new layers and the others can have factors of their own, as for fine-tuning.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowpipe.errors import ParameterError
 from flowpipe.models.names import State
+from flowpipe.models.residual import set_stochastic_depth
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.training.optimisation import Training
 
@@ -21,24 +24,56 @@ _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 def make_optimizer(network: StreamNetwork, parameters: Training) -> torch.optim.Optimizer:
     """Return the optimiser of a network's weights."""
     groups = parameter_groups(network, parameters)
+    if parameters.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=parameters.lr, betas=(parameters.momentum, 0.999))
     return torch.optim.SGD(groups, lr=parameters.lr, momentum=parameters.momentum)
+
+
+def prepare(network: StreamNetwork, parameters: Training) -> None:
+    """Freeze layers and skip residual blocks as the options of a training ask for.
+
+    Raises
+    ------
+    ParameterError
+        An option does not apply to the network.
+    """
+    if len(network.classes) > 1:
+        for name in ("label_smoothing", "mixup"):
+            if getattr(parameters, name):
+                raise ParameterError(
+                    f"{name} is {getattr(parameters, name)}; it applies to networks of one data "
+                    f"set, and this one has {len(network.classes)}"
+                )
+    if parameters.stochastic_depth is not None:
+        set_stochastic_depth(network.backbone, parameters.stochastic_depth)
+    if parameters.backbone_rate == 0:
+        new = network.new_layers()
+        for name, weight in network.named_parameters():
+            if name not in new:
+                weight.requires_grad_(False)
 
 
 def parameter_groups(network: StreamNetwork, parameters: Training) -> list[dict[str, Any]]:
     """Return the weights with their factors on the learning rate (``times``) and their decay.
 
-    The first convolution's weight has the factor ``conv1_lr`` and its bias twice that, other
-    weights 1 and biases 2. Biases and normalisations have no decay.
+    The first convolution's weight has the factor ``conv1_lr``, other weights 1, and with sgd a bias
+    twice that of its layer's weight. New layers also have the factor ``head_rate``, others
+    ``backbone_rate``. Biases and normalisations have no decay.
     """
+    new = network.new_layers()
+    bias = 2.0 if parameters.optimizer == "sgd" else 1.0
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for module in network.modules():
+    for prefix, module in network.named_modules():
         for name, weight in module.named_parameters(recurse=False):
             if not weight.requires_grad:
                 continue
             is_norm = isinstance(module, _NORMS)
-            times = parameters.conv1_lr if module is network.first else 1.0
+            full = f"{prefix}.{name}" if prefix else name
+            times = parameters.head_rate if full in new else parameters.backbone_rate
+            if module is network.first:
+                times *= parameters.conv1_lr
             if name == "bias" and not is_norm:
-                times *= 2
+                times *= bias
             decay = 0.0 if is_norm or name == "bias" else parameters.weight_decay
             groups.setdefault((times, decay), []).append(weight)
     return [

@@ -7,9 +7,41 @@ from typing import Any
 
 import torch
 
+from flowpipe.errors import ParameterError
+from flowpipe.training.optimisation import Precision
 
-def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Half the bits where the device has bfloat16 of its own, whose range needs no loss scaling."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return nullcontext()
+
+def autocast(device: torch.device, amp: Precision = "auto") -> AbstractContextManager[Any]:
+    """Return the context in which a network computes.
+
+    Parameters
+    ----------
+    device
+        Of the network.
+    amp
+        ``auto``: bfloat16, whose range needs no scaling of gradients, where a GPU has it in
+        hardware, and float32 elsewhere; or one of ``float32``, ``bfloat16``, ``float16``.
+
+    Raises
+    ------
+    ParameterError
+        float16 is asked for on a device other than a GPU.
+    """
+    if amp == "auto":
+        supported = device.type == "cuda" and torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+        amp = "bfloat16" if supported else "float32"
+    if amp == "float32":
+        return nullcontext()
+    if amp == "float16" and device.type != "cuda":
+        raise ParameterError(
+            f"amp is 'float16', which takes a GPU; the device is {str(device)!r}: take bfloat16 or "
+            "float32"
+        )
+    return torch.autocast(device.type, dtype=getattr(torch, amp))
+
+
+def grad_scaler(device: torch.device, amp: Precision) -> torch.amp.GradScaler:
+    """Return what scales the loss so that no gradient in float16 is 0; else it does nothing."""
+    return torch.amp.GradScaler(device.type, enabled=amp == "float16")

@@ -1,20 +1,20 @@
-"""Train a network by stochastic gradient descent; a killed run resumes exactly.
+"""Train a network; a killed run resumes exactly.
 
-As TSN trains (Wang et al., ECCV 2016; the multipliers of tsn-pytorch): momentum, a learning rate
-that falls in steps, a larger one for a first convolution that was made from RGB's, twice the rate
-and no decay for biases, gradients clipped by their norm.
+As TSN trains by default (Wang et al., ECCV 2016): momentum, a learning rate that falls in steps,
+gradients clipped by their norm. :class:`~flowpipe.training.optimisation.Training` has the choices.
 
-What a step does follows from the weights, the momentum, and its seed, epoch and number alone:
-clips, crops and dropout are drawn from these. So on one CPU, with the same number of threads, a run
-that resumes from a checkpoint gives the weights of an uninterrupted run, bit for bit. Checkpoints
-are written atomically.
+What a step does follows from the weights, the optimiser's state, and its seed, epoch and number
+alone: clips, crops, dropout, mixup and skipped blocks are drawn from these. So on one CPU, with the
+same number of threads, a run that resumes from a checkpoint gives the weights of an uninterrupted
+run, bit for bit. Checkpoints are written atomically, and never of weights that are not finite.
 """
 
 from __future__ import annotations
 
-import math
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from flowpipe.errors import FlowpipeError, FormatError
+from flowpipe.errors import FormatError
 from flowpipe.models.names import State
 from flowpipe.models.stream import StreamNetwork, loss, mask_other_sets
 from flowpipe.models.weights import load_model, save_model
@@ -38,22 +38,21 @@ from flowpipe.training.checkpoint import (
 )
 from flowpipe.training.data.sampler import BatchSampler, Clips
 from flowpipe.training.distributed import Group
+from flowpipe.training.faults import Losses, check_finite, is_out_of_memory, more_parts
 from flowpipe.training.loading import DataLoading, batch_loader
-from flowpipe.training.log import Epoch, TrainingLog
+from flowpipe.training.log import Epoch, Step, TrainingLog
 from flowpipe.training.optimisation import Training
 from flowpipe.training.optimizers import (
     load_optimizer_state,
     make_optimizer,
     optimizer_state,
+    prepare,
     set_rate,
 )
-from flowpipe.training.precision import autocast
+from flowpipe.training.precision import autocast, grad_scaler
+from flowpipe.training.regularise import compute_statistics, mix, moving_average, trained_norms
 
 MODEL_NAME = "model.safetensors"
-
-
-class DivergedError(FlowpipeError):
-    """The loss is no longer a number."""
 
 
 def train(
@@ -67,6 +66,7 @@ def train(
     loading: DataLoading | None = None,
     tensorboard: bool = False,
     report: Callable[[Epoch, int], None] | None = None,
+    advance: Callable[[Step], None] = lambda step: None,
 ) -> StreamNetwork:
     """Train a network, resume its training, or load it if it is trained.
 
@@ -94,6 +94,8 @@ def train(
         Also write the curves for TensorBoard, into ``tensorboard/``.
     report
         Called after each epoch with it and the number of all.
+    advance
+        Called after each step.
 
     Returns
     -------
@@ -103,7 +105,11 @@ def train(
     Raises
     ------
     DivergedError
-        The loss is no longer a number.
+        The loss or a weight is no longer a number. The last checkpoint is kept.
+    ParameterError
+        An option does not apply to this network or device.
+    OutOfMemoryError
+        Not even a single clip fits into the memory.
     FormatError
         The checkpoint or the model in `out` is of another training, or damaged.
     """
@@ -123,12 +129,12 @@ def train(
         if log:
             log.write(run.at.epochs)
         for epoch in range(run.at.epoch, parameters.epochs):
-            finished = run.one_epoch(epoch)
+            finished = run.one_epoch(epoch, advance if group.is_main else lambda step: None)
             if log:
                 log.write(run.at.epochs)
             if group.is_main and report:
                 report(finished, parameters.epochs)
-    trained = network.to("cpu").eval()
+        trained = run.finish()
     if group.is_main:
         whole = {**about, "training": asdict(parameters)}
         if log:
@@ -153,6 +159,7 @@ class _Run:
         group: Group,
         loading: DataLoading,
     ) -> None:
+        prepare(network, parameters)
         # Convolutions are faster with channels last.
         self.network = network.to(group.device).channels_last()
         self.clips, self.parameters = clips, parameters
@@ -167,7 +174,10 @@ class _Run:
             world=group.size,
         )
         self.optimizer = make_optimizer(network, parameters)
-        self.at = Position()
+        self.scaler = grad_scaler(group.device, parameters.amp)
+        self.average = moving_average(network, parameters.ema) if parameters.ema else None
+        self.at = Position(parts=parameters.accumulate)
+        self.losses = Losses(every=1 if group.device.type == "cpu" else 25)
         pin = group.device.type == "cuda"
         self.loader = batch_loader(clips, self.batches, loading.workers, pin=pin)
 
@@ -185,39 +195,64 @@ class _Run:
             ids = [self.group.device.index] if self.group.device.type == "cuda" else None
             self.module = DistributedDataParallel(self.network, device_ids=ids)
 
-    def one_epoch(self, epoch: int) -> Epoch:
+    def one_epoch(self, epoch: int, advance: Callable[[Step], None]) -> Epoch:
         """Train on every clip once, or on those that the interrupted epoch has left."""
-        at = self.at
+        at, steps = self.at, self.batches.steps
         at.epoch = epoch
         self.batches.epoch, self.batches.first = epoch, at.step
         self.clips.set_epoch(epoch)
         self.network.train()
-        rate = self.parameters.lr_at(epoch)
-        set_rate(self.optimizer, rate)
         sizes = self.batches.sizes()
         # Loss and right clips are added up where they are computed, without waiting for them.
         sums = torch.tensor(at.sums, dtype=torch.float64, device=self.group.device)
         began = time.perf_counter()
         for snippets, labels in self.loader:
-            sums += self._one_step(snippets, labels, sizes[at.step])
+            rate = self.parameters.lr_of_step(epoch, at.step, steps)
+            set_rate(self.optimizer, rate)
+            found = self._one_step(snippets, labels, sizes[at.step])
+            sums += found
+            self.losses.add(found[0], epoch, at.step, rate, self.out)
             at.step += 1
-            if self._is_due() and at.step < self.batches.steps:
+            advance(Step(epoch, at.step, steps, self.parameters.epochs, sizes[at.step - 1]))
+            if self._is_due() and at.step < steps:
                 at.sums, now = sums.tolist(), time.perf_counter()
                 at.seconds += now - began
                 began = now
                 self._save()
+        self.losses.check(self.out)
         at.seconds += time.perf_counter() - began
         total, right, count = self.group.sums(sums.tolist())
-        if not math.isfinite(total):
-            raise DivergedError(
-                f"the loss of epoch {epoch + 1} is {total}, with lr {rate:g}; take a smaller lr, "
-                "or a smaller grad_clip"
-            )
+        rate = self.parameters.lr_of_step(epoch, 0, steps)
         finished = Epoch(epoch + 1, rate, total / count, right / count, at.seconds, int(count))
-        self.at = Position(epoch + 1, epochs=[*at.epochs, finished])
+        self.at = Position(epoch + 1, epochs=[*at.epochs, finished], parts=at.parts)
         if self._is_due() and self.at.epoch < self.parameters.epochs:
             self._save()
         return finished
+
+    def finish(self) -> StreamNetwork:
+        """Return the network with its averaged weights and final statistics, on the CPU."""
+        if self.average is not None:
+            self.network.load_state_dict(self.average.module.state_dict())
+        if self.parameters.precise_bn:
+            with autocast(self.group.device, self.parameters.amp):
+                compute_statistics(self.network, self._more_clips(self.parameters.precise_bn))
+        check_finite(self.network, self.out)
+        return self.network.to("cpu").eval()
+
+    def _more_clips(self, count: int) -> Iterator[Tensor]:
+        """Yield batches of epochs after the last."""
+        left = count
+        for epoch in itertools.count(self.parameters.epochs):
+            self.at.epoch = self.batches.epoch = epoch
+            self.batches.first = 0
+            self.clips.set_epoch(epoch)
+            for step, (snippets, _) in enumerate(self.loader):
+                self.at.step = step
+                torch.manual_seed(self._seed_of_step(1))
+                yield self.network.clips(snippets.to(self.group.device))
+                left -= 1
+                if not left:
+                    return
 
     def _is_due(self) -> bool:
         """Return whether a checkpoint is written after this number of steps."""
@@ -225,44 +260,95 @@ class _Run:
         return steps % self.loading.checkpoint_every == 0
 
     def _one_step(self, snippets: Tensor, labels: Tensor, batch: int) -> Tensor:
-        # Dropout has its own randomness in every step and process.
-        torch.manual_seed(self._seed_of_step())
+        """Take a step, in more parts if the memory asks for it; return loss, right and clips."""
         device = self.group.device
         snippets = snippets.to(device, non_blocking=True)
         labels = labels.to(device, non_blocking=True)
-        with autocast(device):
-            scores = self.module(self.network.clips(snippets)).float()
-        losses = loss(scores, labels, self.network.classes)
-        self.optimizer.zero_grad(set_to_none=True)
-        # Processes' gradients are averaged; their clips may differ in number.
-        (losses.sum() * (self.group.size / batch)).backward()
+        targets = labels
+        if self.parameters.mixup:
+            rng = np.random.default_rng(self._seed_of_step(2))
+            n_classes = sum(self.network.classes)
+            snippets, targets = mix(snippets, labels, n_classes, self.parameters.mixup, rng)
+        clips = self.network.clips(snippets)
+        statistics = [x for norm in trained_norms(self.network) for x in norm.buffers()]
+        before = [value.clone() for value in statistics]
+        while (found := self._gradients(clips, targets, labels, batch)) is None:
+            for value, old in zip(statistics, before, strict=True):
+                value.copy_(old)
+            self.at.parts = more_parts(self.at.parts, len(labels), self.group.size)
         if self.parameters.grad_clip is not None:
             trained = [p for p in self.network.parameters() if p.requires_grad]
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(trained, self.parameters.grad_clip)
-        self.optimizer.step()
-        right = mask_other_sets(scores, labels, self.network.classes).argmax(dim=1) == labels
-        found = [losses.detach().sum(), right.sum(), torch.tensor(len(labels), device=device)]
-        return torch.stack([value.double() for value in found])
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return found
 
-    def _seed_of_step(self) -> int:
+    def _gradients(
+        self, clips: Tensor, targets: Tensor, labels: Tensor, batch: int
+    ) -> Tensor | None:
+        """Compute the gradients of a step, or return None where the memory is too small."""
+        # Dropout has its own randomness in every step and process.
+        torch.manual_seed(self._seed_of_step(1))
+        self.optimizer.zero_grad(set_to_none=True)
+        classes, smoothing = self.network.classes, self.parameters.label_smoothing
+        total = right = torch.zeros((), dtype=torch.float64, device=self.group.device)
+        n_parts = min(self.at.parts, len(labels))
+        parts = zip(*(x.tensor_split(n_parts) for x in (clips, targets, labels)), strict=True)
+        try:
+            for number, (part, wanted, own) in enumerate(parts, 1):
+                # The processes exchange gradients once, after the last part.
+                with self._unsynchronised(number < n_parts):
+                    with autocast(self.group.device, self.parameters.amp):
+                        scores = self.module(part).float()
+                    losses = loss(scores, wanted, classes, smoothing=smoothing)
+                    # Processes' gradients are averaged; their clips may differ in number.
+                    mean = losses.sum() * (self.group.size / batch)
+                    self.scaler.scale(mean).backward()
+                total = total + losses.detach().sum()
+                best = mask_other_sets(scores.detach(), own, classes).argmax(dim=1)
+                right = right + (best == own).sum()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+        return torch.stack([total, right, torch.full_like(total, len(labels))])
+
+    def _unsynchronised(self, wanted: bool) -> AbstractContextManager[None]:
+        if wanted and isinstance(self.module, DistributedDataParallel):
+            return self.module.no_sync()
+        return nullcontext()
+
+    def _seed_of_step(self, purpose: int) -> int:
         at, rank = self.at, self.group.rank
-        state = np.random.SeedSequence([self.parameters.seed, at.epoch, at.step, rank, 1])
+        state = np.random.SeedSequence([self.parameters.seed, at.epoch, at.step, rank, purpose])
         return int(state.generate_state(1, np.uint64)[0] >> 1)
 
     def _save(self) -> None:
+        self.losses.check(self.out)
         sums = self.group.sums(self.at.sums)
-        if not self.group.is_main or not math.isfinite(sums[0]):
-            return  # of a loss that is no number, the end of the epoch says so
+        if not self.group.is_main:
+            return
+        check_finite(self.network, self.out)
         states = {
             "network": self.network.state_dict(),
             "optimizer": optimizer_state(self.optimizer, self.network),
         }
-        save_checkpoint(self.out, self.about, replace(self.at, sums=sums), states)
+        if self.average is not None:
+            states["average"] = self.average.state_dict()
+        scaler = self.scaler.state_dict()
+        save_checkpoint(self.out, self.about, replace(self.at, sums=sums, scaler=scaler), states)
 
     def _restore(self, position: Json, states: dict[str, State]) -> None:
         at = Position.of(position)
         self.network.load_state_dict(states["network"])
         load_optimizer_state(self.optimizer, self.network, states.get("optimizer", {}))
+        if self.average is not None:
+            self.average.load_state_dict(states["average"])
+        if at.scaler:
+            self.scaler.load_state_dict(at.scaler)
         if not 0 <= at.epoch <= self.parameters.epochs or not 0 <= at.step < self.batches.steps:
             raise ValueError(f"epoch {at.epoch} and step {at.step} are not of this training")
         if not self.group.is_main:  # the main process has the sums of all

@@ -21,10 +21,11 @@ from flowpipe.models.weights import load_model
 from flowpipe.training.checkpoint import CHECKPOINT_NAME
 from flowpipe.training.data.sampler import BatchSampler, ConcatClips
 from flowpipe.training.distributed import torch_threads
+from flowpipe.training.faults import DivergedError
 from flowpipe.training.loading import DataLoading
 from flowpipe.training.optimisation import Training
 from flowpipe.training.optimizers import parameter_groups
-from flowpipe.training.train import MODEL_NAME, DivergedError, train
+from flowpipe.training.train import MODEL_NAME, train
 from tests.helpers.clips import environment
 from tests.helpers.nets import NO_NORMS, NoiseClips, small_network
 
@@ -231,7 +232,9 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
             snippets, label = super().__getitem__(index)
             return snippets * math.inf, label
 
-    with pytest.raises(DivergedError, match=r"the loss of epoch 1 is nan, with lr 0\.05"):
+    with pytest.raises(
+        DivergedError, match=r"the loss is nan in step 1 of epoch 1, with a learning rate of 0\.05"
+    ):
         train(small_network(), Infinite(), PARAMETERS, tmp_path, {}, loading=OFTEN)
     assert not (tmp_path / CHECKPOINT_NAME).exists()
     assert not (tmp_path / MODEL_NAME).exists()

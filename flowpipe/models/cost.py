@@ -1,0 +1,91 @@
+"""Count the parameters and multiply-adds of networks, and check what they take, without computing.
+
+Networks are built on torch's device ``meta``, where tensors have shapes and no values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from flowpipe.errors import FlowpipeError, ParameterError
+from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.network import Network
+from flowpipe.models.stream import StreamNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a network takes.
+
+    Attributes
+    ----------
+    shape
+        Of a clip: C, T, H, W.
+    parameters
+        Number of weights that can be trained.
+    multiply_adds
+        Multiplications with an addition for a clip.
+    """
+
+    shape: tuple[int, int, int, int]
+    parameters: int
+    multiply_adds: int
+
+
+def network_cost(network: Network, clip: ClipInput, n_classes: int = 400) -> Cost:
+    """Return what a network takes for a clip.
+
+    Parameters
+    ----------
+    network, clip
+        Parts of the network, and what it sees.
+    n_classes
+        Number of classes.
+
+    Raises
+    ------
+    ParameterError
+        The network cannot take such clips.
+
+    Examples
+    --------
+    >>> cost = network_cost(Network(backbone="mobilenet_v2"), ClipInput("rgb", 8, 1), 400)
+    >>> f"{cost.parameters / 1e6:.2f} million, {cost.multiply_adds / 1e9:.2f} billion"
+    '2.74 million, 2.41 billion'
+    """
+    try:
+        with torch.device("meta"):
+            built = StreamNetwork(network, clip, [n_classes]).eval()
+            snippets = torch.empty(
+                1, clip.segments, clip.channels, clip.input_size, clip.input_size
+            )
+            clips: Tensor = built.clips(snippets)
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                built(clips)
+    except FlowpipeError:
+        raise
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ParameterError(
+            f"{network.model} cannot take {clip.modality} clips with segments={clip.segments}, "
+            f"length={clip.length} and input_size={clip.input_size}: {reason}"
+        ) from None
+    channels, frames, height, width = clips.shape[1:]
+    parameters = sum(weight.numel() for weight in built.parameters())
+    shape = (channels, frames, height, width)
+    return Cost(shape, parameters, counter.get_total_flops() // 2)
+
+
+def check_input(network: Network, clip: ClipInput) -> None:
+    """Check that a network takes clips of a number of channels and frames, and of a size.
+
+    Raises
+    ------
+    ParameterError
+        It does not.
+    """
+    network_cost(network, clip)
