@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flowpipe.flow.store.reader import read_flow
     from flowpipe.io.video import read_video
     from flowpipe.models.create import create_model, list_models
+    from flowpipe.models.describe import describe_model
     from flowpipe.pipelines.evaluate import evaluate
     from flowpipe.pipelines.features import extract_features
     from flowpipe.pipelines.flow import extract_flow
@@ -51,6 +52,7 @@ __all__ = [
     "Workers",
     "create_model",
     "dense_trajectories",
+    "describe_model",
     "evaluate",
     "extract_features",
     "extract_flow",
@@ -85,6 +87,7 @@ _HOMES = {
     "Workers": "runner.pool",
     "create_model": "models.create",
     "dense_trajectories": "trajectories.dense",
+    "describe_model": "models.describe",
     "evaluate": "pipelines.evaluate",
     "extract_features": "pipelines.features",
     "extract_flow": "pipelines.flow",

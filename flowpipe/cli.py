@@ -20,6 +20,7 @@ from flowpipe.commands.baseline import Classify, Encode, IdtBaseline
 from flowpipe.commands.features import Features
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.maintenance import Clean, Demo, Doctor, Status, Verify
+from flowpipe.commands.models import Models
 from flowpipe.commands.networks import Evaluate, Fuse, Train, TwoStream
 from flowpipe.commands.options import Command
 from flowpipe.commands.predict import Predict
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Any] = {
     "train": Train,
     "evaluate": Evaluate,
     "fuse": Fuse,
+    "models": Models,
     "predict": Predict,
     "features": Features,
     "view": View,

@@ -51,10 +51,10 @@ class Train:
     """Output folder of extract-flow (with --frames for rgb), flow of another tool, or, for rgb,
     folders of frames."""
     preset: Preset = "tsn"
-    """Published parameters, which the other options change: temporal segment networks (tsn), the
-    original two-stream networks (two-stream), from weights of ImageNet or Kinetics to sets of the
-    size of UCF101 (finetune), or a ResNet-18 at 112 pixels from scratch, for small sets and
-    machines without a GPU (small)."""
+    """Published parameters, which the other options change: temporal segment networks (tsn), as the
+    authors of the chosen --model train it (published), the original two-stream networks
+    (two-stream), from weights of ImageNet or Kinetics to sets of the size of UCF101 (finetune), or
+    a ResNet-18 at 112 pixels from scratch, for small sets and machines without a GPU (small)."""
     stream: StreamOptions = field(default_factory=Stream)
     dataset: Annotated[str, NameIn(KINDS)] = "auto"
     """Kind of the set; auto tells it from the folder, or says what to choose from."""

@@ -19,7 +19,7 @@ class Network:
     """Parts of a network."""
 
     model: Annotated[str, arg(metavar="NAME")] = "tsn"
-    """Network; 'flowpipe doctor' lists them."""
+    """Network; 'flowpipe models' lists them."""
     backbone: Annotated[str, arg(metavar="NAME")] = "resnet50"
     """2-D network inside tsn, tsm, trn, lrcn, stm and non-local: a classification network of
     torchvision, such as resnet18 or mobilenet_v2, or cnn-m-2048, or bn-inception."""

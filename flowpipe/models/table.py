@@ -2,77 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from flowpipe.errors import ParameterError
-from flowpipe.models import build
-from flowpipe.models.clip_input import ClipInput
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from flowpipe.models.names import State
+from flowpipe.models import build, recipes
+from flowpipe.models.entry import Model, Normalisation, Recipe, Views
 
 # torch is imported by the functions that build networks: the command line reads the table.
 
-Takes = Literal["snippets", "segments", "frames"]
-Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
-
-_IMAGENET: Normalisation = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A network that a user can ask for by name.
-
-    Attributes
-    ----------
-    build
-        Return the network for a :class:`~flowpipe.models.clip_input.ClipInput`. With ``snippets``
-        it takes a backbone's name too, and maps (N, C, H, W) to (N, classes) with a linear layer at
-        the end. Others have ``features(clips)``, (B, C, T, H, W) -> (B, T', F), ``n_features``, and
-        the name of their last layer in ``head_name``.
-    takes
-        ``snippets``: a 2-D network that scores each snippet, or relates the segments of a clip;
-        ``segments``: a clip whose T are the segments; ``frames``: a clip whose T are the
-        consecutive frames of a snippet.
-    title
-        One line for lists.
-    published
-        Authors, title, venue.
-    accuracy
-        Published accuracy, with the data set.
-    head
-        Return the module that maps the features of the segments, (B, K, F), to scores; None for a
-        linear layer on each and a consensus.
-    input
-        Changes of the input that the preset gives: those that the paper has.
-    finetune
-        Changes of the options of training that the preset ``finetune`` gives.
-    normalisation
-        Mean and standard deviation of RGB levels of 0 to 255, per channel.
-    names
-        Return published weights under the names of the network; None where they have them.
-    """
-
-    build: Callable[..., nn.Module]
-    takes: Takes
-    title: str
-    published: str
-    accuracy: str = ""
-    head: Callable[[int, int, int], nn.Module] | None = None
-    relates_segments: bool = False
-    input: tuple[tuple[str, Any], ...] = ()
-    finetune: tuple[tuple[str, Any], ...] = ()
-    normalisation: Normalisation = _IMAGENET
-    names: Callable[[State], State] | None = None
-
-    def suited(self, clip: ClipInput) -> ClipInput:
-        """Return the input of a preset with the changes that this network needs."""
-        return replace(clip, **dict(self.input))
+__all__ = ["MODELS", "Model", "model"]
 
 
 def model(name: str) -> Model:
@@ -102,18 +41,8 @@ def _segments_of(count: int, length: int = 1) -> tuple[tuple[str, Any], ...]:
     return (("segments", count), ("length", length), ("input_size", 224))
 
 
-# As Video Swin begins with weights of images; mmaction2's configuration of it.
-_TRANSFORMER: tuple[tuple[str, Any], ...] = (
-    ("epochs", 30),
-    ("optimizer", "adamw"),
-    ("schedule", "cosine"),
-    ("warmup", 2.5),
-    ("weight_decay", 0.02),
-    ("backbone_rate", 0.1),
-    ("head_rate", 1.0),
-    ("conv1_lr", 1.0),
-    ("grad_clip", None),
-)
+_IMAGES = "torchvision's of the backbone, by name (--weights)"
+_FILE = "a file of "
 
 _TSM = "J. Lin, C. Gan, S. Han, 'TSM: Temporal Shift Module', ICCV 2019"
 _TRN = "B. Zhou et al., 'Temporal Relational Reasoning in Videos', ECCV 2018"
@@ -125,6 +54,13 @@ _TIMESFORMER = "G. Bertasius et al., 'Is Space-Time Attention All You Need', ICM
 _VIVIT = "A. Arnab et al., 'ViViT: A Video Vision Transformer', ICCV 2021"
 _R2PLUS1D = "D. Tran et al., 'A Closer Look at Spatiotemporal Convolutions', CVPR 2018"
 
+# Recipe and views, where they are not those of R(2+1)D.
+_TORCHVISION: dict[str, tuple[Recipe | None, Views | None]] = {
+    "s3d": (None, None),
+    "mvit_v2_s": (recipes.MVIT, Views(5, 1)),
+    "swin3d_t": (recipes.SWIN, Views(4, 3)),
+}
+
 MODELS: dict[str, Model] = {
     "tsn": Model(
         build.segment_network,
@@ -132,6 +68,9 @@ MODELS: dict[str, Model] = {
         "temporal segment network: the consensus of snippets from all parts of a clip",
         "L. Wang et al., 'Temporal Segment Networks', ECCV 2016",
         "UCF101 94.0, HMDB51 68.5 (two-stream, BN-Inception)",
+        recipe=recipes.TSN,
+        views=recipes.TSN_VIEWS,
+        weights=_IMAGES + ", or a file of tsn-pytorch or mmaction2",
     ),
     "tsm": Model(
         partial(build.with_modules, insert=build.insert_shifts),
@@ -141,6 +80,9 @@ MODELS: dict[str, Model] = {
         "Kinetics-400 74.1 (ResNet-50, 8 frames)",
         relates_segments=True,
         input=(("segments", 8),),
+        recipe=recipes.TSM,
+        views=recipes.THIRTY,
+        weights=_IMAGES + ", or a file of TSM or mmaction2",
     ),
     "trn": Model(
         build.segment_network,
@@ -150,6 +92,9 @@ MODELS: dict[str, Model] = {
         head=build.relation,
         relates_segments=True,
         input=(("segments", 8),),
+        recipe=recipes.TRN,
+        views=recipes.TRN_VIEWS,
+        weights=_IMAGES,
     ),
     "trn-multiscale": Model(
         build.segment_network,
@@ -160,6 +105,9 @@ MODELS: dict[str, Model] = {
         head=build.relations,
         relates_segments=True,
         input=(("segments", 8),),
+        recipe=recipes.TRN,
+        views=recipes.TRN_VIEWS,
+        weights=_IMAGES,
     ),
     "lrcn": Model(
         build.segment_network,
@@ -170,6 +118,8 @@ MODELS: dict[str, Model] = {
         head=build.recurrent,
         relates_segments=True,
         input=(("segments", 16),),
+        recipe=recipes.LRCN,
+        weights=_IMAGES,
     ),
     "stm": Model(
         partial(build.with_modules, insert=build.insert_motion),
@@ -179,6 +129,8 @@ MODELS: dict[str, Model] = {
         "UCF101 96.2, HMDB51 72.2",
         relates_segments=True,
         input=(("segments", 8),),
+        views=recipes.THIRTY,
+        weights=_IMAGES,
     ),
     "tea": Model(
         build.tea,
@@ -188,6 +140,8 @@ MODELS: dict[str, Model] = {
         "UCF101 96.9, HMDB51 73.3",
         relates_segments=True,
         input=(("segments", 8),),
+        recipe=recipes.TEA,
+        views=recipes.THIRTY,
     ),
     "non-local": Model(
         partial(build.with_modules, insert=build.insert_non_local),
@@ -196,6 +150,8 @@ MODELS: dict[str, Model] = {
         _NON_LOCAL,
         relates_segments=True,
         input=(("segments", 8),),
+        views=recipes.THIRTY,
+        weights=_IMAGES,
     ),
     "tdn": Model(
         build.tdn,
@@ -205,6 +161,9 @@ MODELS: dict[str, Model] = {
         "UCF101 97.4, HMDB51 76.3",
         relates_segments=True,
         input=_segments_of(8, length=5),
+        recipe=recipes.TDN,
+        views=recipes.THIRTY,
+        weights=_FILE + "TDN",
     ),
     "eco-lite": Model(
         partial(build.eco, full=False),
@@ -215,6 +174,9 @@ MODELS: dict[str, Model] = {
         relates_segments=True,
         input=_segments_of(16),
         normalisation=_BGR,
+        recipe=recipes.ECO,
+        views=recipes.CENTRE,
+        weights=_FILE + "ECO-pytorch",
     ),
     "eco-full": Model(
         partial(build.eco, full=True),
@@ -225,6 +187,9 @@ MODELS: dict[str, Model] = {
         relates_segments=True,
         input=_segments_of(16),
         normalisation=_BGR,
+        recipe=recipes.ECO,
+        views=recipes.CENTRE,
+        weights=_FILE + "ECO-pytorch",
     ),
     **{
         f"deepvideo-{joining}": Model(
@@ -250,6 +215,9 @@ MODELS: dict[str, Model] = {
         "UCF101 82.3 (fc6 and a linear SVM)",
         input=_clip_of(16, 112),
         names=build.renaming("c3d", "own_names"),
+        recipe=recipes.C3D,
+        views=recipes.TEN,
+        weights=_FILE + "mmaction2 or C3D-pytorch",
     ),
     "i3d": Model(
         build.i3d,
@@ -259,6 +227,9 @@ MODELS: dict[str, Model] = {
         "UCF101 95.6 RGB, 96.7 flow, 98.0 both (from Kinetics)",
         input=_clip_of(64),
         normalisation=_UNIT,
+        recipe=recipes.I3D,
+        views=recipes.CENTRE,
+        weights=_FILE + "pytorch-i3d",
     ),
     **{
         name: Model(
@@ -268,6 +239,9 @@ MODELS: dict[str, Model] = {
             published,
             accuracy,
             input=_clip_of(frames),
+            recipe=recipes.SLOWFAST if published == _SLOWFAST_PAPER else None,
+            views=recipes.THIRTY,
+            weights=_FILE + "SlowFast's release or pytorchvideo",
             names=build.renaming("resnet3d", "own_names"),
             normalisation=_SLOWFAST,
         )
@@ -310,7 +284,10 @@ MODELS: dict[str, Model] = {
             accuracy,
             relates_segments=True,
             input=_segments_of(8),
-            finetune=_TRANSFORMER,
+            recipe=recipes.TIMESFORMER,
+            views=Views(1, 3),
+            weights=_FILE + "TimeSformer's release or transformers, or of torchvision's vit_b_16",
+            finetune=recipes.TRANSFORMER,
             names=build.renaming("timesformer", "own_names", "from_torchvision"),
             normalisation=_SLOWFAST,
         )
@@ -328,7 +305,10 @@ MODELS: dict[str, Model] = {
             _VIVIT,
             accuracy,
             input=_clip_of(32),
-            finetune=_TRANSFORMER,
+            recipe=recipes.vivit(0.05 if number == 2 else 0.1) if number < 3 else None,
+            views=Views(4, 3),
+            weights=_FILE + "transformers (vivit-1)" if number == 1 else "",
+            finetune=recipes.TRANSFORMER,
             names=build.renaming("vivit", "own_names"),
             normalisation=_UNIT,
         )
@@ -347,7 +327,10 @@ MODELS: dict[str, Model] = {
             published,
             accuracy,
             input=_clip_of(frames, size),
-            finetune=_TRANSFORMER if name in ("mvit_v2_s", "swin3d_t") else (),
+            recipe=_TORCHVISION.get(name, (recipes.R2PLUS1D, recipes.TEN))[0],
+            views=_TORCHVISION.get(name, (recipes.R2PLUS1D, recipes.TEN))[1],
+            weights=_FILE + f"torchvision's {name}, trained on Kinetics-400",
+            finetune=recipes.TRANSFORMER if name in ("mvit_v2_s", "swin3d_t") else (),
             names=build.renaming("torchvision_video", "own_names"),
             normalisation=_KINETICS,
         )

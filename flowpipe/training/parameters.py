@@ -1,10 +1,11 @@
 """What determines a trained network: its input, its parts, its training; and published presets.
 
 ``tsn``: temporal segment networks (Wang et al., ECCV 2016), as the authors' Caffe models train
-them on UCF101. ``two-stream``: the original (Simonyan and Zisserman, NIPS 2014). Their schedules
-count iterations on the 9537 training clips of UCF101 (except for RGB differences, which are
-tsn-pytorch's); here they are epochs, so that they follow the size of the set. ``small``: for sets
-of hundreds of clips and machines without a GPU, from scratch.
+them on UCF101. ``published``: as the authors of the chosen model train it, where the table of
+models has their recipe, and as TSN where not. ``two-stream``: the original (Simonyan and Zisserman,
+NIPS 2014). Schedules count iterations on the 9537 training clips of UCF101 (except for RGB
+differences, which are tsn-pytorch's); here they are epochs, so that they follow the size of the
+set. ``small``: for sets of hundreds of clips and machines without a GPU, from scratch.
 
 ``finetune``: from weights of ImageNet or Kinetics to sets of the size of UCF101. Convolutional
 networks as TSM (Lin et al., ICCV 2019) goes from Kinetics to UCF101 and HMDB51 in its released
@@ -29,7 +30,7 @@ from flowpipe.models.network import Network
 from flowpipe.runner.json_files import Json
 from flowpipe.training.optimisation import Training
 
-Preset = Literal["tsn", "two-stream", "small", "finetune"]
+Preset = Literal["tsn", "published", "two-stream", "small", "finetune"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,10 @@ def preset(name: Preset, modality: Modality = "flow", model: str = "tsn") -> Str
     weights = stream.weights if entry.takes == "snippets" and model != "tea" else "none"
     if weights == "none":
         network = replace(network, batch_norm="train")
-    return replace(stream, clip=clip, network=network, weights=weights)
+    stream = replace(stream, clip=clip, network=network, weights=weights)
+    if name == "published" and entry.recipe is not None:
+        return stream.changed(**dict(entry.recipe.options))
+    return stream
 
 
 def _suited(entry: table.Model, name: Preset) -> dict[str, Any]:
@@ -170,7 +174,7 @@ def _preset(name: Preset, modality: Modality) -> Stream:
     is_rgb = modality == "rgb"
     length = {"rgb": 1, "rgb-diff": 5}.get(modality)
     match name:
-        case "tsn":
+        case "tsn" | "published":
             schedules = {
                 "rgb": Training(
                     47, lr=0.001, milestones=(0.429, 0.857), grad_clip=40.0, conv1_lr=1.0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.network import Network
+from flowpipe.models.resnet3d import SLOW_R50, ResNet3D
 from flowpipe.models.stream import StreamNetwork
+from flowpipe.models.table import Model
+from flowpipe.models.timesformer import TimeSformer
 
 SMALLEST = "shufflenet_v2_x0_5"
 NO_NORMS = "squeezenet1_1"
@@ -36,6 +39,25 @@ def seen(channels: int, segments: int = 3) -> ClipInput:
     if channels % 2:
         return ClipInput("rgb", segments, channels // 3, 32)
     return ClipInput("flow", segments, channels // 2, 32)
+
+
+def _small_3d(clip: ClipInput) -> nn.Module:
+    return ResNet3D(SLOW_R50, clip.channels_per_frame, 1, width=4)
+
+
+def _small_transformer(clip: ClipInput) -> nn.Module:
+    return TimeSformer(
+        clip.channels, 1, frames=clip.segments, size=clip.input_size, width=24, depth=2, heads=2
+    )
+
+
+SMALL_MODELS = {
+    "small-3d": Model(_small_3d, "frames", "a narrow 3-D ResNet", "nowhere"),
+    "small-transformer": Model(
+        _small_transformer, "segments", "a narrow TimeSformer", "nowhere", relates_segments=True
+    ),
+}
+"""Entries of the table of networks, of other families than the 2-D ones."""
 
 
 class NoiseClips(Dataset):

@@ -28,6 +28,7 @@ from flowpipe.training.optimizers import parameter_groups
 from flowpipe.training.train import MODEL_NAME, train
 from tests.helpers.clips import environment
 from tests.helpers.nets import NO_NORMS, NoiseClips, small_network
+from tests.helpers.trained import assert_same_model, weights_of
 
 PARAMETERS = Training(
     epochs=3, batch_size=4, lr=0.05, milestones=(0.5, 0.9), grad_clip=1.0, conv1_lr=5.0, seed=3
@@ -42,17 +43,6 @@ pytestmark = pytest.mark.usefixtures("no_flushing")
 def _one_thread():
     with torch_threads(1):
         yield
-
-
-def weights_of(path: Path) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in load_model(path)[0].state_dict().items()}
-
-
-def assert_same_model(first: Path, second: Path) -> None:
-    one, other = weights_of(first / MODEL_NAME), weights_of(second / MODEL_NAME)
-    assert one.keys() == other.keys()
-    for name in one:
-        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,115 @@
+"""What the table of networks has for each: how it is built, trained and tested, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from flowpipe.models.clip_input import ClipInput
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from flowpipe.models.names import State
+
+Takes = Literal["snippets", "segments", "frames"]
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+Options = tuple[tuple[str, Any], ...]
+
+IMAGENET: Normalisation = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a published network was trained.
+
+    Attributes
+    ----------
+    options
+        Options of training and of the network that differ from TSN's, by name.
+    on
+        The data set, and what the training began with.
+    """
+
+    options: Options
+    on: str
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Views of a test clip whose scores are averaged.
+
+    Attributes
+    ----------
+    clips
+        Number of snippets or clips at equal steps.
+    crops
+        Number of crops of each.
+    """
+
+    clips: int
+    crops: int
+
+    def __str__(self) -> str:
+        return f"{self.clips} x {self.crops}"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A network that a user can ask for by name.
+
+    Attributes
+    ----------
+    build
+        Return the network for a :class:`~flowpipe.models.clip_input.ClipInput`. With ``snippets``
+        it takes a backbone's name too, and maps (N, C, H, W) to (N, classes) with a linear layer at
+        the end. Others have ``features(clips)``, (B, C, T, H, W) -> (B, T', F), ``n_features``, and
+        the name of their last layer in ``head_name``.
+    takes
+        ``snippets``: a 2-D network that scores each snippet, or relates the segments of a clip;
+        ``segments``: a clip whose T are the segments; ``frames``: a clip whose T are the
+        consecutive frames of a snippet.
+    title
+        One line for lists.
+    published
+        Authors, title, venue.
+    accuracy
+        Published accuracy, with the data set.
+    head
+        Return the module that maps the features of the segments, (B, K, F), to scores; None for a
+        linear layer on each and a consensus.
+    input
+        Changes of the input that the preset gives: those that the paper has.
+    recipe
+        How the authors trained it, if they say so.
+    views
+        How the authors test it, if they say so.
+    weights
+        Where weights come from, besides files that ``train`` has written.
+    finetune
+        Changes of the options of training that the preset ``finetune`` gives.
+    normalisation
+        Mean and standard deviation of RGB levels of 0 to 255, per channel.
+    names
+        Return published weights under the names of the network; None where they have them.
+    """
+
+    build: Callable[..., nn.Module]
+    takes: Takes
+    title: str
+    published: str
+    accuracy: str = ""
+    head: Callable[[int, int, int], nn.Module] | None = None
+    relates_segments: bool = False
+    input: Options = ()
+    recipe: Recipe | None = None
+    views: Views | None = None
+    weights: str = ""
+    finetune: Options = ()
+    normalisation: Normalisation = IMAGENET
+    names: Callable[[State], State] | None = None
+
+    def suited(self, clip: ClipInput) -> ClipInput:
+        """Return the input of a preset with the changes that this network needs."""
+        return replace(clip, **dict(self.input))

@@ -1,0 +1,131 @@
+"""How the authors of the networks trained and tested them.
+
+Options that a recipe does not name are TSN's. Schedules in iterations are converted to epochs of
+the data set that they were made for. What the options here cannot say is in the comments.
+"""
+
+from __future__ import annotations
+
+from flowpipe.models.entry import Options, Recipe, Views
+
+KINETICS = "Kinetics-400"
+
+TSN_VIEWS = Views(25, 10)
+TRN_VIEWS = Views(1, 10)
+CENTRE = Views(1, 1)
+TEN = Views(10, 1)
+THIRTY = Views(10, 3)
+
+TSN = Recipe((), "UCF101, from ImageNet")
+# The script of the release for ResNet-50 with 8 frames.
+TSM = Recipe(
+    (
+        ("epochs", 50), ("batch_size", 128), ("lr", 0.02), ("milestones", (0.4, 0.8)),
+        ("weight_decay", 1e-4), ("grad_clip", 20.0), ("conv1_lr", 1.0), ("dropout", 0.5),
+        ("batch_norm", "train"),
+    ),
+    f"{KINETICS}, from ImageNet",
+)  # fmt: skip
+TRN = Recipe(
+    (
+        ("epochs", 120), ("batch_size", 64), ("lr", 0.001), ("milestones", (0.417, 0.833)),
+        ("grad_clip", 20.0), ("conv1_lr", 1.0), ("dropout", 0.8),
+    ),
+    "Something-Something, from ImageNet",
+)  # fmt: skip
+# 30 000 iterations of 24 clips, a tenth of the rate after every 10 000; the second of two stages.
+LRCN = Recipe(
+    (
+        ("epochs", 75), ("batch_size", 24), ("lr", 0.001), ("milestones", (0.333, 0.667)),
+        ("weight_decay", 0.005), ("grad_clip", 5.0), ("conv1_lr", 1.0), ("head_rate", 10.0),
+        ("dropout", 0.5),
+    ),
+    "UCF101, from a network on single frames",
+)  # fmt: skip
+TEA = Recipe(
+    (
+        ("epochs", 50), ("batch_size", 64), ("lr", 0.02), ("milestones", (0.6, 0.8, 0.9)),
+        ("conv1_lr", 1.0), ("dropout", 0.5), ("batch_norm", "train"),
+    ),
+    f"{KINETICS}, from ImageNet",
+)  # fmt: skip
+TDN = Recipe(
+    (
+        ("epochs", 25), ("lr", 0.002), ("milestones", (0.4, 0.8)), ("conv1_lr", 1.0),
+        ("dropout", 0.8),
+    ),
+    f"UCF101, from {KINETICS}",
+)  # fmt: skip
+# With Nesterov's momentum.
+ECO = Recipe(
+    (
+        ("epochs", 40), ("batch_size", 64), ("accumulate", 4), ("lr", 0.001),
+        ("milestones", (0.375, 0.75)), ("grad_clip", 50.0), ("conv1_lr", 1.0), ("dropout", 0.3),
+    ),
+    f"UCF101, from {KINETICS}",
+)  # fmt: skip
+# mmaction2's configuration; the paper's own is of Sports-1M.
+C3D = Recipe(
+    (("epochs", 45), ("lr", 0.001), ("milestones", (0.444, 0.889)), ("conv1_lr", 1.0),
+     ("dropout", 0.5)),
+    "UCF101, from Sports-1M",
+)  # fmt: skip
+# 110 000 iterations of 256 clips.
+I3D = Recipe(
+    (("epochs", 117), ("batch_size", 256), ("lr", 0.1), ("conv1_lr", 1.0), ("grad_clip", None),
+     ("batch_norm", "train")),
+    f"{KINETICS}, from ImageNet",
+)  # fmt: skip
+# From scratch, with a warm-up that begins at 0.01; batches of 64 on 8 GPUs.
+SLOWFAST = Recipe(
+    (
+        ("epochs", 196), ("batch_size", 64), ("lr", 0.1), ("schedule", "cosine"), ("warmup", 34.0),
+        ("weight_decay", 1e-4), ("grad_clip", None), ("conv1_lr", 1.0), ("dropout", 0.5),
+        ("batch_norm", "train"), ("precise_bn", 200),
+    ),
+    f"{KINETICS}, from scratch",
+)  # fmt: skip
+# 16 GPUs, each with a rate of 0.01.
+R2PLUS1D = Recipe(
+    (
+        ("epochs", 45), ("lr", 0.16), ("warmup", 10.0), ("schedule", "cosine"),
+        ("grad_clip", None), ("conv1_lr", 1.0), ("batch_norm", "train"),
+    ),
+    f"{KINETICS}, from scratch",
+)  # fmt: skip
+TIMESFORMER = Recipe(
+    (
+        ("epochs", 15), ("batch_size", 64), ("lr", 0.005), ("milestones", (0.733, 0.933)),
+        ("weight_decay", 1e-4), ("grad_clip", None), ("conv1_lr", 1.0),
+    ),
+    f"{KINETICS}, from ImageNet-21k",
+)  # fmt: skip
+
+
+def vivit(lr: float) -> Recipe:
+    """Return the recipe of ViViT, whose models differ in the learning rate."""
+    return Recipe(
+        (
+            ("epochs", 30), ("batch_size", 64), ("lr", lr), ("schedule", "cosine"),
+            ("warmup", 2.5), ("weight_decay", 0.0), ("grad_clip", 1.0), ("conv1_lr", 1.0),
+        ),
+        f"{KINETICS}, from ImageNet-21k",
+    )  # fmt: skip
+
+
+# The configuration of the release, which also mixes by CutMix and changes colours.
+MVIT = Recipe(
+    (
+        ("epochs", 200), ("lr", 0.0016), ("optimizer", "adamw"), ("schedule", "cosine"),
+        ("warmup", 30.0), ("weight_decay", 0.05), ("grad_clip", 1.0), ("conv1_lr", 1.0),
+        ("label_smoothing", 0.1), ("mixup", 0.8), ("stochastic_depth", 0.2), ("dropout", 0.5),
+    ),
+    f"{KINETICS}, from scratch",
+)  # fmt: skip
+TRANSFORMER: Options = (
+    ("epochs", 30), ("batch_size", 64), ("lr", 0.001), ("optimizer", "adamw"),
+    ("schedule", "cosine"), ("warmup", 2.5), ("weight_decay", 0.02), ("backbone_rate", 0.1),
+    ("head_rate", 1.0), ("conv1_lr", 1.0), ("grad_clip", None),
+)  # fmt: skip
+"""From weights of images, as mmaction2 trains Video Swin."""
+SWIN = Recipe(TRANSFORMER, f"{KINETICS}, from ImageNet")
