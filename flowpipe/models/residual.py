@@ -37,6 +37,8 @@ class SkipClips(Temporal):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B K, ...) -> the same, 0 for the skipped clips and larger for the others."""
+        if not self.training:
+            return maps
         dropped: Tensor = self.drop(self.clips(maps)).flatten(0, 1)
         return dropped
 
@@ -73,7 +75,7 @@ def set_stochastic_depth(network: nn.Module, highest: float) -> None:
             "skip"
         )
     for (block, branch), rate in zip(branches, drop_rates(highest, len(branches)), strict=True):
-        skip = SkipClips(rate)
+        skip = SkipClips(rate).train(block.training)
         block.add_module("skip_clips", skip)
         branch.register_forward_hook(skip.after)
 

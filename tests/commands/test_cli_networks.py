@@ -407,3 +407,60 @@ def test_workers_and_their_number_change_nothing(run, videos, flow, tmp_path):
         load_model(tmp_path / w / "01-split1/model.safetensors")[0].state_dict() for w in "02"
     )
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_networks_are_listed_and_described(capsys, run):
+    with pytest.raises(SystemExit) as end:
+        main(["models", "c3d", "vivit-3", "--json"])
+    assert end.value.code == 0
+    c3d, vivit = json.loads(capsys.readouterr().out)
+    assert (c3d["shape"], c3d["views"]) == ([3, 16, 112, 112], [10, 1])
+    assert c3d["recipe"]["epochs"] == 45
+    assert (vivit["name"], vivit["recipe"]) == ("vivit-3", None)
+    with pytest.raises(SystemExit):
+        main(["models", "r3d-18", "--modality", "flow"])
+    told = capsys.readouterr().out
+    assert "clip           2 x 16 x 112 x 112" in told
+    assert "recipe         epochs 45" in told
+    assert run("models", "lenet") == (2, run("models", "lenet")[1])
+    assert "model is 'lenet'" in run("models", "lenet")[1]
+    status, told = run("models", "tdn", "--modality", "flow")
+    assert (status, "modality is 'flow'; tdn takes rgb" in told) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--model", "slowfast-r50-4x16", "--length", "9"), "must be a multiple of 8"),
+        (("--backbone", "squeezenet1_1", "--stochastic-depth", "0.1"), "no residual blocks"),
+        (("--amp", "float16"), "amp is 'float16', which takes a GPU"),
+        (("--weights", "WRONG"), "holds no weights of shufflenet_v2_x0_5"),
+        (("--preset", "finetune", "--model", "i3d"), "weights is 'default'; for i3d it must be"),
+        (("--schedule", "cosine", "--milestones", "0.5"), "they apply to the schedule steps"),
+        (("--backbone-rate", "0"), "backbone_rate is 0 and weights is 'none'"),
+    ],
+)
+def test_what_a_network_cannot_take_is_said_before_anything_is_written(
+    run, videos, flow, tmp_path, options, told
+):
+    if "WRONG" in options:
+        other = tmp_path / "other.pth"
+        torch.save({"layer.weight": torch.zeros(3, 3)}, other)
+        options = ("--weights", other)
+    quick = QUICK if options[0] not in ("--model", "--preset") else (*QUICK[:2], *QUICK[6:])
+    command = ("train", videos, flow, "--out", tmp_path / "out", *quick, "--split", "split1")
+    status, said = run(*command, *options)
+    assert (status, told in said) == (2, True), said
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_options_of_a_schedule_are_its_defaults(capsys):
+    for options, told in (
+        (("--schedule", "cosine"), r"--milestones [^(]*\(default: \)"),
+        (("--preset", "finetune"), r"--epochs INT [^(]*\(default: 25\)"),
+        (("--preset", "published", "--model", "c3d"), r"--epochs INT [^(]*\(default: 45\)"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["train", *options, "--help"])
+        text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+        assert re.search(told, text), text

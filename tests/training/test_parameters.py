@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from typing import get_args
 
@@ -77,6 +78,46 @@ def test_options_change_a_preset_and_nothing_else():
         base.changed(learning_rate=1)
 
 
+def test_the_cosine_schedule_with_a_warm_up():
+    training = Training(epochs=12, lr=0.1, milestones=(), schedule="cosine", warmup=2.0)
+    rates = [training.lr_of_step(epoch, step, 4) for epoch in range(12) for step in range(4)]
+    assert rates[:8] == pytest.approx([0.1 * (step + 1) / 8 for step in range(8)])
+    halves = [0.05 * (1 + math.cos(math.pi * step / 40)) for step in range(40)]
+    assert rates[8:] == pytest.approx(halves)
+    steps = Training(epochs=4, lr=0.1, milestones=(0.5,), warmup=1.0)
+    rates = [steps.lr_of_step(epoch, step, 2) for epoch in range(4) for step in range(2)]
+    assert rates == pytest.approx([0.05, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01])
+
+
+def test_options_bring_what_follows_from_them():
+    cosine = preset("tsn").changed(schedule="cosine")
+    assert cosine.training.milestones == ()
+    assert cosine.changed(schedule="steps").training.milestones == Training().milestones
+    assert preset("tsn").changed(backbone_rate=0.0).network.batch_norm == "frozen"
+
+
+def test_fine_tuning_is_that_of_tsm_and_of_video_swin():
+    rgb = preset("finetune", "rgb", "tsm")
+    assert (rgb.clip.segments, rgb.network.dropout, rgb.network.batch_norm) == (8, 0.8, "partial")
+    training = rgb.training
+    assert (training.epochs, training.batch_size, training.grad_clip) == (25, 64, 20)
+    assert training.head_rate == 5
+    rates = [training.lr_at(epoch) for epoch in range(25)]
+    assert rates == pytest.approx([1e-3] * 10 + [1e-4] * 10 + [1e-5] * 5)
+    swin = preset("finetune", "rgb", "swin3d-t")
+    assert (swin.training.optimizer, swin.training.schedule) == ("adamw", "cosine")
+    assert (swin.training.lr, swin.training.backbone_rate) == (0.001, 0.1)
+    assert swin.weights == "default"  # which must be a file, as training says
+
+
+def test_published_recipes_are_those_of_the_model():
+    assert preset("published", "rgb") == preset("tsn", "rgb")
+    assert preset("published", "rgb", "tsm").training.lr == 0.02
+    slowfast = preset("published", "rgb", "slowfast-r50-8x8")
+    assert (slowfast.training.schedule, slowfast.training.precise_bn) == ("cosine", 200)
+    assert slowfast.training.milestones == ()
+
+
 def test_a_model_brings_the_input_of_its_paper():
     assert preset("tsn", "flow", "tsm").clip.segments == 8
     i3d = preset("tsn", "flow", "i3d")
@@ -114,6 +155,33 @@ def test_from_scratch_all_normalisations_learn():
         (lambda: Training(grad_clip=0.0), "grad_clip is 0.0"),
         (lambda: Training(milestones=(1.5,)), "milestones are"),
         (lambda: Training(seed=-1), "seed is -1"),
+        (lambda: Training(optimizer="lion"), "optimizer is 'lion'; it must be one of sgd, adamw"),
+        (
+            lambda: Training(schedule="cosine"),
+            "they apply to the schedule steps",
+        ),
+        (lambda: Training(epochs=5, warmup=5.0), "warmup is 5 epochs; it must be shorter"),
+        (lambda: Training(batch_size=2, accumulate=3), "accumulate is 3; a batch of 2 clips"),
+        (lambda: Training(label_smoothing=1.0), "label_smoothing is 1.0"),
+        (lambda: Training(mixup=-0.1), "mixup is -0.1"),
+        (lambda: Training(stochastic_depth=1.0), "stochastic_depth is 1.0"),
+        (lambda: Training(backbone_rate=0, stochastic_depth=0.1), "and backbone_rate is 0"),
+        (lambda: Training(precise_bn=-1), "precise_bn is -1"),
+        (lambda: Training(amp="int8"), "amp is 'int8'"),
+        (lambda: Training(ema=1.0), "ema is 1.0"),
+        (lambda: Training(head_rate=0.0), "head_rate is 0.0"),
+        (
+            lambda: Stream(training=Training(backbone_rate=0.0)),
+            "backbone_rate is 0 and batch_norm is 'partial'",
+        ),
+        (
+            lambda: preset("tsn").changed(weights="none", backbone_rate=0.0),
+            "backbone_rate is 0 and weights is 'none'",
+        ),
+        (
+            lambda: preset("tsn").changed(batch_norm="frozen", precise_bn=10),
+            "precise_bn is 10; it applies to normalisations that are trained",
+        ),
     ],
 )
 def test_wrong_values_are_named(make, told):
