@@ -104,6 +104,7 @@ def predict(
         predictions, failed = _labels(
             classifier, clips, out, workers, keep=cache is not None, drawn=drawn
         )
+        atomic.remove_stale(out)
     ordered = [predictions[clip.name] for clip in clips if clip.name in predictions]
     return Predictions(tuple(ordered), failed)
 

@@ -61,7 +61,10 @@ class Training:
     mixup: Annotated[float, arg(metavar="ALPHA")] = 0.0
     """Mix each clip and its label with another of its batch; their share is drawn from a beta
     distribution with this parameter. 0: do not mix."""
-    stochastic_depth: Annotated[float | None, arg(metavar="P|None")] = None
+    stochastic_depth: Annotated[
+        float | None,
+        arg(metavar="P|None", help_behavior_hint="(default: that of the network or recipe)"),
+    ] = None
     """Probability with which the last residual block is skipped for a clip; that of the blocks
     before it falls linearly to 0. None: that of the network itself, if it has one."""
     precise_bn: Annotated[int, arg(metavar="BATCHES")] = 0

@@ -435,7 +435,10 @@ def test_networks_are_listed_and_described(capsys, run):
         (("--backbone", "squeezenet1_1", "--stochastic-depth", "0.1"), "no residual blocks"),
         (("--amp", "float16"), "amp is 'float16', which takes a GPU"),
         (("--weights", "WRONG"), "holds no weights of shufflenet_v2_x0_5"),
-        (("--preset", "finetune", "--model", "i3d"), "weights is 'default'; for i3d it must be"),
+        (
+            ("--preset", "finetune", "--model", "r3d-18", "--length", "8"),
+            "weights is 'default'; for r3d-18 it must be",
+        ),
         (("--schedule", "cosine", "--milestones", "0.5"), "they apply to the schedule steps"),
         (("--backbone-rate", "0"), "backbone_rate is 0 and weights is 'none'"),
     ],
