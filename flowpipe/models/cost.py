@@ -55,7 +55,7 @@ def network_cost(network: Network, clip: ClipInput, n_classes: int = 400) -> Cos
     --------
     >>> cost = network_cost(Network(backbone="mobilenet_v2"), ClipInput("rgb", 8, 1), 400)
     >>> f"{cost.parameters / 1e6:.2f} million, {cost.multiply_adds / 1e9:.2f} billion"
-    '2.74 million, 2.41 billion'
+    '2.74 million, 2.40 billion'
     """
     try:
         with torch.device("meta"):
