@@ -59,7 +59,7 @@ class Models:
 
 
 def _print_table(described: list[ModelDescription]) -> None:
-    rows = [("model", "C T H W", "million", "billion", "published accuracy", "paper")]
+    rows = [("model", "C T H W", "params (M)", "MACs (G)", "published accuracy", "paper")]
     for each in described:
         shape = " ".join(map(str, each.shape))
         costs = f"{each.parameters / 1e6:.2f}", f"{each.multiply_adds / 1e9:.2f}"
@@ -71,7 +71,7 @@ def _print_table(described: list[ModelDescription]) -> None:
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
-    print("\nParameters in million and multiply-adds in billion, for one clip of this shape.")
+    print("\nMillions of parameters, and billions of multiply-adds for one clip of this shape.")
 
 
 def _lines(model: ModelDescription) -> list[str]:
