@@ -25,6 +25,7 @@ STAGES = {
     "flow": "optical flow",
     "warped-flow": "optical flow without camera motion",
     "frames": "frames of videos",
+    "fusion": "what the members of a fusion score",
     "export": "optical flow in another layout",
     "stacks": "stacks of flow fields",
     "view": "pictures of optical flow",

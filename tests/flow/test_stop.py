@@ -33,7 +33,9 @@ def test_it_is_the_one_of_opencv(change, stop):
 def test_evaluations_come_after_pairs_of_iterations(change, stop):
     assert until_next(change, stop) % 2 == 0
     assert until_next(change, stop) >= FIRST
-    assert until_next(change, stop) == until_next_of_batch(torch.tensor([change]).double(), stop)
+    assert until_next(change, stop) == until_next_of_batch(
+        torch.tensor([change], dtype=torch.float64), stop
+    )
 
 
 def test_compiled_code_has_the_same():

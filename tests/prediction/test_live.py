@@ -17,6 +17,7 @@ from flowpipe.errors import ParameterError
 from flowpipe.io import video
 from flowpipe.pipelines.live import predict_live, window_of
 from flowpipe.prediction.live.parameters import Live
+from flowpipe.report.labels import enlarged
 from tests.helpers import media
 from tests.helpers.clips import command, environment
 from tests.helpers.live import (
@@ -83,10 +84,11 @@ def test_a_file_is_played_and_drawn(tmp_path, capsys):
     assert {line["label"] for line in lines} <= set(CLASSES)
     assert f"{len(lines)} labels" in printed.err
     shown = list(video.frames(out))
-    assert shown[0].image.shape == (48, 64, 3)
+    assert shown[0].image.shape == (5 * 48, 5 * 64, 3)
     assert shown[-1].time == pytest.approx(29 / 25, abs=0.05)
-    differences = np.abs(shown[-1].image.astype(int) - images(30)[-1])
-    assert differences.max() > 100  # the label
+    differences = np.abs(shown[-1].image.astype(int) - enlarged(images(30)[-1]))
+    labels, rest = differences[:40, :100].mean(), differences[100:].mean()
+    assert labels > 2 * rest
     assert not (tmp_path / ".tmp").exists()
 
 
