@@ -62,7 +62,11 @@ def trained_norms(network: nn.Module) -> list[_BatchNorm]:
 
 @torch.no_grad()
 def compute_statistics(network: StreamNetwork, batches: Iterable[Tensor]) -> None:
-    """Set the statistics of trained batch normalisations to their mean over batches.
+    """Set the statistics of trained batch normalisations to those of all values of the batches.
+
+    The variance is that of all batches combined, as in the appendix of Wu and Johnson: it has the
+    spread of the batches' means too, which the mean of the batches' variances lacks, and which
+    matters where batches are small. A batch counts by its size.
 
     Parameters
     ----------
@@ -73,10 +77,56 @@ def compute_statistics(network: StreamNetwork, batches: Iterable[Tensor]) -> Non
     """
     norms = trained_norms(network)
     momenta = [norm.momentum for norm in norms]
-    for norm in norms:
+    moments = [_Moments() for _ in norms]
+    hooks = []
+    for norm, own in zip(norms, moments, strict=True):
         norm.reset_running_stats()
-        norm.momentum = None  # torch then keeps the plain mean
-    for clips in batches:
-        network(clips)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+        norm.momentum = 1.0  # torch then keeps the statistics of the last batch
+        hooks.append(norm.register_forward_hook(own.add))
+    try:
+        for clips in batches:
+            network(clips)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    for norm, own in zip(norms, moments, strict=True):
+        own.store(norm)
+
+
+class _Moments:
+    """Sums over the batches that a normalisation has seen, from which its statistics follow."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._values: Tensor | float = 0.0
+        self._squares: Tensor | float = 0.0
+
+    def add(self, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Add the batch whose statistics the normalisation has just stored."""
+        assert isinstance(norm, _BatchNorm)
+        mean, variance = _statistics(norm)
+        count = inputs[0].numel() // norm.num_features
+        self._count += count
+        self._values = self._values + mean.double() * count
+        # torch stores the variance with the divisor count - 1.
+        squares = mean.double() ** 2 * count + variance.double() * (count - 1)
+        self._squares = self._squares + squares
+
+    def store(self, norm: _BatchNorm) -> None:
+        """Set the statistics of the normalisation, if it has seen a batch."""
+        if not self._count:
+            return
+        mean, variance = _statistics(norm)
+        total = torch.as_tensor(self._values / self._count)
+        spread = (self._squares - total**2 * self._count) / max(self._count - 1, 1)
+        mean.copy_(total)
+        variance.copy_(torch.as_tensor(spread).clamp(min=0))
+
+
+def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    return mean, variance

@@ -240,7 +240,7 @@ class _Run:
         return self.network.to("cpu").eval()
 
     def _more_clips(self, count: int) -> Iterator[Tensor]:
-        """Yield batches of epochs after the last."""
+        """Yield batches of epochs after the last, in the parts of a step, for their memory."""
         left = count
         for epoch in itertools.count(self.parameters.epochs):
             self.at.epoch = self.batches.epoch = epoch
@@ -249,7 +249,8 @@ class _Run:
             for step, (snippets, _) in enumerate(self.loader):
                 self.at.step = step
                 torch.manual_seed(self._seed_of_step(1))
-                yield self.network.clips(snippets.to(self.group.device))
+                clips = self.network.clips(snippets.to(self.group.device))
+                yield from clips.tensor_split(min(self.at.parts, len(clips)))
                 left -= 1
                 if not left:
                     return

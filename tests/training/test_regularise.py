@@ -48,20 +48,21 @@ def test_the_moving_average_follows_weights_and_statistics():
     torch.testing.assert_close(average.module.backbone.conv1[1].running_mean[0].item(), 1.5)
 
 
-def test_statistics_are_the_mean_over_batches_and_frozen_ones_stay():
+def test_statistics_are_those_of_all_values_and_frozen_ones_stay():
+    """Batches of other sizes and means count as if all of their clips were one batch."""
     network = small_network(batch_norm="partial", dropout=0.0).train()
     first, second = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d)][:2]
     frozen = second.running_mean.clone()
-    batches = [torch.randn(4, 4, 3, 32, 32) for _ in range(3)]
+    batches = [torch.randn(size, 4, 3, 32, 32) + level for size, level in ((4, 0), (1, 3), (2, -2))]
     compute_statistics(network, batches)
     with torch.no_grad():
-        maps = [network.backbone.conv1[0](x.transpose(1, 2).flatten(0, 1)) for x in batches]
-    mean = torch.stack([x.mean(dim=(0, 2, 3)) for x in maps]).mean(dim=0)
-    variance = torch.stack([x.var(dim=(0, 2, 3)) for x in maps]).mean(dim=0)
-    torch.testing.assert_close(first.running_mean, mean)
-    torch.testing.assert_close(first.running_var, variance)
-    assert first.momentum == 0.1
+        clips = torch.cat(batches).transpose(1, 2).flatten(0, 1)
+        maps = network.backbone.conv1[0](clips)
+    torch.testing.assert_close(first.running_mean, maps.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(first.running_var, maps.var(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert (first.momentum, int(first.num_batches_tracked)) == (0.1, 3)
     assert torch.equal(second.running_mean, frozen)
+    assert not first._forward_hooks
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2", "mobilenet_v3_small"])
