@@ -17,6 +17,7 @@ from flowpipe.models.names import State
 from flowpipe.models.residual import set_stochastic_depth
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.training.optimisation import Training
+from flowpipe.training.regularise import trained_norms
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
@@ -44,6 +45,11 @@ def prepare(network: StreamNetwork, parameters: Training) -> None:
                     f"{name} is {getattr(parameters, name)}; it applies to networks of one data "
                     f"set, and this one has {len(network.classes)}"
                 )
+    if parameters.precise_bn and not trained_norms(network):
+        raise ParameterError(
+            f"precise_bn is {parameters.precise_bn}; it applies to networks with batch "
+            f"normalisations that are trained, and {network.network.model} has none"
+        )
     if parameters.stochastic_depth is not None:
         set_stochastic_depth(network.backbone, parameters.stochastic_depth)
     if parameters.backbone_rate == 0:

@@ -128,6 +128,7 @@ def test_a_clip_too_large_and_other_errors_end_the_training(tmp_path, monkeypatc
         (replace(ONCE, mixup=0.2), {"classes": (3, 2)}, "mixup is 0.2; it applies to networks of"),
         (replace(ONCE, label_smoothing=0.1), {"classes": (3, 2)}, "label_smoothing is 0.1"),
         (replace(ONCE, stochastic_depth=0.1), {"backbone": NO_NORMS}, "has no residual blocks"),
+        (replace(ONCE, precise_bn=2), {"backbone": NO_NORMS}, "precise_bn is 2; it applies to"),
         (replace(ONCE, amp="float16"), {}, "amp is 'float16', which takes a GPU"),
     ],
 )
