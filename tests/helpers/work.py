@@ -96,7 +96,8 @@ class ByName:
 class OnDevices(ByName):
     """Does the same on a device, and notes which.
 
-    A clip "broken-cpu:1" breaks that device, a clip "poison" every one; cpu:1 is slow.
+    A clip "broken-cpu:1" breaks that device, a clip "poison" every one; cpu:1 is slow, and so is
+    a clip "slow" everywhere.
     """
 
     broken: tuple[str, ...] = ()
@@ -110,7 +111,7 @@ class OnDevices(ByName):
     def __call__(self, clip: Named, advance: Advance) -> Done:
         with (self.folder / "devices").open("ab") as file:
             file.write(f"{clip.name} {self.device}\n".encode())
-        if self.device == "cpu:1":
+        if self.device == "cpu:1" or clip.name.startswith("slow"):
             time.sleep(0.5)
         if clip.name.startswith("poison") or clip.name.startswith(f"broken-{self.device}"):
             raise DeviceFailedError(f"an illegal memory access on {self.device}")

@@ -1,9 +1,10 @@
 """One worker process per device (a GPU), each with threads that process several clips at once.
 
 A device takes the next clip when it has finished one, so that a faster device gets more of them. A
-process that dies, or whose device fails, loses the clips that it had; these are tried once more, on
-another device if there is one. The process is replaced. A device that cannot be used, or that has
-failed three times since it last finished a clip, is given up, and the run continues on the others.
+process that dies, or whose device fails, loses the clips that it had, and is replaced. Which of the
+clips was the cause is unknown, so each is tried once more alone, on another device if there is one.
+A device that cannot be used, or that has failed three times since it last finished a clip, is given
+up, and the run continues on the others.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import pickle
 import queue
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -38,7 +39,8 @@ from flowpipe.runner.pool.results import (
 logger = logging.getLogger(__name__)
 
 _FAILURES = 3
-"""More than ATTEMPTS, so that a clip that breaks every device does not end the run."""
+"""Failures of a device that say it is of no use; those of a clip that failed before, which is alone
+then, say more of the clip, and are not counted."""
 
 
 class DeviceFailedError(FlowpipeError):
@@ -107,6 +109,7 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     clips: dict[str, Any] = field(default_factory=dict)
+    retries: bool = False  # its only clip was lost before
 
 
 class DevicePool:
@@ -130,31 +133,29 @@ class DevicePool:
         self._work = work
         self._threads = threads
         self._advance = advance
+        self._devices = tuple(devices)
         self._workers: dict[str, _Worker | None] = dict.fromkeys(devices)
         self._failures: Counter[str] = Counter()
         self._given_up: dict[str, str] = {}
         self._failed_on: dict[str, str] = {}  # the device that a clip was lost on
+        self._waiting: deque[Any] = deque()  # submitted, and not sent yet
 
     def free_slots(self) -> int:
         """Return how many clips can be submitted now."""
         if not self._workers:
-            reasons = "; ".join(f"{device}: {why}" for device, why in self._given_up.items())
+            reasons = "; ".join(f"{name}: {self._given_up[name]}" for name in self._devices)
             raise RunStoppedError(
                 f"stopped: no device is left ({reasons}). Finished clips are complete; run the "
                 "same command again to resume"
             )
-        return sum(max(self._threads - self._load(each), 0) for each in self._workers)
+        if self._waiting:
+            return 0
+        return sum(self._threads - self._load(device) for device in self._workers)
 
     def submit(self, clip: Any) -> None:
-        """Send a clip to the device that has the fewest, and not to one that lost it."""
-        lost_on = self._failed_on.get(clip.name)
-        others = [device for device in self._workers if device != lost_on]
-        device = min(others or self._workers, key=self._load)
-        worker = self._workers[device] or self._start(device)
-        worker.clips[clip.name] = clip
-        # A process that died meanwhile is noticed by wait().
-        with contextlib.suppress(OSError):
-            worker.connection.send(clip)
+        """Send a clip to the device that has the fewest; one that was lost waits for its own."""
+        self._waiting.append(clip)
+        self._send_waiting()
 
     def wait(self) -> list[tuple[Any, Outcome[Any] | Fatal | Lost]]:
         """Wait for a message, or the death of a process."""
@@ -175,6 +176,8 @@ class DevicePool:
                 name = message.clip if isinstance(message, Fatal) else message.clip.name
                 self._failures[worker.device] = 0
                 ended.append((worker.clips.pop(name), message))
+                worker.retries = False
+        self._send_waiting()
         return ended
 
     def close(self) -> None:
@@ -184,8 +187,27 @@ class DevicePool:
                 _end(worker)
 
     def _load(self, device: str) -> int:
+        """Return the number of clips of a device, or that of its threads while one is alone."""
         worker = self._workers[device]
-        return len(worker.clips) if worker else 0
+        if worker is None:
+            return 0
+        return self._threads if worker.retries else len(worker.clips)
+
+    def _send_waiting(self) -> None:
+        """Send clips, in their order, while a device is free for the next."""
+        while self._waiting and self._workers:
+            clip = self._waiting[0]
+            lost_on = self._failed_on.get(clip.name)
+            others = [device for device in self._workers if device != lost_on]
+            device = min(others or self._workers, key=self._load)
+            if self._load(device) >= (self._threads if lost_on is None else 1):
+                return
+            worker = self._workers[device] or self._start(device)
+            worker.clips[clip.name] = self._waiting.popleft()
+            worker.retries = lost_on is not None
+            # A process that died meanwhile is noticed by wait().
+            with contextlib.suppress(OSError):
+                worker.connection.send(clip)
 
     def _start(self, device: str) -> _Worker:
         pickled = pickle.dumps((self._work, device, self._threads))
@@ -197,7 +219,7 @@ class DevicePool:
         """End a process, and return the clips that it had."""
         _end(worker)
         device, reason = worker.device, failed.reason
-        self._failures[device] += 1
+        self._failures[device] += not worker.retries
         if failed.useless or self._failures[device] == _FAILURES:
             del self._workers[device]
             self._given_up[device] = reason

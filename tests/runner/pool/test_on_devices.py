@@ -75,6 +75,17 @@ def test_a_device_that_has_worked_is_started_again(tmp_path, caplog):
     assert "cpu:0 failed and is started again" in caplog.text
 
 
+@pytest.mark.parametrize("devices", [("cpu:0",), TWO])
+@pytest.mark.parametrize("cause", ["poison", "segfault"])
+def test_clips_beside_one_that_breaks_the_device_are_done(tmp_path, devices, cause):
+    """Which of the clips broke it is unknown; each is tried again alone, which tells."""
+    names = [f"{cause}-0", "slow-0", f"{cause}-1", "slow-1", "slow-2", "ok-0"]
+    found = outcomes(tmp_path, names, devices=devices, threads=3)
+    failed = {name for name, outcome in found.items() if outcome.status != "done"}
+    assert set(found) == set(names)
+    assert failed == {f"{cause}-0", f"{cause}-1"}
+
+
 def test_without_a_device_the_run_stops(tmp_path):
     with pytest.raises(RunStoppedError, match="no device is left") as caught:
         outcomes(tmp_path, ["ok-0", "ok-1", "ok-2"], broken=TWO)
