@@ -80,12 +80,24 @@ def as_devices(text: str, backend: str) -> tuple[str, ...]:
         names = tuple(device.name for device in accelerators()) or ("cpu",)
     else:
         names = tuple(name.strip() for name in text.split(","))
-    for number, name in enumerate(names):
-        if name in names[:number]:
-            raise ParameterError(f"device is {text!r}; it names {name} twice")
+    known: set[tuple[str, int]] = set()
+    for name in names:
         if reason := why_no_device(name, backend):
             raise ParameterError(f"device is {text!r}: {reason}")
+        if (device := _identity(name)) in known:
+            raise ParameterError(f"device is {text!r}; it names {name} twice")
+        known.add(device)
     return names
+
+
+def _identity(name: str) -> tuple[str, int]:
+    """Return the kind and number of a device, which is the current one where it has none."""
+    import torch
+
+    device = torch.device(name)
+    if device.index is not None:
+        return device.type, device.index
+    return device.type, torch.cuda.current_device() if device.type == "cuda" else 0
 
 
 def why_no_device(name: str, backend: str) -> str | None:
@@ -94,6 +106,8 @@ def why_no_device(name: str, backend: str) -> str | None:
 
     try:
         device = torch.device(name)
+        if device.type == "meta":
+            return "meta has no values to compute with"
         if backend == "cuda" and device.type != "cuda":
             return f"the solver cuda computes on CUDA devices, such as cuda:0, not on {name}"
         torch.empty(1, device=device)

@@ -46,6 +46,8 @@ def test_flow_of_several_devices_is_that_of_one(videos, tmp_path):
     [
         ("cpu", "all", "device is 'all', but the solver is cpu; devices are for --backend cuda"),
         ("torch", "cpu:0,cpu:0", "names cpu:0 twice"),
+        ("torch", "cpu,cpu:0", "names cpu:0 twice"),
+        ("torch", "meta", "meta has no values"),
         ("torch", "gpu:1", "'gpu:1' cannot be used"),
         ("torch", "cuda:99", "'cuda:99' cannot be used"),
         ("torch", "", "'' cannot be used"),
