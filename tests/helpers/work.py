@@ -71,6 +71,8 @@ class ByName:
                 ctypes.string_at(0)
             case "exit":
                 os._exit(3)
+            case "quit":
+                sys.exit(4)
             case "once" if attempts == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "parent" if attempts == 1:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import pickle
 import queue
 import threading
+import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -262,9 +264,13 @@ def _serve(connection: Connection, pickled: bytes) -> None:
 
 
 def _process(work: Work[Any], waiting: queue.SimpleQueue[Any], send: Any) -> None:
-    advance = Batched(send)
-    while True:
-        result = attempt(work, waiting.get(), advance)
-        advance.flush()
-        failed = isinstance(result, Outcome) and result.kind == DeviceFailedError.kind
-        send(_Failed(result.reason or "") if failed else result)
+    try:
+        advance = Batched(send)
+        while True:
+            result = attempt(work, waiting.get(), advance)
+            advance.flush()
+            failed = isinstance(result, Outcome) and result.kind == DeviceFailedError.kind
+            send(_Failed(result.reason or "") if failed else result)
+    except BaseException:  # such as SystemExit: without its thread the clip would never end
+        traceback.print_exc()
+        os._exit(1)

@@ -86,6 +86,12 @@ def test_clips_beside_one_that_breaks_the_device_are_done(tmp_path, devices, cau
     assert failed == {f"{cause}-0", f"{cause}-1"}
 
 
+def test_a_clip_whose_thread_ends_is_not_waited_for(tmp_path):
+    found = outcomes(tmp_path, ["quit-0", "ok-0"], devices=("cpu:0",), threads=2)
+    assert (found["quit-0"].status, found["ok-0"].status) == ("failed", "done")
+    assert "exited with status 1, 2 times" in found["quit-0"].reason
+
+
 def test_without_a_device_the_run_stops(tmp_path):
     with pytest.raises(RunStoppedError, match="no device is left") as caught:
         outcomes(tmp_path, ["ok-0", "ok-1", "ok-2"], broken=TWO)
