@@ -26,7 +26,7 @@ class Cost:
     shape
         Of a clip: C, T, H, W.
     parameters
-        Number of weights that can be trained.
+        Number of weights.
     multiply_adds
         Multiplications with an addition for a clip.
     """

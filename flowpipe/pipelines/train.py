@@ -69,9 +69,10 @@ def train(
         The output folder: for each split a folder with ``model.safetensors``, ``log.csv`` and
         ``curves.png``.
     stream
-        What is trained, or the name of a preset: ``tsn``, ``two-stream``, ``finetune`` from
-        weights of ImageNet or Kinetics to sets of the size of UCF101, or ``small`` for sets of
-        hundreds of clips and machines without a GPU.
+        What is trained, or the name of a preset: ``tsn``, ``published`` as the authors of the
+        chosen model train it, ``two-stream``, ``finetune`` from weights of ImageNet or Kinetics to
+        sets of the size of UCF101, or ``small`` for sets of hundreds of clips and machines without
+        a GPU.
     protocol
         Which clips train; by default the official splits, or leave one group out.
     splits
