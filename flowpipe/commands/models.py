@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,11 +21,12 @@ if TYPE_CHECKING:
 class Models:
     """List the networks: their input, parameters, multiply-adds, paper and accuracy.
 
-    With names, show more of these: recipe, test views, and where weights come from.
+    With names, show all that is known of these: also the recipe, the test views, and where weights
+    come from.
     """
 
     names: Positional[
-        Annotated[tuple[str, ...], arg(name="names", metavar="NAME", help_behavior_hint="")]
+        Annotated[tuple[str, ...], arg(name="names", metavar="[NAME ...]", help_behavior_hint="")]
     ] = ()
     """Networks to show; by default all, in a table."""
     modality: Modality = "rgb"
@@ -40,30 +43,35 @@ class Models:
         from flowpipe.errors import ParameterError
         from flowpipe.models.describe import describe_model
 
-        described = []
+        described, refused = [], []
         for name in self.names or MODELS:
             try:
                 described.append(
                     describe_model(name, self.modality, self.num_classes, backbone=self.backbone)
                 )
-            except ParameterError:
-                if self.names:
-                    raise  # others are of networks that do not take the modality or the backbone
+            except ParameterError as error:
+                # tsn takes every modality and backbone that there is.
+                if self.names or name == "tsn":
+                    raise
+                refused.append(f"{name}: {error}")
         if self.json:
             print(json.dumps([asdict(each) for each in described], indent=2))
         elif self.names:
             print("\n\n".join("\n".join(_lines(each)) for each in described))
         else:
             _print_table(described)
+            if refused:
+                print("\n".join(["\nNot listed:", *refused]))
         return 0
 
 
 def _print_table(described: list[ModelDescription]) -> None:
-    rows = [("model", "C T H W", "params (M)", "MACs (G)", "published accuracy", "paper")]
+    rows = [("model", "C T H W", "params (M)", "MACs (G)", "paper", "published accuracy in %")]
     for each in described:
         shape = " ".join(map(str, each.shape))
         costs = f"{each.parameters / 1e6:.2f}", f"{each.multiply_adds / 1e9:.2f}"
-        rows.append((each.name, shape, *costs, each.accuracy, each.published))
+        venue = each.published.rpartition(", ")[2]
+        rows.append((each.name, shape, *costs, venue, each.accuracy))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
@@ -71,7 +79,10 @@ def _print_table(described: list[ModelDescription]) -> None:
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
-    print("\nMillions of parameters, and billions of multiply-adds for one clip of this shape.")
+    print(
+        "\nMillions of parameters, and billions of multiply-adds for one clip of this shape:\n"
+        "channels, time, height, width. flowpipe models NAME has the paper's title and the recipe."
+    )
 
 
 def _lines(model: ModelDescription) -> list[str]:
@@ -79,15 +90,30 @@ def _lines(model: ModelDescription) -> list[str]:
     if model.recipe is not None:
         options = ", ".join(f"{name} {value}" for name, value in model.recipe.items())
         recipe = f"{options or 'the preset tsn'} ({model.trained_on})"
-    views = "not known" if model.views is None else "{} clips x {} crops".format(*model.views)
-    return [
+    views = "not known"
+    if model.views is not None:
+        clips, crops = model.views
+        views = f"{clips} clip{'s' * (clips > 1)} x {crops} crop{'s' * (crops > 1)}"
+    lines = [
         f"{model.name}: {model.title}",
         f"  paper          {model.published}",
-        f"  accuracy       {model.accuracy or '-'}",
+        f"  accuracy in %  {model.accuracy or 'not known'}",
         f"  clip           {' x '.join(map(str, model.shape))} (channels, time, height, width)",
         f"  parameters     {model.parameters / 1e6:.2f} million",
         f"  multiply-adds  {model.multiply_adds / 1e9:.2f} billion",
         f"  recipe         {recipe}",
         f"  test views     {views}",
         f"  weights        {model.weights or 'none known'}",
+    ]
+    columns = shutil.get_terminal_size().columns
+    return [
+        part
+        for line in lines
+        for part in textwrap.wrap(
+            line,
+            columns,
+            subsequent_indent=17 * " ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
     ]

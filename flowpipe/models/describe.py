@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from flowpipe.errors import ParameterError
 from flowpipe.models import table
 from flowpipe.models.clip_input import ClipInput, Modality
 from flowpipe.models.cost import network_cost
@@ -18,7 +19,8 @@ class ModelDescription:
     Attributes
     ----------
     name, title, published, accuracy
-        Its name, what it is, its paper, and the accuracy that the paper or its release gives.
+        Its name, what it is, its paper, and the accuracy in percent that the paper or its
+        release gives.
     shape
         Of a clip: C, T, H, W.
     parameters, multiply_adds
@@ -70,7 +72,8 @@ def describe_model(
     Raises
     ------
     ParameterError
-        There is no such network, or it does not take the modality.
+        There is no such network, it does not take the modality or the backbone, or `num_classes`
+        is less than 1.
 
     Examples
     --------
@@ -79,6 +82,8 @@ def describe_model(
     >>> r3d.shape, f"{r3d.parameters / 1e6:.2f} M", f"{r3d.multiply_adds / 1e9:.1f} G"
     ((3, 16, 112, 112), '33.37 M', '40.7 G')
     """
+    if num_classes < 1:
+        raise ParameterError(f"num_classes is {num_classes}; it must be 1 or more")
     entry = table.model(name)
     length = 1 if modality == "rgb" else 5
     clip = entry.suited(ClipInput(modality, segments=3, length=length))

@@ -224,7 +224,7 @@ MODELS: dict[str, Model] = {
         "frames",
         "Inception-v1 inflated to 3-D",
         "J. Carreira and A. Zisserman, 'Quo Vadis, Action Recognition?', CVPR 2017",
-        "UCF101 95.6 RGB, 96.7 flow, 98.0 both (from Kinetics)",
+        "UCF101 95.6 RGB, 96.7 flow, 98.0 both (Kinetics)",
         input=_clip_of(64),
         normalisation=_UNIT,
         recipe=recipes.I3D,
@@ -247,7 +247,14 @@ MODELS: dict[str, Model] = {
         )
         for name, architecture, frames, title, published, accuracy in (
             ("c2d-r50", "C2D_R50", 8, "a 2-D ResNet-50 that pools over time", _NON_LOCAL, ""),
-            ("i3d-r50", "I3D_R50", 8, "a ResNet-50 inflated to 3-D", _NON_LOCAL, "K400 73.5"),
+            (
+                "i3d-r50",
+                "I3D_R50",
+                8,
+                "a ResNet-50 inflated to 3-D",
+                _NON_LOCAL,
+                "Kinetics-400 73.5",
+            ),
             (
                 "i3d-r50-non-local",
                 "I3D_R50_NON_LOCAL",
@@ -336,7 +343,14 @@ MODELS: dict[str, Model] = {
         )
         for name, frames, size, title, published, accuracy in (
             ("r3d_18", 16, 112, "a 3-D ResNet-18", _R2PLUS1D, "Kinetics-400 63.2"),
-            ("mc3_18", 16, 112, "3-D convolutions below, 2-D above", _R2PLUS1D, "K400 64.0"),
+            (
+                "mc3_18",
+                16,
+                112,
+                "3-D convolutions below, 2-D above",
+                _R2PLUS1D,
+                "Kinetics-400 64.0",
+            ),
             (
                 "r2plus1d_18",
                 16,

@@ -429,6 +429,31 @@ def test_networks_are_listed_and_described(capsys, run):
     assert (status, "modality is 'flow'; tdn takes rgb" in told) == (2, True)
 
 
+def test_the_list_of_networks_fits_a_terminal_and_says_what_it_leaves_out(capsys, monkeypatch, run):
+    few = ("tsn", "tdn", "timesformer-divided")
+    monkeypatch.setattr("flowpipe.commands.models.MODELS", {name: MODELS[name] for name in few})
+    with pytest.raises(SystemExit):
+        main(["models", "--modality", "flow"])
+    told = capsys.readouterr().out
+    rows = {line.split()[0]: line for line in told.splitlines() if line}
+    assert rows["tsn"].startswith("tsn                  10 3 224 224       24.3")
+    assert "tdn: modality is 'flow'; tdn takes rgb" in told
+    # A row is the name, the costs and the venue in 80 columns, and the accuracy in 120.
+    for entry in MODELS.values():
+        assert len(entry.published.rpartition(", ")[2]) == len("ECCV 2016")
+        assert len(rows["tsn"].partition("UCF101")[0] + entry.accuracy) <= 120
+    assert rows["tsn"].index("UCF101") <= 80
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main(["models", "mvit-v2-s"])
+    told = capsys.readouterr().out
+    assert max(map(len, told.splitlines())) <= 80
+    assert " ".join(told.split()).count("grad_clip 1.0, conv1_lr 1.0, label_smoothing 0.1") == 1
+    for option, value in (("--backbone", "lenet"), ("--num-classes", "0")):
+        status, told = run("models", option, value)
+        assert (status, f"{option[2:].replace('-', '_')} is" in told) == (2, True), told
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
