@@ -135,7 +135,8 @@ def track_points(path: Path, rows: NDArray[np.int64]) -> tuple[Rows, NDArray[np.
     with Table(path) as table:
         found = table.read(rows, ("info", "trajectory"))
     info = found["info"]
-    steps = found["trajectory"].reshape(len(rows), -1, 2) * info[:, 5, None, None]
+    length = found["trajectory"].shape[1] // 2  # there may be no rows
+    steps = found["trajectory"].reshape(len(rows), length, 2) * info[:, 5, None, None]
     points = np.concatenate([np.zeros_like(steps[:, :1]), np.cumsum(steps, axis=1)], axis=1)
     points += info[:, None, 1:3] - points.mean(axis=1, keepdims=True)
     return points, info[:, 0].astype(np.int64)
