@@ -78,6 +78,10 @@ def predict_live(
     window = window_of(classifier, live)
     stream = Stream(fspath(source), live.stall)
     path = None if overlay is None else Path(overlay)
+    if path is not None and path.resolve() == Path(stream.name).resolve():
+        raise ParameterError(
+            f"overlay is {str(path)!r}, which is the source; name another file, as it is replaced"
+        )
     return _labels(classifier, window, stream, live, path)
 
 

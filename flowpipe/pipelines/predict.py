@@ -16,7 +16,7 @@ from rich.console import Console
 
 from flowpipe.datasets import discover
 from flowpipe.datasets.base import Clip
-from flowpipe.errors import FlowpipeError
+from flowpipe.errors import FlowpipeError, ParameterError
 from flowpipe.prediction import Classifier, Prediction, load_classifier
 from flowpipe.runner import atomic, provenance
 from flowpipe.runner.pool import Workers, as_workers, over_clips
@@ -81,7 +81,8 @@ def predict(
     Raises
     ------
     FlowpipeError
-        There is no classifier, there are no videos, or the cache holds something else.
+        There is no classifier, there are no videos, the cache holds something else, or a drawing
+        would replace one of the videos.
 
     Examples
     --------
@@ -95,12 +96,14 @@ def predict(
     given = [videos] if isinstance(videos, str | PathLike) else videos
     found = discover.discover([fspath(each) for each in given])
     clips = as_shard(shard).of(found, {clip.name: _size(clip.path) for clip in found})
+    drawn = None if draw is None else Path(draw)
+    if drawn is not None:
+        _check_drawn(found, drawn)
     workers = as_workers(workers)
     with tempfile.TemporaryDirectory(prefix="flowpipe-") as temporary:
         out = Path(temporary if cache is None else cache)
         if cache is not None:
             provenance.open_stage(out, classifier.description())
-        drawn = None if draw is None else Path(draw)
         predictions, failed = _labels(
             classifier, clips, out, workers, keep=cache is not None, drawn=drawn
         )
@@ -134,7 +137,7 @@ def _labels(
                     if drawn is not None:
                         from flowpipe.prediction.draw import draw_prediction  # matplotlib
 
-                        path = drawn / f"{clip.name}.mp4"
+                        path = _drawing(clip, drawn)
                         draw_prediction(classifier, clip, out, found, path)
                     predictions[clip.name] = found
                 except (FlowpipeError, OSError) as error:
@@ -146,6 +149,21 @@ def _labels(
                 failed[clip.name] = reason or ""
             progress.finish(clip.name, status, reason)
     return predictions, failed
+
+
+def _drawing(clip: Clip, drawn: Path) -> Path:
+    return drawn / f"{clip.name}.mp4"
+
+
+def _check_drawn(clips: Sequence[Clip], drawn: Path) -> None:
+    """Check that no drawing would replace a video."""
+    videos = {clip.path.resolve() for clip in clips}
+    for clip in clips:
+        if (path := _drawing(clip, drawn)).resolve() in videos:
+            raise ParameterError(
+                f"draw is {str(drawn)!r}, where {path.name!r} is one of the videos; name a folder "
+                "that holds none of them"
+            )
 
 
 def _size(path: Path) -> int:
