@@ -122,7 +122,14 @@ class NetworkClassifier(Classifier):
             return self._warp().description(upstream) if self.is_warped else upstream
         quality = stage.quality if stage.frames else None
         size = list(stage.size) if isinstance(stage.size, tuple) else stage.size
-        return {"stage": "frames", "size": size, "quality": quality}
+        return {
+            "stage": "frames",
+            "size": size,
+            "quality": quality,
+            "max_frames": stage.max_frames,
+            "keep_truncated": stage.keep_truncated,
+            "keep_damaged": stage.keep_damaged,
+        }
 
     def extraction(self, out: Path) -> Work[Clip]:
         """Return the work that extracts flow, warped flow, or frames alone, into a folder."""

@@ -1,0 +1,23 @@
+"""What loading and extraction refuse, and what tells the extractions of classifiers apart."""
+
+from __future__ import annotations
+
+import pytest
+
+import flowpipe
+from flowpipe.flow.extract import FlowStage
+from flowpipe.runner.provenance import StageMismatchError
+from tests.helpers import media
+from tests.helpers.live import random_network
+
+
+def test_frames_of_another_number_are_not_taken_from_the_cache(tmp_path):
+    video = tmp_path / "clip.mp4"
+    media.write(video, media.moving(12, 48, 64))
+    first = random_network(
+        tmp_path / "first", "rgb", length=1, stage=FlowStage(size=None, max_frames=5)
+    )
+    whole = random_network(tmp_path / "whole", "rgb", length=1, stage=FlowStage(size=None))
+    flowpipe.predict(first, video, cache=tmp_path / "cache", workers=0)
+    with pytest.raises(StageMismatchError, match="max_frames"):
+        flowpipe.predict(whole, video, cache=tmp_path / "cache", workers=0)
