@@ -44,7 +44,8 @@ def load_classifier(
     Raises
     ------
     ParameterError
-        There is no classifier, or there are several to choose from.
+        There is no classifier, there are several to choose from, or views or a device are given
+        and it has no network.
     FormatError
         The file is damaged, of another version, or its parts do not fit together.
 
@@ -56,10 +57,15 @@ def load_classifier(
     ('horizontal', 'orbit', 'spin', 'stretch', 'vertical', 'zoom')
     """
     found = _load(find_classifier(Path(folder)), testing, device, _DEEPEST)
-    if testing is not None and not _has_network(found):
-        raise ParameterError(
-            f"{str(found.path)!r} is no network; test_segments and crops are for those"
-        )
+    if not _has_network(found):
+        if testing is not None:
+            raise ParameterError(
+                f"{str(found.path)!r} is no network; test_segments and crops are for those"
+            )
+        if device != "auto":
+            raise ParameterError(
+                f"{str(found.path)!r} is no network; device {device!r} is for those"
+            )
     return found
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 import flowpipe
+from flowpipe.errors import ParameterError
 from flowpipe.flow.extract import FlowStage
 from flowpipe.runner.provenance import StageMismatchError
 from tests.helpers import media
-from tests.helpers.live import random_network
+from tests.helpers.live import images, random_network, random_trajectory_classifier
 
 
 def test_frames_of_another_number_are_not_taken_from_the_cache(tmp_path):
@@ -21,3 +22,10 @@ def test_frames_of_another_number_are_not_taken_from_the_cache(tmp_path):
     flowpipe.predict(first, video, cache=tmp_path / "cache", workers=0)
     with pytest.raises(StageMismatchError, match="max_frames"):
         flowpipe.predict(whole, video, cache=tmp_path / "cache", workers=0)
+
+
+def test_a_device_for_trajectories_is_refused(tmp_path):
+    path = tmp_path / "classifier.safetensors"
+    random_trajectory_classifier(path, images(20)).save(path, tmp_path)
+    with pytest.raises(ParameterError, match=r"is no network; device 'cuda:1' is for those"):
+        flowpipe.load_classifier(tmp_path, device="cuda:1")
