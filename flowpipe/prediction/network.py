@@ -23,6 +23,7 @@ from flowpipe.prediction.record import RECORD, Record, read_record
 from flowpipe.runner import atomic, json_files
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done, Work
+from flowpipe.training.data.clip_index import UnusableClipsError
 from flowpipe.training.data.datasets import stream_clips, testing_transform
 from flowpipe.training.distributed import pick_device
 from flowpipe.training.evaluate import RawClips, score_clips
@@ -154,15 +155,25 @@ class NetworkClassifier(Classifier):
         return [*warped, *flow.outputs(out / _FLOW, clip.name, frames=False)]
 
     def scores(self, clip: Clip, extracted: Path) -> NDArray[np.float32]:
-        """Return the scores of a clip before the softmax."""
-        clips = stream_clips(
-            extracted,
-            [(clip.name, 0)],
-            self.network.clip,
-            sampling="test",
-            transform=None,
-            segments=self.record.testing.segments(self.network),
-        )
+        """Return the scores of a clip before the softmax.
+
+        Raises
+        ------
+        FormatError
+            The clip is shorter than a snippet, or what was extracted is damaged.
+        """
+        try:
+            clips = stream_clips(
+                extracted,
+                [(clip.name, 0)],
+                self.network.clip,
+                sampling="test",
+                transform=None,
+                segments=self.record.testing.segments(self.network),
+            )
+        except UnusableClipsError as error:  # its advice is for lists of clips
+            (reason,) = error.reasons.values()
+            raise FormatError(f"{str(clip.path)!r}: {reason}") from None
         return self.scores_of(clips, self.record.testing.crops)
 
     def scores_of(self, clips: RawClips, crops: Literal[1, 10]) -> NDArray[np.float32]:

@@ -29,3 +29,13 @@ def test_a_device_for_trajectories_is_refused(tmp_path):
     random_trajectory_classifier(path, images(20)).save(path, tmp_path)
     with pytest.raises(ParameterError, match=r"is no network; device 'cuda:1' is for those"):
         flowpipe.load_classifier(tmp_path, device="cuda:1")
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_video_shorter_than_a_snippet_is_named_with_the_number_of_frames(tmp_path, frames):
+    video = tmp_path / "clip.mp4"
+    media.write(video, media.moving(frames, 48, 64))
+    classifier = random_network(tmp_path / "net", "rgb", length=3)
+    (reason,) = flowpipe.predict(classifier, video, workers=0).failed.values()
+    assert f"{str(video)!r}: {frames} frames; a snippet takes 3" in reason
+    assert "leave" not in reason  # predict has no such option
