@@ -9,6 +9,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from flowpipe._options import with_options
 from flowpipe.errors import ParameterError
 from flowpipe.io.stream import Stream
 from flowpipe.prediction import Classifier, load_classifier
@@ -70,7 +71,7 @@ def predict_live(
     """
     if live is not None and options:
         raise ParameterError(f"live and {', '.join(options)} exclude each other")
-    live = live or Live(**options)
+    (live,) = with_options(options, live or Live())
     if not isinstance(classifier, Classifier):
         classifier = load_classifier(classifier, device=device)
     elif device != "auto":

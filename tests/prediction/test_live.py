@@ -33,6 +33,8 @@ def test_options_that_do_not_apply_are_refused(tmp_path):
         window_of(rgb, Live(live_flow="dis"))
     with pytest.raises(ParameterError, match="live and every exclude each other"):
         predict_live(rgb, "-", Live(), every=2)
+    with pytest.raises(ParameterError, match="'evry' is not an option; options are every"):
+        predict_live(rgb, "-", evry=2)
     with pytest.raises(ParameterError, match="device is 'cuda'"):
         predict_live(rgb, "-", device="cuda")
     for wrong in ({"every": 0}, {"window": -1}, {"stall": 0}, {"snippets": 0}, {"duration": 0}):
