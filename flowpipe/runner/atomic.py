@@ -120,7 +120,7 @@ def link_or_copy(source: str | Path, path: str | Path) -> None:
     For files that are never written to again, only replaced.
     """
     try:
-        os.link(source, path)
+        os.link(os.path.realpath(source), path)  # of a symbolic link, the file itself
     except OSError:  # another disk, or a file system without hard links
         shutil.copyfile(source, path)
 

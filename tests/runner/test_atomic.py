@@ -10,6 +10,7 @@ import pytest
 
 from flowpipe.runner.atomic import (
     discard,
+    link_or_copy,
     place,
     remove_atomically,
     remove_stale,
@@ -171,3 +172,12 @@ def test_a_temporary_can_be_made_while_another_run_tidies_up(tmp_path, monkeypat
     monkeypatch.setattr(Path, "touch", tidied)
     assert temporary_file(tmp_path).is_file()
     assert emptied == [0]
+
+
+def test_a_link_is_copied_as_the_file_that_it_leads_to(tmp_path):
+    (tmp_path / "weights").write_text("w")
+    (tmp_path / "link").symlink_to("weights")
+    (tmp_path / "kept").mkdir()
+    link_or_copy(tmp_path / "link", tmp_path / "kept/file")
+    (tmp_path / "link").unlink()
+    assert (tmp_path / "kept/file").read_text() == "w"
