@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 MOST_SPLITS = 50
 """Splits of leave-one-out that need not be asked for."""
+FINAL = "final"
+"""The split that trains on all clips (``--final``), and the folder of its classifier."""
 _SHOWN = 3
 
 
@@ -297,7 +299,8 @@ def given(dataset: Dataset, splits: Sequence[Split], name: str = "given") -> Pro
     Raises
     ------
     ParameterError
-        A name occurs twice in one half, two splits share a name, or a half has no usable clip.
+        A name occurs twice in one half, two splits share a name, one is called ``final``, or a half
+        has no usable clip.
     """
     clips, notes = _labelled(dataset)
     usable = {clip.name for clip in clips}
@@ -305,6 +308,10 @@ def given(dataset: Dataset, splits: Sequence[Split], name: str = "given") -> Pro
     twice = [label for label, count in Counter(split.name for split in splits).items() if count > 1]
     if twice:
         raise ParameterError(f"two splits of {name!r} are called {twice[0]!r}")
+    if any(split.name == FINAL for split in splits):
+        raise ParameterError(
+            f"a split of {name!r} is called {FINAL!r}, as is the one of all clips; rename it"
+        )
     kept, absent = [], set()
     for split in splits:
         halves = []

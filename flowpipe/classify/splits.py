@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from flowpipe.classify.protocols import FINAL as FINAL
 from flowpipe.classify.protocols import Protocol
 from flowpipe.datasets.base import Split
 
 CLASSIFIERS = "classifiers"
 """Folder of the classifiers, beside the scores that evaluated them."""
-FINAL = "final"
-"""The split, and its folder, of the classifier that is trained on all clips."""
 
 
 def final_split(protocol: Protocol) -> Split:

@@ -137,6 +137,12 @@ def test_splits_that_cannot_be_used(splits, message):
         given(grid(), splits)
 
 
+def test_a_split_with_the_name_of_that_of_all_clips_is_refused():
+    names = [clip.name for clip in grid().clips]
+    with pytest.raises(ParameterError, match="split of 'mine' is called 'final'"):
+        given(grid(), [Split("final", tuple(names[:4]), tuple(names[4:]))], "mine")
+
+
 def test_a_list_of_splits(tmp_path):
     path = tmp_path / "splits.json"
     entry = {"train": ["a1", "b1"], "test": ["a2"]}
