@@ -73,7 +73,7 @@ class Predict:
         """Label the videos."""
         from flowpipe.pipelines.predict import formatted, predict
         from flowpipe.prediction import load_classifier
-        from flowpipe.runner.atomic import write_atomic
+        from flowpipe.runner import atomic
 
         if self.top < 1:
             raise ParameterError(f"top is {self.top}; it must be 1 or more")
@@ -96,7 +96,8 @@ class Predict:
         if self.out is None:
             sys.stdout.write(text)
         else:
-            write_atomic(self.out, text.encode(), self.out.parent)
+            atomic.write_atomic(self.out, text.encode(), self.out.parent)
+            atomic.remove_stale(self.out.parent)
         return 1 if found.failed else 0
 
     def _run_live(self, source: str) -> int:

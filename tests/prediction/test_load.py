@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import flowpipe
+from flowpipe.cli import main
 from flowpipe.errors import ParameterError
 from flowpipe.flow.extract import FlowStage
 from flowpipe.runner.provenance import StageMismatchError
@@ -39,3 +40,13 @@ def test_a_video_shorter_than_a_snippet_is_named_with_the_number_of_frames(tmp_p
     (reason,) = flowpipe.predict(classifier, video, workers=0).failed.values()
     assert f"{str(video)!r}: {frames} frames; a snippet takes 3" in reason
     assert "leave" not in reason  # predict has no such option
+
+
+def test_nothing_but_the_labels_is_left_beside_them(tmp_path):
+    path = tmp_path / "net/classifier.safetensors"
+    random_trajectory_classifier(path, images(20)).save(path, path.parent)
+    video = tmp_path / "clip.mp4"
+    media.write(video, media.moving(20, 48, 64))
+    with pytest.raises(SystemExit):
+        main(["predict", str(path), str(video), "--jobs", "0", "--out", str(tmp_path / "o/l.txt")])
+    assert [each.name for each in (tmp_path / "o").iterdir()] == ["l.txt"]
