@@ -14,7 +14,6 @@ from tyro.conf import Positional, arg
 from flowpipe.commands.options import Inputs, WorkerOptions, reporting_workers
 from flowpipe.errors import ParameterError
 from flowpipe.prediction.live.parameters import Live
-from flowpipe.training.testing import Testing
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +50,15 @@ class Predict:
     ] = None
     """Folder for an mp4 of each video with its labels, and with the trajectories that speak for the
     first label, the brighter the more, if the classifier is on trajectories."""
-    testing: Annotated[Testing, arg(name="")] = field(default_factory=Testing)
+    test_segments: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: as it was evaluated)")
+    ] = None
+    """Number of snippets of a video that a network sees, at equal steps."""
+    crops: Annotated[
+        Literal[1, 10] | None,
+        arg(metavar="1|10", help_behavior_hint="(default: as it was evaluated)"),
+    ] = None
+    """Crops of a snippet: corners, centre and their mirror images (10), or the centre (1)."""
     device: str = "auto"
     """Device of a network: a GPU if there is one (auto), cpu, or a torch device such as cuda:1."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
@@ -73,6 +80,7 @@ class Predict:
         """Label the videos."""
         from flowpipe.pipelines.predict import formatted, predict
         from flowpipe.prediction import load_classifier
+        from flowpipe.prediction.load import with_views
         from flowpipe.runner import atomic
 
         if self.top < 1:
@@ -80,8 +88,8 @@ class Predict:
         if self.live is not None:
             return self._run_live(self.live)
         self._refuse(("overlay", "live_options"), "it applies to --live SOURCE")
-        testing = None if self.testing == Testing() else self.testing
-        classifier = load_classifier(self.classifier, testing, self.device)
+        classifier = load_classifier(self.classifier, device=self.device)
+        classifier = with_views(classifier, self.test_segments, self.crops)
         found = predict(
             classifier,
             self.videos,
@@ -104,7 +112,9 @@ class Predict:
         from flowpipe.io.stream import StreamError
         from flowpipe.pipelines.live import json_line, predict_live
 
-        others = ("videos", "format", "out", "cache", "draw", "testing", "workers", "shard")
+        others = (
+            "videos", "format", "out", "cache", "draw", "test_segments", "crops", "workers", "shard"
+        )  # fmt: skip
         self._refuse(others, "with --live it must be left out")
         labels = predict_live(
             self.classifier, source, self.live_options, overlay=self.overlay, device=self.device

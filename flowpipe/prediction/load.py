@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import Any, Literal
 
 from flowpipe.classify.splits import CLASSIFIERS, FINAL
 from flowpipe.errors import FormatError, ParameterError
@@ -59,14 +62,57 @@ def load_classifier(
     found = _load(find_classifier(Path(folder)), testing, device, _DEEPEST)
     if not _has_network(found):
         if testing is not None:
-            raise ParameterError(
-                f"{str(found.path)!r} is no network; test_segments and crops are for those"
-            )
+            raise _no_views(found)
         if device != "auto":
             raise ParameterError(
                 f"{str(found.path)!r} is no network; device {device!r} is for those"
             )
     return found
+
+
+def with_views(
+    classifier: Classifier, test_segments: int | None, crops: Literal[1, 10] | None
+) -> Classifier:
+    """Return a classifier whose networks see other views of a clip.
+
+    Parameters
+    ----------
+    classifier
+        A network, or a fusion that has one.
+    test_segments, crops
+        Fields of :class:`~flowpipe.training.testing.Testing`; those that are None stay as they
+        were in the evaluation.
+
+    Raises
+    ------
+    ParameterError
+        It has no network, or a value is out of range.
+    """
+    given = {"test_segments": test_segments, "crops": crops}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not given:
+        return classifier
+    if not _has_network(classifier):
+        raise _no_views(classifier)
+    return _with_views(classifier, given)
+
+
+def _with_views(classifier: Classifier, given: Mapping[str, Any]) -> Classifier:
+    from flowpipe.prediction.network import NetworkClassifier
+
+    if isinstance(classifier, FusionClassifier):
+        members = tuple(_with_views(each, given) for each in classifier.members)
+        return replace(classifier, members=members)
+    if isinstance(classifier, NetworkClassifier):
+        testing = replace(classifier.record.testing, **given)
+        return replace(classifier, record=replace(classifier.record, testing=testing))
+    return classifier
+
+
+def _no_views(classifier: Classifier) -> ParameterError:
+    return ParameterError(
+        f"{str(classifier.path)!r} is no network; test_segments and crops are for those"
+    )
 
 
 def _load(path: Path, testing: Testing | None, device: str, depth: int) -> Classifier:

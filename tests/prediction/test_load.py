@@ -8,7 +8,10 @@ import flowpipe
 from flowpipe.cli import main
 from flowpipe.errors import ParameterError
 from flowpipe.flow.extract import FlowStage
+from flowpipe.pipelines.predict import Predictions
+from flowpipe.prediction.record import Record
 from flowpipe.runner.provenance import StageMismatchError
+from flowpipe.training.testing import Testing
 from tests.helpers import media
 from tests.helpers.live import images, random_network, random_trajectory_classifier
 
@@ -50,3 +53,24 @@ def test_nothing_but_the_labels_is_left_beside_them(tmp_path):
     with pytest.raises(SystemExit):
         main(["predict", str(path), str(video), "--jobs", "0", "--out", str(tmp_path / "o/l.txt")])
     assert [each.name for each in (tmp_path / "o").iterdir()] == ["l.txt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "views"),
+    [
+        ([], Testing(3, 1)),
+        (["--crops", "10"], Testing(3, 10)),
+        (["--test-segments", "2"], Testing(2, 1)),
+    ],
+)
+def test_an_option_changes_only_its_own_part_of_the_views(tmp_path, monkeypatch, options, views):
+    random_network(tmp_path, "rgb", length=1)
+    Record(testing=Testing(3, 1)).save(tmp_path)
+    seen = []
+    monkeypatch.setattr(
+        "flowpipe.pipelines.predict.predict",
+        lambda classifier, *_, **__: seen.append(classifier.record.testing) or Predictions((), {}),
+    )
+    with pytest.raises(SystemExit):
+        main(["predict", str(tmp_path), "clip.mp4", *options])
+    assert seen == [views]
