@@ -107,7 +107,8 @@ def predict(
         predictions, failed = _labels(
             classifier, clips, out, workers, keep=cache is not None, drawn=drawn
         )
-        atomic.remove_stale(out)
+        for folder in {out, *classifier.folders(out)}:
+            atomic.remove_stale(folder)
     ordered = [predictions[clip.name] for clip in clips if clip.name in predictions]
     return Predictions(tuple(ordered), failed)
 

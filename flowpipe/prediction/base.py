@@ -110,6 +110,10 @@ class Classifier(ABC):
     def extraction(self, out: Path) -> Work[Clip]:
         """Return the work that extracts what is scored, exactly as in training, into a folder."""
 
+    def folders(self, out: Path) -> list[Path]:
+        """Return the folders in which the extraction into a folder has temporary files."""
+        return [out]
+
     @abstractmethod
     def outputs(self, clip: Clip, out: Path) -> list[Path]:
         """Return the files and folders of a clip that has been extracted into a folder."""

@@ -146,6 +146,11 @@ class FusionClassifier(Classifier):
         folders = {self.folder(each, out): each for each in self.members}
         return ExtractAll(tuple(each.extraction(folder) for folder, each in folders.items()))
 
+    def folders(self, out: Path) -> list[Path]:
+        """Return the folders in which the members' extractions have temporary files."""
+        found = [each.folders(self.folder(each, out)) for each in self.members]
+        return list(dict.fromkeys(path for paths in found for path in paths))
+
     def outputs(self, clip: Clip, out: Path) -> list[Path]:
         """Return what has been extracted for each member."""
         found = [each.outputs(clip, self.folder(each, out)) for each in self.members]

@@ -143,6 +143,11 @@ class NetworkClassifier(Classifier):
             else ExtractFlow(stage, out)
         )
 
+    def folders(self, out: Path) -> list[Path]:
+        """Return the folders in which the extraction has temporary files."""
+        is_warped = self.network.clip.is_flow and self.is_warped
+        return [out, out / _FLOW] if is_warped else [out]
+
     def outputs(self, clip: Clip, out: Path) -> list[Path]:
         """Return the flow or the frames of a clip."""
         if not self.network.clip.is_flow:

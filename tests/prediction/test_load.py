@@ -9,7 +9,9 @@ from flowpipe.cli import main
 from flowpipe.errors import ParameterError
 from flowpipe.flow.extract import FlowStage
 from flowpipe.pipelines.predict import Predictions
+from flowpipe.prediction.fusion import Member, write_fusion
 from flowpipe.prediction.record import Record
+from flowpipe.runner import atomic
 from flowpipe.runner.provenance import StageMismatchError
 from flowpipe.training.testing import Testing
 from tests.helpers import media
@@ -74,3 +76,22 @@ def test_an_option_changes_only_its_own_part_of_the_views(tmp_path, monkeypatch,
     with pytest.raises(SystemExit):
         main(["predict", str(tmp_path), "clip.mp4", *options])
     assert seen == [views]
+
+
+def test_what_killed_runs_left_in_the_folders_of_members_is_removed(tmp_path):
+    members = []
+    for name, frames in (("a", None), ("b", 5)):
+        stage = FlowStage(size=None, max_frames=frames)
+        random_network(tmp_path / name, "rgb", length=1, stage=stage)
+        members.append(Member(name, 1.0, tmp_path / name))
+    (tmp_path / "fusion").mkdir()
+    write_fusion(tmp_path / "fusion", members, softmax=False)
+    classifier = flowpipe.load_classifier(tmp_path / "fusion", device="cpu")
+    cache = tmp_path / "cache"
+    folders = {classifier.folder(each, cache) for each in classifier.members}
+    assert len(folders) == 2
+    for folder in folders:  # of a process that is gone
+        (folder / ".tmp" / f"{atomic.host()}.{2**22 + 1}.x").mkdir(parents=True)
+    media.write(tmp_path / "clip.mp4", media.moving(12, 48, 64))
+    flowpipe.predict(classifier, tmp_path / "clip.mp4", cache=cache, workers=0)
+    assert not list(cache.rglob(".tmp"))
