@@ -40,7 +40,7 @@ PROTOCOLS = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt", "http
 # What these use, and none that reads a local file: a playlist may refer to anything.
 _WHITELIST = ",".join((*PROTOCOLS, "tls", "crypto", "data", "httpproxy"))
 _LONGEST_STEP = 10.0
-"""Seconds from frame to frame; a larger step of the times of a stream is a fault in them."""
+"""Seconds from frame to frame; a larger step of the times is a fault in them, also in a file."""
 _PAUSE = 0.5
 """Seconds between attempts to open a network stream again."""
 
@@ -147,7 +147,7 @@ class Stream:
                     stream = self._stream(container)
                     paced = self._is_recording(container)
                     self.rate = float(stream.average_rate or stream.guessed_rate or 0)
-                    clock.restart(self.rate, _LONGEST_STEP if not paced else float("inf"))
+                    clock.restart(self.rate)
                     yield from self._decoded(container, stream, clock, stop, paced=paced)
                 if stop.is_set() or paced or self.kind == "pipe":
                     return
@@ -253,27 +253,19 @@ class _Clock:
         self._now = 0.0
         self._arrived: float | None = None
         self._shown: float | None = None
-        self._period, self._longest = 0.0, 0.0
+        self._period = 0.0
         self._restarted = True
 
-    def restart(self, rate: float, longest: float) -> None:
-        """Begin another series of presentation times.
-
-        Parameters
-        ----------
-        rate
-            Frames per second, 0 where it is not known.
-        longest
-            Seconds; longer steps between presentation times are not believed.
-        """
-        self._period, self._longest = 1 / rate if rate else 0.0, longest
+    def restart(self, rate: float) -> None:
+        """Begin another series of presentation times, with `rate` frames per second, 0: unknown."""
+        self._period = 1 / rate if rate else 0.0
         self._shown, self._restarted = None, True
 
     def time(self, shown: float | None, arrived: float) -> float:
         """Return the time of the next frame, by its presentation time and that of its arrival."""
         if self._arrived is not None:
             step = 0.0 if shown is None or self._shown is None else shown - self._shown
-            if not 0 < step <= self._longest:
+            if not 0 < step <= _LONGEST_STEP:
                 waited = arrived - self._arrived
                 step = waited if self._restarted or not self._period else self._period
             self._now += max(step, 1e-6)
