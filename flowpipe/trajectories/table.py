@@ -4,6 +4,9 @@ A row takes 952 bytes by default: ``info`` and ``trajectory`` are float32; descr
 0..1, are int16 multiples of ``scale`` = 1/32767, an attribute of the dataset. That is up to eight
 times finer than float16, which makes a difference to Fisher vectors. Chunks of rows are not
 compressed but have checksums. Equal content gives equal files.
+
+Strings have a fixed length, so that they lie in headers, under a checksum. HDF5 keeps strings of
+variable length in a heap without one, and a single flipped bit there makes it loop for ever.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from flowpipe.trajectories.parameters import Storage, TrajectoryParameters
 FIELDS = ("info", "trajectory", "hog", "hof", "mbhx", "mbhy")
 """Datasets of a table, in the order of the released programs' columns."""
 
-FORMAT = "flowpipe trajectories 1"
+FORMAT = "flowpipe trajectories 2"
 
 _STEPS = 32767
 _FAULTS = (KeyError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
@@ -69,10 +72,8 @@ class TableWriter:
         self._pending: list[Trajectories] = []
         self._rows = 0
         self._file = h5py.File(target, "w", libver=("v110", "v110"))
-        self._file.attrs["format"] = FORMAT
-        self._file.attrs["parameters"] = json.dumps(dataclasses.asdict(parameters))
-        for name, value in (attributes or {}).items():
-            self._file.attrs[name] = value
+        self._set({"format": FORMAT, "parameters": json.dumps(dataclasses.asdict(parameters))})
+        self._set(attributes or {})
         for name, width in parameters.widths.items():
             kind = "float32" if name in ("info", "trajectory") else storage
             data = self._file.create_dataset(
@@ -119,12 +120,16 @@ class TableWriter:
             Further attributes of the file.
         """
         self._write()
-        self._file.attrs.update({**attributes, "length": length, "width": width, "height": height})
+        self._set({**attributes, "length": length, "width": width, "height": height})
         info = self._file["info"]
         for first in range(0, self._rows, _BLOCK):
             block = info[first : first + _BLOCK]
             set_times(block, self._parameters, length)
             info[first : first + _BLOCK] = block
+
+    def _set(self, attributes: dict[str, str | int | float]) -> None:
+        for name, value in attributes.items():
+            self._file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
 
     def _write(self) -> None:
         count = len(self) - self._rows
@@ -164,8 +169,8 @@ class Table:
         except OSError as error:
             raise FormatError(f"{name!r} is not an HDF5 file: {error}") from error
         try:
-            self.parameters = self._check(name)
-            attributes = dict(self._file.attrs)
+            attributes = _attributes(self._file, name)
+            self.parameters = self._check(name, attributes)
         except BaseException as error:
             self._file.close()
             if isinstance(error, _FAULTS):
@@ -175,14 +180,14 @@ class Table:
         self.attributes: dict[str, Any] = attributes
         """Further attributes: length, width and height of the clip, and those of the writer."""
 
-    def _check(self, name: str) -> TrajectoryParameters:
-        stored = self._file.attrs.get("format")
+    def _check(self, name: str, attributes: dict[str, Any]) -> TrajectoryParameters:
+        stored = attributes.get("format")
         if stored != FORMAT:
             raise FormatError(f"{name!r} has format {stored!r}; it must be {FORMAT!r}")
-        if "length" not in self._file.attrs:
+        if "length" not in attributes:
             raise FormatError(f"{name!r} was not finished; extract its clip again")
         try:
-            parameters = TrajectoryParameters(**json.loads(self._file.attrs["parameters"]))
+            parameters = TrajectoryParameters(**json.loads(attributes["parameters"]))
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"{name!r} has unknown parameters: {error}") from error
         lengths = set()
@@ -261,6 +266,21 @@ class Table:
         except _FAULTS as error:
             raise FormatError(f"{self._file.filename!r} is damaged in {name!r}: {error}") from None
         return np.asarray(stored.astype(np.float32) * scale, np.float32)
+
+
+def _attributes(file: h5py.File, name: str) -> dict[str, Any]:
+    """Return the attributes of a table; none is read that could make HDF5 loop for ever."""
+    found = {}
+    for key in file.attrs:
+        kind = h5py.check_string_dtype(file.attrs.get_id(key).dtype)
+        if kind is not None and kind.length is None:
+            raise FormatError(
+                f"{name!r} is no table of this version of flowpipe: its attribute {key!r} is a "
+                "string of variable length; extract its clip again"
+            )
+        value = file.attrs[key]
+        found[key] = value.decode() if isinstance(value, bytes) else value
+    return found
 
 
 def read_table(
