@@ -86,7 +86,9 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"flowpipe {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["encode", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--version"], pytest.param(["encode", "--help"], marks=pytest.mark.slow)]
+)
 def test_a_reader_that_has_left(arguments):
     """As in ``flowpipe encode --help | head -1``."""
     reading, writing = os.pipe()

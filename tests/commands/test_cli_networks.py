@@ -235,7 +235,10 @@ def test_a_model_is_one_function_and_one_entry(run, videos, flow, tmp_path, monk
     assert (status, "model is 'lenet'" in told, "toy" in told) == (2, True, True)
 
 
-@pytest.mark.parametrize("model", ["tsm", "trn-multiscale", "lrcn"])
+@pytest.mark.parametrize(
+    "model",
+    ["tsm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("trn-multiscale", "lrcn"))],
+)
 def test_networks_that_relate_segments_train_and_test(run, videos, flow, tmp_path, model):
     small = ("--preset", "small", "--backbone", "mobilenet_v2", "--input-size", "32")
     small += ("--epochs", "1", "--batch-size", "4", "--segments", "2", "--length", "2")

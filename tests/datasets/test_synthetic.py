@@ -195,6 +195,7 @@ def statistics(images):
     return np.sqrt(energy / energy.sum())
 
 
+@pytest.mark.slow
 def test_motion_tells_the_classes_apart():
     clips = [f"g{group:02d}_c{number:02d}" for group in (1, 2, 3) for number in (1, 2)]
     still = [clip for clip in clips if int(clip[1:3]) % 2 == int(clip[5:7]) % 2]
@@ -207,6 +208,7 @@ def test_motion_tells_the_classes_apart():
     assert correct >= 0.9 * len(still) * len(MOTIONS)
 
 
+@pytest.mark.slow
 def test_poses_are_distributed_alike_in_every_class():
     rng = np.random.default_rng(0)
     drawn = {motion: [scene._swings(rng, motion, 1.0) for _ in range(3000)] for motion in MOTIONS}

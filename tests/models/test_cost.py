@@ -13,6 +13,7 @@ from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.cost import network_cost
 from flowpipe.models.network import Network
 from flowpipe.training.parameters import preset
+from tests.helpers.marks import slow_but
 
 # Model, classes, changes of its input, parameters in million, multiply-adds in billion.
 PUBLISHED = [
@@ -48,7 +49,10 @@ PUBLISHED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "classes", "changes", "parameters", "billion"), PUBLISHED)
+@pytest.mark.parametrize(
+    ("name", "classes", "changes", "parameters", "billion"),
+    slow_but(PUBLISHED, "tsm", "i3d", "vivit-1", "r3d-18"),
+)
 def test_parameters_and_multiply_adds_are_the_published_ones(
     name, classes, changes, parameters, billion
 ):
@@ -70,7 +74,7 @@ def test_flow_has_another_first_layer():
     assert flow.multiply_adds / 1e9 == pytest.approx(102.3, rel=0.01)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", slow_but(MODELS, "tsn", "tsm", "i3d", "vivit-1"))
 def test_every_model_is_described_and_its_recipe_is_one_of_options(name):
     described = flowpipe.describe_model(name)
     assert described.parameters > 0

@@ -249,6 +249,7 @@ def test_tdn_equals_the_release():
         assert_equal(network(clip)[0], golden.output("logits").mean(dim=0))
 
 
+@pytest.mark.slow
 def test_tdn_takes_flow_in_place_of_differences_and_weights_of_torchvision():
     network = tdn.TDN(5, motion_channels=10).eval()
     theirs = get_model("resnet50").state_dict()

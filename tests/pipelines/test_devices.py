@@ -26,6 +26,7 @@ def videos(tmp_path):
     return tmp_path / "videos"
 
 
+@pytest.mark.slow
 def test_flow_of_several_devices_is_that_of_one(videos, tmp_path):
     for name, device in (("one", None), ("two", "cpu:0,cpu:1"), ("all", "all")):
         summary = flowpipe.extract_flow(

@@ -144,7 +144,7 @@ def test_what_cannot_be_recorded_is_left(made):
         ("extract-flow", "--method", "farneback", "--native", "--layout", "frames", "--frames"),
         ("extract-flow", "--method", "farneback", "--native", "--layout", "tsfusion"),
         ("extract-flow", "--method", "farneback", "--native", "--layout", "npy"),
-        ("extract-trajectories", "--text"),
+        pytest.param(("extract-trajectories", "--text"), marks=pytest.mark.slow),
     ],
 )
 def test_runs_that_go_on_use_it(tmp_path, monkeypatch, capsys, command):

@@ -98,6 +98,7 @@ def test_a_failed_attempt_leaves_no_trace(tmp_path, monkeypatch):
     assert_same_model(tmp_path / "found", tmp_path / "asked")
 
 
+@pytest.mark.slow
 def test_resuming_keeps_the_parts_that_fit(tmp_path, monkeypatch):
     parameters = replace(ONCE, batch_size=4)
     train(small_network(), NoiseClips(8), replace(parameters, accumulate=2), tmp_path / "a", {})

@@ -24,6 +24,7 @@ from flowpipe.training.loading import DataLoading
 from flowpipe.training.optimisation import Training
 from flowpipe.training.train import MODEL_NAME, train
 from tests.helpers.clips import environment
+from tests.helpers.marks import slow_but
 from tests.helpers.nets import SMALL_MODELS, NoiseClips
 from tests.helpers.trained import assert_same_model
 
@@ -93,7 +94,7 @@ def frozen(network: StreamNetwork, parameters: Training) -> StreamNetwork:
     return network
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but(CASES, "all", "cosine"))
 def test_resuming_equals_no_interruption(tmp_path, name):
     """7 clips are two steps an epoch; the run is interrupted in the first and the second epoch."""
     model, parameters = CASES[name]
@@ -111,6 +112,7 @@ def test_resuming_equals_no_interruption(tmp_path, name):
     assert_same_model(parts, whole)
 
 
+@pytest.mark.slow
 def test_the_options_change_the_weights(tmp_path):
     """Else the tests above would compare the same training with itself."""
     cases = {name: case[1] for name, case in CASES.items() if case[0] == "mobilenet_v3_small"}

@@ -77,6 +77,7 @@ def test_the_rest_is_left_to_zipfile(tmp_path, make):
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+@pytest.mark.slow
 def test_a_comment_and_many_members_are_left_to_zipfile(tmp_path):
     path = archive(tmp_path / "a.zip")
     with zipfile.ZipFile(path, "a") as file:

@@ -113,6 +113,7 @@ def test_leaving_the_loop_stops_the_source(tmp_path, caplog):
     assert "dropped" in caplog.text
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow(tmp_path):
     classifier = random_network(tmp_path, length=2)
     frames = images(8)

@@ -75,7 +75,7 @@ def test_a_device_that_has_worked_is_started_again(tmp_path, caplog):
     assert "cpu:0 failed and is started again" in caplog.text
 
 
-@pytest.mark.parametrize("devices", [("cpu:0",), TWO])
+@pytest.mark.parametrize("devices", [("cpu:0",), pytest.param(TWO, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("cause", ["poison", "segfault"])
 def test_clips_beside_one_that_breaks_the_device_are_done(tmp_path, devices, cause):
     """Which of the clips broke it is unknown; each is tried again alone, which tells."""
