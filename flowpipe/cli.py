@@ -73,17 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if arguments == ["--version"]:
             print(f"flowpipe {__version__}")
             return
-        command: Command = tyro.cli(
-            _commands(arguments),
-            prog="flowpipe",
-            description=(
-                "Optical flow, dense trajectories and two-stream baselines for action "
-                "recognition. 'flowpipe COMMAND --help' explains a command."
-            ),
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-        status = command.run()
+        status = _parsed(arguments).run()
     except SystemExit:
         if names := [each for each in arguments if _is_name_with_dash(each)]:
             console.print(
@@ -118,19 +108,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
-def _commands(arguments: Sequence[str]) -> Any:
-    """Return the type of all commands, with the defaults that the arguments choose by a preset."""
-    types = []
-    for name, command in COMMANDS.items():
-        if hasattr(command, "for_arguments") and name in arguments[:1]:
-            made = command.for_arguments(arguments[1:])
-            types.append(Annotated[made, tyro.conf.subcommand(name)])
-        elif hasattr(command, "defaults") and name in arguments[:1]:
-            default = command.defaults(arguments[1:])
-            types.append(Annotated[command, tyro.conf.subcommand(name, default=default)])
-        else:
-            types.append(Annotated[command, tyro.conf.subcommand(name)])
-    return Union[tuple(types)]  # noqa: UP007
+def _parsed(arguments: Sequence[str]) -> Command:
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff)
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if name not in COMMANDS:
+        named = [Annotated[each, tyro.conf.subcommand(name)] for name, each in COMMANDS.items()]
+        every: Any = Union[tuple(named)]  # noqa: UP007
+        any_command: Command = tyro.cli(
+            every,
+            prog="flowpipe",
+            description=(
+                "Optical flow, dense trajectories and two-stream baselines for action "
+                "recognition. 'flowpipe COMMAND --help' explains a command."
+            ),
+            args=arguments,
+            config=config,
+        )
+        return any_command
+    # Only the options of this command are looked at: those of all take longer than some commands.
+    command_type = COMMANDS[name]
+    default = tyro.MISSING_NONPROP
+    if hasattr(command_type, "for_arguments"):
+        command_type = command_type.for_arguments(rest)
+    elif hasattr(command_type, "defaults"):
+        default = command_type.defaults(rest)
+    command: Command = tyro.cli(
+        command_type, prog=f"flowpipe {name}", args=rest, default=default, config=config
+    )
+    return command
 
 
 class _StderrHandler(logging.Handler):

@@ -117,8 +117,16 @@ def test_train_test_and_fuse(run, videos, flow, tmp_path):
     ("options", "differ"),
     [
         (("--lr", "0.5"), "training.lr: 0.01 recorded, 0.5 requested"),
-        (("--dropout", "0.1"), "network.dropout: 0.5 recorded, 0.1 requested"),
-        (("--modality", "rgb"), 'clip.modality: "flow" recorded, "rgb" requested'),
+        pytest.param(
+            ("--dropout", "0.1"),
+            "network.dropout: 0.5 recorded, 0.1 requested",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("--modality", "rgb"),
+            'clip.modality: "flow" recorded, "rgb" requested',
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_other_parameters_are_not_mixed_in(run, videos, flow, tmp_path, options, differ):

@@ -94,7 +94,9 @@ def test_a_file_whose_times_jump_for_hours_is_not_waited_for(tmp_path):
     np.testing.assert_allclose(np.diff(later), 0.04, atol=1e-6)
 
 
-@pytest.mark.parametrize("seed", [0, 6, 294])  # in 6, damaged times hide the frames that are lost
+@pytest.mark.parametrize(
+    "seed", [6, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (0, 294))]
+)  # in 6, damaged times hide the frames that are lost
 def test_damaged_packets_are_left_out_and_counted(tmp_path, seed):
     rng = np.random.default_rng(seed)
     path = media.write(tmp_path / "a.ts", media.moving(40))

@@ -44,7 +44,7 @@ def metrics_of(out):
     return json.loads((out / "metrics.json").read_text())
 
 
-@pytest.mark.parametrize("encoding", [SMALL, WORDS])
+@pytest.mark.parametrize("encoding", [SMALL, pytest.param(WORDS, marks=pytest.mark.slow)])
 def test_classes_that_lie_apart_are_told_apart(tmp_path, encoding, caplog):
     caplog.set_level("INFO")
     dataset = made_up_set(tmp_path / "videos", {"hug": 3, "kick": 3, "point": 3})
@@ -106,7 +106,7 @@ def test_scores_follow_the_vectors(tmp_path):
     assert np.array_equal(after.scores[1], before[1])
 
 
-@pytest.mark.parametrize("encoding", [SMALL, WORDS])
+@pytest.mark.parametrize("encoding", [SMALL, pytest.param(WORDS, marks=pytest.mark.slow)])
 def test_a_corrected_test_label_changes_the_metrics_alone(tmp_path, encoding):
     dataset = with_split(made_up_set(tmp_path / "videos", {"hug": 3, "kick": 3}))
     tables = write_tables(dataset, tmp_path / "trajectories")

@@ -359,6 +359,7 @@ def test_what_cannot_be_computed_is_named(flow, tmp_path, options, reason):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_networks_that_do_not_fit_are_refused(flow, tmp_path):
     net = save_network(tmp_path, length=5)
     with pytest.raises(ParameterError, match="length is 4; a snippet of tsn takes 5"):

@@ -143,6 +143,7 @@ def test_kitti_png_follows_the_development_kit(tmp_path):
         np.testing.assert_allclose(decoded, FLOWS[0, plane], atol=(1 / 2 + 1 / 256) / 64)
 
 
+@pytest.mark.slow
 def test_the_same_flow_gives_the_same_bytes_at_any_time(tmp_path):
     for name in LAYOUTS:
         store_clip(tmp_path / "now" / name, name, FLOWS, images=IMAGES)
