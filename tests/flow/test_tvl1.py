@@ -13,8 +13,8 @@ from tests.helpers.clips import shared_data
 from tests.helpers.tvl1_reference import tvl1
 
 CLIPS = [
-    pytest.param("clips/arm_wrestling.mp4", 10, marks=pytest.mark.slow),
-    pytest.param("ucf101/v_IceDancing_g01_c01.avi", 20, marks=pytest.mark.slow),
+    ("clips/arm_wrestling.mp4", 10),
+    ("ucf101/v_IceDancing_g01_c01.avi", 20),
     ("ucf101/v_Bowling_g01_c01.avi", 30),
 ]
 
@@ -58,6 +58,7 @@ def test_agrees_with_the_transcription_on_a_moving_texture():
     assert distance(flow_of(first, second), tvl1(first, second)).mean() < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "index"), CLIPS)
 def test_agrees_with_the_transcription_on_real_frames(path, index):
     first, second = real_pair(path, index, (170, 128))
@@ -193,6 +194,7 @@ def test_the_pyramid_stops_at_sixteen_pixels():
     assert min(pyramid_sizes(480, 640, "auto", 0.8)[-1]) in range(16, 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "index"), CLIPS)
 def test_differs_from_opencv_on_the_cpu_by_what_the_schemes_differ(path, index):
     """That one's cubic coefficient, border and 1/32 pixel positions are others."""

@@ -91,6 +91,7 @@ def test_a_folder_that_changes_is_noticed(tmp_path):
     assert source_status(record, folder, tmp_path, "a") == "changed"
 
 
+@pytest.mark.slow
 def test_folders_of_frames_are_clips_for_extract_flow(tmp_path):
     for name in ("left/1", "right/2"):
         _write(tmp_path / "set" / name, [f"{n:05d}.jpg" for n in range(1, 7)])

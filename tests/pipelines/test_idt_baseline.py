@@ -115,6 +115,7 @@ def test_a_setting_of_the_classifier_leaves_the_rest(videos, finished, tmp_path,
     ]
 
 
+@pytest.mark.slow
 def test_a_setting_of_the_encoding_leaves_the_trajectories(videos, finished, tmp_path, capsys):
     out = shutil.copytree(finished, tmp_path / "out")
     capsys.readouterr()

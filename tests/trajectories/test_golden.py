@@ -121,6 +121,7 @@ def fisher_vector(x: np.ndarray, model: GaussianMixture) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", DESCRIPTORS)
 def test_storage_does_not_move_a_fisher_vector(field, run_golden, tmp_path):
     rows, _ = run_golden("dt", "v_Bowling_g01_c01")
