@@ -28,13 +28,14 @@ from flowpipe.flow.solvers import Backend
 from flowpipe.models.clip_input import Modality
 from flowpipe.training.optimisation import Schedule
 from flowpipe.training.parameters import Fusion, Preset, Stream, preset
-from flowpipe.training.runtime import Runtime
+from flowpipe.training.runtime import Runtime, TrainingRuntime
 from flowpipe.training.testing import Testing
 
 DatasetPath = Positional[Annotated[Path, arg(metavar="DATASET")]]
 FlowPath = Positional[Annotated[Path, arg(metavar="FLOW")]]
 StreamOptions = Annotated[Stream, arg(name="")]
 RuntimeOptions = Annotated[Runtime, arg(name="")]
+TrainingRuntimeOptions = Annotated[TrainingRuntime, arg(name="")]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Train:
     leave_out_unusable: bool = False
     """Leave out clips that are missing, too short or damaged, in place of an error. Each is named
     with the reason."""
-    runtime: RuntimeOptions = field(default_factory=Runtime)
+    runtime: TrainingRuntimeOptions = field(default_factory=TrainingRuntime)
 
     @classmethod
     def defaults(cls, arguments: Sequence[str]) -> Train:
@@ -219,7 +220,7 @@ class TwoStream:
     leave_out_unusable: bool = False
     """Leave out clips that are too short or damaged, in place of an error. Each is named with the
     reason."""
-    runtime: RuntimeOptions = field(default_factory=Runtime)
+    runtime: TrainingRuntimeOptions = field(default_factory=TrainingRuntime)
     workers: WorkerOptions = field(default_factory=reporting_workers)
 
     @classmethod

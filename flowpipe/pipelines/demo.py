@@ -25,7 +25,7 @@ from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.training.distributed import torch_threads
 from flowpipe.training.optimisation import Training
 from flowpipe.training.parameters import Stream
-from flowpipe.training.runtime import Runtime
+from flowpipe.training.runtime import TrainingRuntime
 from flowpipe.training.testing import Testing
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def demo(out: Path, *, workers: Workers | int | None = None) -> int:
             streams,
             Testing(test_segments=10, crops=10),
             idt=baseline / "scores.npz",
-            runtime=Runtime(loader_workers=min(workers.local_jobs, 2)),
+            runtime=TrainingRuntime(loader_workers=min(workers.local_jobs, 2)),
         )
     lines = [
         f"{len(dataset.clips)} videos of {len(dataset.classes)} classes: {videos}",

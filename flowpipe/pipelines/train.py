@@ -16,6 +16,7 @@ from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.splits import FINAL
 from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.load import record_dataset
+from flowpipe.models import MODELS
 from flowpipe.models.cost import check_input
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import identity, initialise, read_about
@@ -31,7 +32,7 @@ from flowpipe.training.log import LOG_NAME, Epoch, Step
 from flowpipe.training.optimizers import prepare
 from flowpipe.training.parameters import Preset, Stream, preset
 from flowpipe.training.precision import autocast
-from flowpipe.training.runtime import Runtime
+from flowpipe.training.runtime import TrainingRuntime
 from flowpipe.training.train import MODEL_NAME
 from flowpipe.training.train import train as train_network
 
@@ -49,7 +50,7 @@ def train(
     protocol: Protocol | str | None = None,
     splits: Sequence[str] = (),
     final: bool = False,
-    runtime: Runtime | None = None,
+    runtime: TrainingRuntime | None = None,
     leave_out_unusable: bool = False,
     **options: Any,
 ) -> list[Path]:
@@ -137,7 +138,7 @@ def train_networks(
     *,
     splits: Sequence[str] = (),
     final: bool = False,
-    runtime: Runtime | None = None,
+    runtime: TrainingRuntime | None = None,
     leave_out_unusable: bool = False,
 ) -> list[Path]:
     """Train the networks of a stream, one for each split, on one set or on several.
@@ -162,7 +163,7 @@ def train_networks(
     StageMismatchError, UnusableClipsError
         As for :func:`train`.
     """
-    runtime = runtime or Runtime()
+    runtime = runtime or TrainingRuntime()
     names = [split.name for split in sets[0].chosen(splits)] + [FINAL] * final
     sets = [
         with_usable_clips(each, names, stream.clip, leave_out=leave_out_unusable) for each in sets
@@ -171,6 +172,7 @@ def train_networks(
     chosen = [sets[0].split(name) for name in names]
     if not all((sets[0].folder(split, out) / MODEL_NAME).exists() for split in chosen):
         _check_network(sets, stream, runtime.device)
+        warn_of_random_weights(stream)
     models = []
     with process_group(runtime.device) as group:
         provenance.open_stage(out, description)
@@ -216,6 +218,20 @@ def train_networks(
         if group.is_main:
             atomic.remove_stale(out)
     return models
+
+
+def warn_of_random_weights(stream: Stream) -> None:
+    """Log where a published recipe is followed without the weights that it begins with."""
+    network = stream.network
+    recipe = MODELS[network.model].recipe
+    if stream.weights != "none" or recipe is None or recipe.on.endswith("from scratch"):
+        return
+    if stream.training == preset("published", stream.clip.modality, network.model).training:
+        source = MODELS[network.model].weights or "no public ones are known"
+        logger.warning(
+            f"{network.model} begins with random weights here; the recipe is for {recipe.on}. "
+            f"Initial weights (--weights): {source}"
+        )
 
 
 def _trained(labelled: LabelledFlow, split: str) -> list[int]:

@@ -36,7 +36,7 @@ from flowpipe.runner.provenance import short_hash
 from flowpipe.training.data.clip_index import UnusableClipsError
 from flowpipe.training.distributed import alone
 from flowpipe.training.parameters import Fusion, Stream, preset
-from flowpipe.training.runtime import Runtime
+from flowpipe.training.runtime import TrainingRuntime
 from flowpipe.training.testing import Testing
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def two_stream(
     idt: str | PathLike[str] | None = None,
     splits: Sequence[str] = (),
     final: bool = False,
-    runtime: Runtime | None = None,
+    runtime: TrainingRuntime | None = None,
     workers: Workers | int | None = None,
     leave_out_unusable: bool = False,
 ) -> Metrics:
@@ -177,7 +177,7 @@ def compare_streams(
     fusion: Fusion | None = None,
     idt: str | PathLike[str] | None = None,
     final: bool = False,
-    runtime: Runtime | None = None,
+    runtime: TrainingRuntime | None = None,
     leave_out_unusable: bool = False,
 ) -> Metrics:
     """Train, test and fuse streams on stored flow; return the metrics of the fusion.

@@ -125,6 +125,11 @@ class Training:
                 f"warmup is {self.warmup:g} epochs; it must be shorter than the training of "
                 f"{self.epochs}"
             )
+        if any(part * self.epochs < self.warmup for part in self.milestones):
+            raise ParameterError(
+                f"milestones are {self.milestones} of {self.epochs} epochs, and warmup is "
+                f"{self.warmup:g} epochs; the learning rate cannot fall before it has risen"
+            )
         if self.accumulate > self.batch_size:
             raise ParameterError(
                 f"accumulate is {self.accumulate}; a batch of {self.batch_size} clips has no more "

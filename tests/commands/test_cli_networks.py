@@ -20,8 +20,10 @@ from flowpipe.models import MODELS
 from flowpipe.models.table import Model
 from flowpipe.models.weights import load_model
 from flowpipe.pipelines import evaluate
+from flowpipe.pipelines.train import warn_of_random_weights
 from flowpipe.runner.inspect import stale
 from flowpipe.training.distributed import torch_threads
+from flowpipe.training.parameters import preset
 from tests.helpers.clips import REPOSITORY, contents
 
 TINY = (
@@ -256,6 +258,35 @@ def test_networks_that_relate_segments_train_and_test(run, videos, flow, tmp_pat
     test = ("--split", "split1", "--crops", 1, "--loader-workers", 0, "--device", "cpu")
     status, told = run("evaluate", tmp_path / "net", videos, flow, "--out", tmp_path / "s", *test)
     assert (status, "of 6 tests" in told) == (0, True), told
+
+
+def test_tests_have_no_options_of_training(run, videos, flow, tmp_path):
+    for option in (("--tensorboard",), ("--checkpoint-every", 5)):
+        status, told = run("evaluate", tmp_path, videos, flow, *option)
+        assert (status, "Unrecognized options" in told) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "warned"),
+    [
+        (
+            "i3d",
+            "none",
+            "i3d begins with random weights here; the recipe is for",
+        ),
+        ("slow-r50", "none", ""),
+        ("tsn", "default", ""),
+    ],
+)
+def test_a_recipe_without_the_weights_that_it_begins_with_is_said(caplog, model, weights, warned):
+    stream = preset("published", "rgb", model)
+    assert stream.weights == weights
+    warn_of_random_weights(stream)
+    assert bool(caplog.messages) == bool(warned)
+    assert all(message.startswith(warned) for message in caplog.messages)
+    caplog.clear()
+    warn_of_random_weights(stream.changed(lr=0.123))
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,10 @@ def test_from_scratch_all_normalisations_learn():
             "they apply to the schedule steps",
         ),
         (lambda: Training(epochs=5, warmup=5.0), "warmup is 5 epochs; it must be shorter"),
+        (
+            lambda: Training(epochs=10, warmup=3.0, milestones=(0.2, 0.8)),
+            "the learning rate cannot fall before it has risen",
+        ),
         (lambda: Training(batch_size=2, accumulate=3), "accumulate is 3; a batch of 2 clips"),
         (lambda: Training(label_smoothing=1.0), "label_smoothing is 1.0"),
         (lambda: Training(mixup=-0.1), "mixup is -0.1"),
