@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flowpipe.datasets.base import Clip
 from flowpipe.io import video
-from flowpipe.io.source import VideoSource
+from flowpipe.io.source import Size, VideoSource
 from flowpipe.io.video_writer import VideoWriter
 from flowpipe.prediction.base import Classifier, Prediction
 from flowpipe.prediction.captions import captions
@@ -20,7 +20,6 @@ from flowpipe.prediction.trajectories import TrajectoryClassifier
 from flowpipe.report.labels import draw_labels, enlarged, magnification
 from flowpipe.runner import atomic
 from flowpipe.trajectories.clip_tables import track_points
-from flowpipe.trajectories.parameters import TrajectoryStage
 from flowpipe.trajectories.work import TABLE_SUFFIX
 
 _MOST = 2000
@@ -36,8 +35,8 @@ class Evidence:
 
     Attributes
     ----------
-    stage
-        Their extraction, which says the size of the frames.
+    size
+        The size of the frames, as of :class:`~flowpipe.io.source.VideoSource`.
     points
         (n, L + 1, 2) x and y in pixels of those frames.
     last
@@ -46,7 +45,7 @@ class Evidence:
         (n,) how much each says, 0 to 1.
     """
 
-    stage: TrajectoryStage
+    size: Size
     points: NDArray[np.float32]
     last: NDArray[np.int64]
     strength: NDArray[np.float64]
@@ -87,7 +86,7 @@ def evidence(
     # The few strongest would leave all others dark.
     top = np.quantile(shares[chosen], 0.9) if len(chosen) else 1.0
     strength = np.minimum(shares[chosen] / top, 1.0)
-    return Evidence(classifier.trajectories(), points, last, strength)
+    return Evidence(classifier.size, points, last, strength)
 
 
 def draw_prediction(
@@ -110,7 +109,7 @@ def draw_prediction(
         The video cannot be read, or the file cannot be written.
     """
     tracks = evidence(classifier, clip, extracted, prediction.label)
-    size = tracks.stage.size if tracks else None
+    size = tracks.size if tracks else None
     source = VideoSource(clip.path, size, keep_truncated=True, keep_damaged=True)
     labels = captions(prediction)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from flowpipe.datasets.base import Clip
 from flowpipe.errors import FormatError
-from flowpipe.flow.extract import ExtractFlow, FlowStage, stage_of
-from flowpipe.flow.store import QUALITY, StoredClip, codecs, layout
-from flowpipe.flow.warp import WarpFlow
-from flowpipe.flow.warp_stage import WarpStage
+from flowpipe.flow.extract import FlowStage
+from flowpipe.flow.store import QUALITY, codecs
 from flowpipe.io.source import VideoSource, source_status
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import load_model
 from flowpipe.prediction.base import Classifier
+from flowpipe.prediction.flow import RecordedFlow
 from flowpipe.prediction.record import RECORD, Record, read_record
 from flowpipe.runner import atomic, json_files
 from flowpipe.runner.json_files import Json
@@ -29,7 +28,7 @@ from flowpipe.training.distributed import pick_device
 from flowpipe.training.evaluate import RawClips, score_clips
 from flowpipe.training.testing import Testing
 
-_SOURCE, _FLOW = "source.json", ".flow"
+_SOURCE = "source.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +116,9 @@ class NetworkClassifier(Classifier):
 
     def description(self) -> Json:
         """Return the record of what is extracted."""
-        stage = self.stage()
         if self.network.clip.is_flow:
-            upstream = stage.description()
-            return self._warp().description(upstream) if self.is_warped else upstream
+            return self.recorded_flow.description()
+        stage = self.stage()
         quality = stage.quality if stage.frames else None
         size = list(stage.size) if isinstance(stage.size, tuple) else stage.size
         return {
@@ -134,30 +132,19 @@ class NetworkClassifier(Classifier):
 
     def extraction(self, out: Path) -> Work[Clip]:
         """Return the work that extracts flow, warped flow, or frames alone, into a folder."""
-        stage = self.stage()
         if not self.network.clip.is_flow:
-            return ExtractFrames(stage, out)
-        return (
-            ExtractWarpedFlow(stage, self._warp(), out)
-            if self.is_warped
-            else ExtractFlow(stage, out)
-        )
+            return ExtractFrames(self.stage(), out)
+        return self.recorded_flow.work(out)
 
     def folders(self, out: Path) -> list[Path]:
         """Return the folders in which the extraction has temporary files."""
-        is_warped = self.network.clip.is_flow and self.is_warped
-        return [out, out / _FLOW] if is_warped else [out]
+        return self.recorded_flow.folders(out) if self.network.clip.is_flow else [out]
 
     def outputs(self, clip: Clip, out: Path) -> list[Path]:
         """Return the flow or the frames of a clip."""
         if not self.network.clip.is_flow:
             return [out / clip.name]
-        stage = self.stage()
-        flow = layout(stage.layout, stage.step)
-        if not self.is_warped:
-            return flow.outputs(out, clip.name, frames=False)
-        warped = layout(self._warp().layout).outputs(out, clip.name, frames=False)
-        return [*warped, *flow.outputs(out / _FLOW, clip.name, frames=False)]
+        return self.recorded_flow.outputs(clip, out)
 
     def scores(self, clip: Clip, extracted: Path) -> NDArray[np.float32]:
         """Return the scores of a clip before the softmax.
@@ -194,20 +181,14 @@ class NetworkClassifier(Classifier):
         return own
 
     @property
-    def is_warped(self) -> bool:
-        """Whether it was trained on flow without the camera's motion."""
-        return bool(self.flow["stage"] == "warped-flow")
-
-    def _warp(self) -> WarpStage:
-        return WarpStage(self.flow["layout"], self.flow["dtype"], self.flow["quality"])
+    def recorded_flow(self) -> RecordedFlow:
+        """The flow that it was trained on, or with which the frames were extracted."""
+        return RecordedFlow(self.flow, str(self.path))
 
     def stage(self) -> FlowStage:
         """Return the extraction of the flow; of frames, too, where the network sees frames."""
-        stage = stage_of(_flow_of(self.flow), str(self.path))
-        if not self.network.clip.is_flow:
-            return stage
-        coded = layout(stage.layout).coding == "jpeg"
-        return replace(stage, frames=False, quality=stage.quality if coded else None)
+        flow = self.recorded_flow
+        return flow.needed() if self.network.clip.is_flow else flow.stage()
 
 
 @dataclass(frozen=True)
@@ -262,26 +243,3 @@ class ExtractFrames:
         finally:
             atomic.discard(temporary)
         return Done(warning=source.warning())
-
-
-@dataclass(frozen=True)
-class ExtractWarpedFlow:
-    """Extract flow, and take the camera's motion out of it."""
-
-    stage: FlowStage
-    warp: WarpStage
-    out: Path
-
-    def __call__(self, clip: Clip, advance: Advance) -> Done:
-        """Write the warped flow, unless it is there."""
-        flow = self.out / _FLOW
-        done = ExtractFlow(self.stage, flow)(clip, advance)
-        stored = StoredClip(flow, clip.name, self.stage.layout)
-        WarpFlow(self.warp, self.out)(stored, lambda units: None)
-        return done
-
-
-def _flow_of(record: Json) -> Json:
-    """Return the record of flow; warped flow has that of the flow that it was made from."""
-    upstream = record.get("flow")
-    return upstream if isinstance(upstream, dict) else record

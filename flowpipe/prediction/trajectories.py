@@ -29,11 +29,13 @@ from flowpipe.encoding.parameters import Encoding
 from flowpipe.encoding.work import ClipVectors
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.io.npz import take
+from flowpipe.io.source import Size
 from flowpipe.prediction.base import Classifier
+from flowpipe.prediction.flow import FLOW, RecordedFlow
 from flowpipe.prediction.record import Record, read_record
 from flowpipe.runner import atomic
 from flowpipe.runner.json_files import Json
-from flowpipe.runner.pool import Work
+from flowpipe.runner.pool import Advance, Done, Work
 from flowpipe.trajectories.clip_tables import Rows, read_blocks
 from flowpipe.trajectories.parameters import TrajectoryStage, stage_of
 from flowpipe.trajectories.work import TABLE_SUFFIX, ExtractClip
@@ -84,19 +86,48 @@ class TrajectoryClassifier(Classifier):
 
     def description(self) -> Json:
         """Return the record of the trajectories."""
-        return self.trajectories().description()
+        if self.flow is None:
+            return self.trajectories().description()
+        # The rest of the record is the same on any flow.
+        described = self.trajectories("farneback").description()
+        return {**described, "flow": self.flow.description()}
 
-    def trajectories(self) -> TrajectoryStage:
-        """Return the parameters of the extraction."""
-        return stage_of(self.stage, str(self.path))
+    @property
+    def flow(self) -> RecordedFlow | None:
+        """The flow that tracks follow, where it is extracted by itself."""
+        flow = self.stage.get("flow")
+        return RecordedFlow(flow, str(self.path)) if isinstance(flow, dict) else None
+
+    @property
+    def size(self) -> Size:
+        """The size of the frames on which points are tracked."""
+        return self.trajectories("farneback" if self.flow else None).size
+
+    def trajectories(self, flow: str | Path | None = None) -> TrajectoryStage:
+        """Return the parameters of the extraction, with a folder where flow is taken from one.
+
+        Raises
+        ------
+        ParameterError
+            The folder is needed and not given.
+        """
+        return stage_of(self.stage, str(self.path), flow)
 
     def extraction(self, out: Path) -> Work[Clip]:
         """Return the work that extracts trajectories into a folder."""
-        return ExtractClip(self.trajectories(), out)
+        if self.flow is None:
+            return ExtractClip(self.trajectories(), out)
+        work, stage = self.flow.work(out / FLOW), self.trajectories("farneback")
+        return ExtractOnFlow(self.flow, work, stage, out)
+
+    def folders(self, out: Path) -> list[Path]:
+        """Return the folders in which the extraction has temporary files."""
+        return [out, *(self.flow.folders(out / FLOW) if self.flow else [])]
 
     def outputs(self, clip: Clip, out: Path) -> list[Path]:
-        """Return the table of a clip."""
-        return [out / f"{clip.name}{TABLE_SUFFIX}"]
+        """Return the table of a clip, and the flow that it was made on."""
+        flow = self.flow.outputs(clip, out / FLOW) if self.flow else []
+        return [out / f"{clip.name}{TABLE_SUFFIX}", *flow]
 
     def scores(self, clip: Clip, extracted: Path) -> NDArray[np.float32]:
         """Return the values of the decision functions of a clip's trajectories."""
@@ -224,7 +255,7 @@ class TrajectoryClassifier(Classifier):
         FormatError
             The file is damaged, of another version, or its parts do not fit together.
         ParameterError
-            Its trajectories need more than a video: boxes, or flow from a folder.
+            Its trajectories need more than a video: boxes, or flow without a record.
         """
         try:
             with safe_open(path, "np") as file:
@@ -239,8 +270,36 @@ class TrajectoryClassifier(Classifier):
             found = _assembled(path, about, arrays)
         except (KeyError, TypeError, ValueError, AttributeError, ParameterError) as error:
             raise FormatError(f"{str(path)!r} is not a whole classifier: {error}") from None
-        found.trajectories()  # can be made of a new video
+        found.extraction(path.parent)  # can be made of a new video
         return replace(found, record=read_record(path.parent))
+
+
+@dataclass(frozen=True)
+class ExtractOnFlow:
+    """Extract flow, and the trajectories that follow it.
+
+    Attributes
+    ----------
+    flow, work
+        The flow, and what extracts it into a folder in `out`.
+    stage
+        The trajectories; its own flow does not matter.
+    out
+        The output folder.
+    """
+
+    flow: RecordedFlow
+    work: Work[Clip]
+    stage: TrajectoryStage
+    out: Path
+
+    def __call__(self, clip: Clip, advance: Advance) -> Done:
+        """Write the table of a clip, unless it is there."""
+        folder = self.out / FLOW
+        self.work(clip, advance)
+        stored = {clip.name: self.flow.stored(clip, folder)}
+        stage = replace(self.stage, flow=folder)
+        return ExtractClip(stage, self.out, stored_flow=stored)(clip, lambda units: None)
 
 
 def key_of_classifier(path: Path) -> str | None:

@@ -219,7 +219,9 @@ class TrajectoryStage:
         }
 
 
-def stage_of(record: json_files.Json, where: str) -> TrajectoryStage:
+def stage_of(
+    record: json_files.Json, where: str, flow: str | Path | None = None
+) -> TrajectoryStage:
     """Return the stage that a record describes; the inverse of ``description``.
 
     Parameters
@@ -228,28 +230,34 @@ def stage_of(record: json_files.Json, where: str) -> TrajectoryStage:
         The content of ``stage.json``.
     where
         Where it was read, for messages.
+    flow
+        Takes the place of a folder of flow, which a record describes and does not name.
 
     Raises
     ------
     FormatError
         It is no record of trajectories, or of another version.
     ParameterError
-        The trajectories depend on boxes, which are given per clip, or on a folder of flow.
+        The trajectories depend on boxes, which are given per clip, or on a folder of flow that
+        is not given.
     """
     if record.get("boxes") is not None:
         raise ParameterError(
             f"{where!r} was made with bounding boxes of people, which new videos do not have"
         )
-    if record.get("flow", "farneback") not in ("farneback", "tvl1"):
+    computed = record.get("flow", "farneback") in ("farneback", "tvl1")
+    if not computed and flow is None:
         raise ParameterError(
-            f"{where!r} was made on flow from a folder, which new videos do not have"
+            f"{where!r} was made on flow from a folder without a record, so that that of new "
+            "videos cannot be made in the same way"
         )
     try:
-        is_own = record["flow"] == "tvl1"
+        chosen = record["flow"] if computed or flow is None else flow
+        is_own = chosen == "tvl1"
         size = record["size"]
         return TrajectoryStage(
             parameters=TrajectoryParameters(**record["parameters"]),
-            flow=record["flow"],
+            flow=chosen,
             tvl1=Tvl1(**record["tvl1"]) if is_own else Tvl1(),
             backend=solvers.usable(record["solver"], "tvl1") if is_own else "auto",
             size=tuple(size) if isinstance(size, list) else size,

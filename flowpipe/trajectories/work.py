@@ -52,6 +52,8 @@ class ExtractClip:
         Also write a video of the tracks, ``<clip>.mp4``.
     overwrite
         Recompute clips that are done.
+    stored_flow
+        By name, the flow of clips; by default all in the stage's folder of flow.
     """
 
     stage: TrajectoryStage
@@ -59,8 +61,8 @@ class ExtractClip:
     text: bool = False
     visualize: bool = False
     overwrite: bool = False
+    stored_flow: dict[str, StoredClip] = field(default_factory=dict, repr=False)
     _solvers: dict[tuple[int, int], Solver] = field(default_factory=dict, repr=False)
-    _stored_flow: dict[str, StoredClip] = field(default_factory=dict, repr=False)
 
     def __call__(self, clip: Clip, advance: Advance) -> Done:
         """Extract the trajectories of a clip, unless they are there and its video is unchanged.
@@ -184,8 +186,8 @@ class ExtractClip:
             yield self._tvl1 if self.stage.flow == "tvl1" else None
             return
         # Once per process, since the whole folder is searched.
-        self._stored_flow = self._stored_flow or {c.name: c for c in stored_clips(folder)}
-        stored = self._stored_flow.get(clip.name)
+        self.stored_flow = self.stored_flow or {c.name: c for c in stored_clips(folder)}
+        stored = self.stored_flow.get(clip.name)
         if stored is None:
             raise FormatError(f"{str(folder)!r} has no flow of the clip {clip.name!r}")
         with FlowReader(stored) as reader:

@@ -24,6 +24,7 @@ from flowpipe.prediction.trajectories import FORMAT
 from flowpipe.training.parameters import Fusion, preset
 from flowpipe.training.testing import Testing
 from flowpipe.trajectories.parameters import TrajectoryStage, stage_of
+from tests.helpers.clips import contents
 
 ACTORS = ("daria", "denis", "eli")
 ACTIONS = ("bend", "jack", "jump")
@@ -102,6 +103,25 @@ def flow(videos, tmp_path_factory) -> Path:
     flowpipe.extract_flow(videos, root / "alone", layout="npy", bound=None, workers=2, **fast)
     warp_flow(root / "with-frames", root / "warped", WarpStage())
     return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["alone", "with-frames", "warped"])
+def test_trajectories_on_stored_flow_are_those_of_the_baseline(videos, flow, tmp_path, folder):
+    out = tmp_path / "idt"
+    options = {"kind": "dt", "descriptors": ("hof", "mbhx"), "gaussians": 4, "size": (64, 48)}
+    flowpipe.idt_baseline(videos, out, flow=flow / folder, workers=2, **options)
+    splits = sorted((out / "classifiers").iterdir())
+    assert largest_skew(splits, out / "scores.npz", videos) < 1e-4
+    video, cache = videos / "jack/eli_jack.avi", tmp_path / "cache"
+    (found,) = flowpipe.predict(splits[0], video, cache=cache, workers=0).predictions
+    before = contents(cache)
+    assert any(path.endswith("eli_jack.h5") for path in before)
+    (again,) = flowpipe.predict(splits[0], video, cache=cache, workers=0).predictions
+    np.testing.assert_array_equal(found.scores, again.scores)
+    assert contents(cache).keys() == before.keys()
+    with pytest.raises(ParameterError, match="was trained on flow from a folder"):
+        list(flowpipe.predict_live(splits[0], video))
 
 
 @pytest.mark.slow
@@ -353,7 +373,7 @@ def test_a_folder_of_several_classifiers_names_them(idt):
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
-    [({"boxes": "sha256"}, "bounding boxes"), ({"flow": {"stage": "flow"}}, "flow from a folder")],
+    [({"boxes": "sha256"}, "bounding boxes"), ({"flow": None}, "flow from a folder without a")],
 )
 def test_trajectories_that_need_more_than_a_video_are_refused(changed, reason):
     record = TrajectoryStage().description()

@@ -65,7 +65,7 @@ class NetworkWindow:
         self._length = self.run
         if seen.is_flow:
             method = live_method(
-                self._stage, live.live_flow, self._bound, warped=classifier.is_warped
+                self._stage, live.live_flow, self._bound, warped=classifier.recorded_flow.is_warped
             )
             self._flow, self._bound = FrameFlow(method), method.bound
             self.before = abs(method.step)

@@ -58,6 +58,11 @@ class TrajectoryWindow:
                     f"{name} is {value!r}, but {str(classifier.path)!r} was trained on "
                     f"trajectories; {name} applies to networks"
                 )
+        if classifier.flow is not None:
+            raise ParameterError(
+                f"{str(classifier.path)!r} was trained on flow from a folder; tracks of a live "
+                "source follow flow that is computed with them, farneback or tvl1"
+            )
         self._classifier = classifier
         self._stage = classifier.trajectories()
         parameters = self._stage.parameters
