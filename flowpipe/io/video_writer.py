@@ -13,6 +13,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 _DEFAULT_FPS = 25
+_TICK = Fraction(1, 60000)
+"""Seconds; MPEG-4 has no shorter ones, and pictures of the usual rates take a whole number."""
 
 
 class VideoWriter:
@@ -25,7 +27,7 @@ class VideoWriter:
     path
         The file.
     fps
-        Pictures a second; 0 takes 25.
+        Pictures a second, of those without a time; 0 takes 25.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
@@ -36,9 +38,11 @@ class VideoWriter:
         self._rate = rate
         assert isinstance(stream, VideoStream)
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = _TICK
         self._stream = stream
         self._pictures = 0
-        self._next = 0
+        self._start: float | None = None
+        self._last = 0
 
     def __enter__(self) -> Self:
         return self
@@ -53,23 +57,33 @@ class VideoWriter:
             self._container.mux(self._stream.encode(None))
         self._container.close()
 
-    def add(self, picture: NDArray[np.uint8], number: int | None = None) -> None:
+    def add(self, picture: NDArray[np.uint8], time: float | None = None) -> None:
         """Append a picture.
 
         Parameters
         ----------
         picture
             (H, W, 3) uint8 BGR, of the size of the first; an odd last row or column is left out.
-        number
-            Its place in time, in pictures; larger than that of the picture before. By default the
-            next one.
+        time
+            When it is shown, in seconds on any clock; the first is shown at once. By default, and
+            where a time is not later than the one before, a picture's length after that.
         """
         even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
         if not self._pictures:
             self._stream.height, self._stream.width = even.shape[:2]
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="bgr24")
-        frame.pts = self._next if number is None else number
-        frame.time_base = 1 / self._rate
-        self._next = frame.pts + 1
+        frame.pts, frame.time_base = self._place(time), _TICK
         self._container.mux(self._stream.encode(frame))
         self._pictures += 1
+
+    def _place(self, time: float | None) -> int:
+        """Return the time of the next picture, in ticks."""
+        if not self._pictures:
+            self._start = time
+            return self._last
+        ticks = -1
+        if time is not None and self._start is not None:
+            ticks = round((time - self._start) / _TICK)
+        usual = self._last + round(1 / self._rate / _TICK)
+        self._last = ticks if ticks > self._last else usual
+        return self._last

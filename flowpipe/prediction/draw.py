@@ -120,7 +120,7 @@ def draw_prediction(
                 picture = enlarged(frame)
                 if tracks is not None:
                     _draw_tracks(picture, tracks, number, magnification(frame.shape[0]))
-                writer.add(draw_labels(picture, labels))
+                writer.add(draw_labels(picture, labels), source.times[number])
         atomic.place(temporary, path)
     finally:
         atomic.discard(temporary)

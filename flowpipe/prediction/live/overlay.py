@@ -96,12 +96,11 @@ class Overlay:
             frame = self._frames.get()
             rate = self._source.rate or _USUAL_RATE
             with VideoWriter(self._temporary, rate) as writer:
-                size, last = None, -1
+                size = None
                 while frame is not None:
                     image = frame.image
                     size = size or (image.shape[1], image.shape[0])
-                    last = max(round(frame.time * rate), last + 1)
-                    writer.add(self._drawn(resized(image, size)), last)
+                    writer.add(self._drawn(resized(image, size)), frame.time)
                     self._written += 1
                     frame = self._frames.get()
         except BaseException as error:  # raised again in the thread that adds
