@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from flowpipe.classify import metrics as measures
 from flowpipe.classify.metrics import Metrics
@@ -33,6 +34,8 @@ from flowpipe.runner.json_files import Json
 from flowpipe.training.data.datasets import stream_clips, testing_transform
 from flowpipe.training.distributed import alone, pick_device
 from flowpipe.training.evaluate import score_clips
+from flowpipe.training.optimisation import Precision
+from flowpipe.training.precision import trained_with
 from flowpipe.training.runtime import Runtime
 from flowpipe.training.testing import Testing
 from flowpipe.training.train import MODEL_NAME
@@ -146,7 +149,11 @@ def score_networks(
     runtime = runtime or Runtime()
     chosen = tested.chosen(splits)
     folders = {split.name: tested.folder(split, models) for split in chosen}
-    loaded = {name: _model(folder, tested, number) for name, folder in folders.items()}
+    device = pick_device(runtime.device)
+    loaded, precision = {}, {}
+    for name, folder in folders.items():
+        loaded[name], about = _model(folder, tested, number)
+        precision[name] = trained_with(about, device)
     for split in chosen:
         tested = with_usable_clips(
             tested,
@@ -170,7 +177,16 @@ def score_networks(
             [provenance.sha256(folders[split.name] / MODEL_NAME), list(split.test)]
         )
         if key_of(path, FORMAT) != key:
-            table = _score(loaded[split.name], tested, split, testing, number, runtime)
+            table = _score(
+                loaded[split.name],
+                tested,
+                split,
+                testing,
+                number,
+                device=device,
+                amp=precision[split.name],
+                workers=runtime.workers,
+            )
             part = SplitScores(split.name, split.test, _labels(labelled), table)
             save_scores(path, Scores(tested.protocol.classes, (part,)), out, key)
         (part,) = load_scores(path).splits
@@ -202,8 +218,8 @@ def _labels(labelled: list[tuple[str, int]]) -> np.ndarray[tuple[int], np.dtype[
     return np.array([label for _, label in labelled], np.int64)
 
 
-def _model(folder: Path, tested: LabelledFlow, number: int) -> StreamNetwork:
-    """Return the network of a split, after a check that it fits the set that is tested."""
+def _model(folder: Path, tested: LabelledFlow, number: int) -> tuple[StreamNetwork, Json]:
+    """Return the network of a split, and what it was trained on, which fits the set tested."""
     path = folder / MODEL_NAME
     network, about = load_model(path)
     try:
@@ -219,7 +235,7 @@ def _model(folder: Path, tested: LabelledFlow, number: int) -> StreamNetwork:
         )
     if network.clip.is_flow:
         check_flow(path, trained, tested.flow)
-    return network
+    return network, about
 
 
 def check_flow(model: Path, trained: Json | None, folder: Path) -> None:
@@ -263,7 +279,10 @@ def _score(
     split: Split,
     testing: Testing,
     number: int,
-    runtime: Runtime,
+    *,
+    device: torch.device,
+    amp: Precision,
+    workers: int,
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     clips = stream_clips(
         tested.flow,
@@ -277,8 +296,9 @@ def _score(
         network,
         clips,
         testing_transform(network.clip, network.network, testing.crops),
-        device=pick_device(runtime.device),
-        workers=runtime.workers,
+        device=device,
+        amp=amp,
+        workers=workers,
     )
     first = sum(network.classes[:number])
     own: np.ndarray[tuple[int, int], np.dtype[np.float32]] = table[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ from flowpipe.training.data.clip_index import UnusableClipsError
 from flowpipe.training.data.datasets import stream_clips, testing_transform
 from flowpipe.training.distributed import pick_device
 from flowpipe.training.evaluate import RawClips, score_clips
+from flowpipe.training.precision import trained_with
 from flowpipe.training.testing import Testing
 
 _SOURCE = "source.json"
@@ -47,6 +48,8 @@ class NetworkClassifier(Classifier):
         (P,) classes with training clips.
     device
         Where the network computes.
+    about
+        What is stored with the network.
     """
 
     path: Path
@@ -56,6 +59,7 @@ class NetworkClassifier(Classifier):
     present: NDArray[np.int64]
     record: Record
     device: str
+    about: Json = field(default_factory=dict)
 
     @property
     def trained(self) -> NDArray[np.bool_]:
@@ -110,7 +114,7 @@ class NetworkClassifier(Classifier):
             )
         if testing is not None:
             record = replace(record, testing=testing)
-        found = cls(path, classes, network, flow, present, record, device)
+        found = cls(path, classes, network, flow, present, record, device, about)
         found.extraction(path.parent)  # the record is complete
         return found
 
@@ -170,11 +174,13 @@ class NetworkClassifier(Classifier):
 
     def scores_of(self, clips: RawClips, crops: Literal[1, 10]) -> NDArray[np.float32]:
         """Return the scores before the softmax of the snippets of one clip."""
+        device = pick_device(self.device)
         table = score_clips(
             self.network,
             clips,
             testing_transform(self.network.clip, self.network.network, crops),
-            device=pick_device(self.device),
+            device=device,
+            amp=trained_with(self.about, device),
         )
         first = sum(self.network.classes[: self.record.task - 1])
         own: NDArray[np.float32] = table[0, first : first + len(self.classes)]

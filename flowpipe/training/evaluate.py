@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.training.data.clips import Transform
 from flowpipe.training.loading import START, init_worker
+from flowpipe.training.optimisation import Precision
 from flowpipe.training.precision import autocast
 
 
@@ -38,6 +39,7 @@ def score_clips(
     transform: Transform,
     *,
     device: torch.device | None = None,
+    amp: Precision = "auto",
     batch_size: int = 50,
     workers: int = 0,
     advance: Callable[[int], None] = lambda clips: None,
@@ -54,6 +56,8 @@ def score_clips(
         Makes the crops of a snippet: (1, C, H, W) to (crops, C, h, w).
     device
         Where the network computes.
+    amp
+        With how many bits; see :func:`flowpipe.training.precision.trained_with`.
     batch_size
         Crops at a time, about.
     workers
@@ -79,13 +83,18 @@ def score_clips(
     with torch.inference_mode():
         for snippets, _ in loader:
             score = _joint_scores if network.joins_segments else _mean_scores
-            rows.append(score(network, snippets, transform, device, batch_size).cpu().numpy())
+            rows.append(score(network, snippets, transform, device, batch_size, amp).cpu().numpy())
             advance(1)
     return np.stack(rows).astype(np.float32)
 
 
 def _mean_scores(
-    network: StreamNetwork, snippets: Tensor, transform: Transform, device: torch.device, most: int
+    network: StreamNetwork,
+    snippets: Tensor,
+    transform: Transform,
+    device: torch.device,
+    most: int,
+    amp: Precision,
 ) -> Tensor:
     """Return the consensus of the snippets, each the mean over its crops: (classes,)."""
     nothing_random = torch.Generator()
@@ -95,7 +104,7 @@ def _mean_scores(
     at_once = max(1, most // crops)
     for start in range(0, len(snippets), at_once):
         images = transform(snippets[start : start + at_once], nothing_random).to(device)
-        with autocast(device):
+        with autocast(device, amp):
             scores, features = network.snippets(images)
         parts.append(
             [x.float().view(-1, crops, x.shape[1]).mean(dim=1) for x in (scores, features)]
@@ -106,13 +115,18 @@ def _mean_scores(
 
 
 def _joint_scores(
-    network: StreamNetwork, snippets: Tensor, transform: Transform, device: torch.device, most: int
+    network: StreamNetwork,
+    snippets: Tensor,
+    transform: Transform,
+    device: torch.device,
+    most: int,
+    amp: Precision,
 ) -> Tensor:
     """Return the mean over the crops of scores of all snippets together: (classes,)."""
     images = transform(snippets, torch.Generator())
     views = images.unflatten(0, (len(snippets), -1)).transpose(0, 1)  # (crops, K, C, H, W)
     scores = []
     for batch in views.split(max(1, most // len(snippets))):
-        with autocast(device):
+        with autocast(device, amp):
             scores.append(network(network.clips(batch.to(device))).float())
     return torch.cat(scores).mean(dim=0)

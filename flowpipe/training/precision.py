@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 
 from flowpipe.errors import ParameterError
+from flowpipe.runner.json_files import Json
 from flowpipe.training.optimisation import Precision
 
 
@@ -40,6 +41,25 @@ def autocast(device: torch.device, amp: Precision = "auto") -> AbstractContextMa
             "float32"
         )
     return torch.autocast(device.type, dtype=getattr(torch, amp))
+
+
+def trained_with(about: Json, device: torch.device) -> Precision:
+    """Return the precision in which a network was trained, so that it is tested in the same.
+
+    Parameters
+    ----------
+    about
+        What :func:`flowpipe.models.weights.load_model` returns beside the network.
+    device
+        Where it is tested; float32 takes the place of float16 on other devices than GPUs.
+    """
+    try:
+        amp = about["stream"]["training"]["amp"]
+    except (KeyError, TypeError):  # a network that was not trained by flowpipe
+        return "auto"
+    if amp == "float16" and device.type != "cuda":
+        return "float32"
+    return cast(Precision, amp) if amp in get_args(Precision) else "auto"
 
 
 def grad_scaler(device: torch.device, amp: Precision) -> torch.amp.GradScaler:

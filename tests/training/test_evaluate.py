@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 from flowpipe.errors import ParameterError
 from flowpipe.training.data.transforms import test_transform as crops_of_tests
 from flowpipe.training.evaluate import score_clips
+from flowpipe.training.precision import trained_with
 from flowpipe.training.testing import Testing
 from tests.helpers.nets import small_network
 
@@ -96,3 +97,29 @@ def test_workers_do_not_change_the_scores():
 def test_wrong_numbers(wrong, told):
     with pytest.raises(ParameterError, match=told):
         Testing(*wrong)
+
+
+@pytest.mark.parametrize("segments", ["tsn", "trn"])
+def test_clips_are_scored_with_the_bits_of_training(segments):
+    net = small_network(model=segments, segments=5).eval()
+    transform = crops_of_tests("flow", 32, crops=1)
+    exact, coarse = (score_clips(net, Levels(), transform, amp=amp) for amp in ("auto", "bfloat16"))
+    assert not np.array_equal(exact, coarse)
+    np.testing.assert_allclose(exact, coarse, atol=0.05 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize(
+    ("amp", "device", "expected"),
+    [
+        ("auto", "cuda", "auto"),
+        ("float32", "cuda", "float32"),
+        ("bfloat16", "cpu", "bfloat16"),
+        ("float16", "cuda", "float16"),
+        ("float16", "cpu", "float32"),
+        ("of another version", "cpu", "auto"),
+    ],
+)
+def test_the_precision_of_training_is_recorded(amp, device, expected):
+    about = {"stream": {"training": {"amp": amp}}}
+    assert trained_with(about, torch.device(device)) == expected
+    assert trained_with({}, torch.device(device)) == "auto"
