@@ -121,7 +121,7 @@ def test_standard_input_is_read(tmp_path, suffix):
 def test_a_pipe_that_stays_open(tmp_path, ending):
     random_network(tmp_path, length=2)
     path = media.write(tmp_path / "clip.ts", images(60))
-    options = ("--stall", 2) if ending == "stall" else ()
+    options = ("--stall", 2 if ending == "stall" else 300)
     process = subprocess.Popen(
         command("predict", tmp_path, "--live", "-", "--device", "cpu", *options),
         stdin=subprocess.PIPE,
@@ -137,8 +137,8 @@ def test_a_pipe_that_stays_open(tmp_path, ending):
     assert json.loads(process.stdout.readline())["label"] in CLASSES  # it is flushed
     if ending == "interrupt":
         process.send_signal(signal.SIGINT)
-    assert process.wait(60) == (1 if ending == "stall" else 0)
-    told = process.stderr.read().decode()
+    status, told = process.wait(60), process.stderr.read().decode()
+    assert status == (1 if ending == "stall" else 0), told
     assert ("'-' gave no frame for 2 s" in told) == (ending == "stall")
     assert "labels in" in told
     assert "Traceback" not in told
