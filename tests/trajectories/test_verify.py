@@ -8,7 +8,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flowpipe.cli import main
@@ -69,7 +69,9 @@ def test_a_flipped_bit_is_found_or_changes_nothing(whole, tmp_path_factory, data
 @given(length=st.floats(0, 1, exclude_max=True), junk=st.binary(max_size=200))
 def test_a_table_cut_short_is_found(whole, tmp_path_factory, length, junk):
     path = tmp_path_factory.getbasetemp() / "cut.h5"
-    path.write_bytes(whole[0][: int(length * len(whole[0]))] + junk)
+    damaged = whole[0][: int(length * len(whole[0]))] + junk
+    assume(not damaged.startswith(whole[0]))  # junk may be just what was cut off
+    path.write_bytes(damaged)
     assert verify(StoredTable(path.parent, "cut")) is not None
 
 
