@@ -41,7 +41,7 @@ ALL = replace(
 CASES = {
     "adamw": ("mobilenet_v3_small", ADAMW),
     "cosine": ("mobilenet_v3_small", SGD.changed({"schedule": "cosine"})),
-    "warmup": ("mobilenet_v3_small", replace(SGD, warmup=1.5)),
+    "warmup": ("mobilenet_v3_small", replace(SGD, warmup=0.75)),
     "accumulate": ("mobilenet_v3_small", replace(SGD, accumulate=2)),
     "mixup": ("mobilenet_v3_small", replace(SGD, mixup=0.8)),
     "stochastic depth": ("mobilenet_v3_small", replace(SGD, stochastic_depth=0.5)),
