@@ -276,7 +276,8 @@ def _attributes(file: h5py.File, name: str) -> dict[str, Any]:
         if kind is not None and kind.length is None:
             raise FormatError(
                 f"{name!r} is no table of this version of flowpipe: its attribute {key!r} is a "
-                "string of variable length; extract its clip again"
+                "string of variable length; remove it with 'flowpipe verify FOLDER --repair' and "
+                "extract its clip again"
             )
         value = file.attrs[key]
         found[key] = value.decode() if isinstance(value, bytes) else value
