@@ -62,7 +62,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--grad-clip", type=float, default=20.0, help="largest norm of the gradient"
     )
-    parser.add_argument("--test-segments", type=int, default=25)
+    parser.add_argument("--test-clips", type=int, default=25)
     parser.add_argument("--loader-workers", type=int, default=4, help="processes that read clips")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
@@ -87,7 +87,7 @@ def open_clips(
     Clips that are missing or too short raise an error that lists them, here and now.
     """
     sampling: Sampling = "test" if testing else "random"
-    segments = options.test_segments if testing else options.segments
+    segments = options.test_clips if testing else options.segments
     # Tests get raw levels: ten crops of all snippets are made where they are needed.
     transform = None if testing else train_transform(options.modality, options.input_size)
     if options.modality == "flow":

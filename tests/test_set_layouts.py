@@ -115,7 +115,7 @@ def test_networks_are_trained_evaluated_and_fused_on_the_documented_folder(
     tiny = ("--backbone", "shufflenet_v2_x0_5", "--input-size", 32, "--segments", 1, "--length", 2)
     once = ("--epochs", 1, "--batch-size", 2, "--loader-workers", 0)
     _here(capsys, "train", published, flow, "--preset", "small", *tiny, *once, "--out", network)
-    views = ("--test-segments", 1, "--crops", 1, "--loader-workers", 0)
+    views = ("--test-clips", 1, "--crops", 1, "--loader-workers", 0)
     printed = _here(capsys, "evaluate", network, published, flow, *views, "--out", scores)
     assert "flow " in printed
     _here(
@@ -142,7 +142,7 @@ def test_both_streams_run_on_the_documented_folder(published, tmp_path, capsys):
         for option in (f"--{stream}.{name}", value)
     ]  # fmt: skip
     quick = ("--preset", "small", "--frame-size", "48x32", "--tvl1.warps", 1, "--jobs", 0)
-    views = ("--test-segments", 1, "--crops", 1, "--loader-workers", 0)
+    views = ("--test-clips", 1, "--crops", 1, "--loader-workers", 0)
     printed = _here(capsys, "two-stream", published, "--out", out, *quick, *views, *streams)
     assert f"{published.name}: 4 clips, " in printed
     assert "fused" in printed

@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 
 from flowpipe.models import MODELS
 from flowpipe.models.clip_input import Modality
+from flowpipe.models.entry import Views
 
 if TYPE_CHECKING:
     from flowpipe.models.describe import ModelDescription
@@ -85,6 +86,20 @@ def _print_table(described: list[ModelDescription]) -> None:
     )
 
 
+def _views(views: Views, size: int) -> str:
+    """Return the test views of a network whose input is `size` pixels wide."""
+    clips = "all frames" if views.clips == "all" else _counted(views.clips, "clip")
+    crop, short = round(views.crop * size), round(views.short_side * size)
+    return (
+        f"{clips} x {_counted(views.crops, 'crop')} of {crop} pixels, short side {short}; "
+        f"the average of {views.average}"
+    )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count > 1)}"
+
+
 def _lines(model: ModelDescription) -> list[str]:
     recipe = "not known; TSN's is used"
     if model.recipe is not None:
@@ -92,8 +107,7 @@ def _lines(model: ModelDescription) -> list[str]:
         recipe = f"{options or 'the preset tsn'} ({model.trained_on})"
     views = "not known"
     if model.views is not None:
-        clips, crops = model.views
-        views = f"{clips} clip{'s' * (clips > 1)} x {crops} crop{'s' * (crops > 1)}"
+        views = _views(model.views, model.shape[2])
     lines = [
         f"{model.name}: {model.title}",
         f"  paper          {model.published}",

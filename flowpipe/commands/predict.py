@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 from flowpipe.commands.options import Inputs, WorkerOptions, reporting_workers
 from flowpipe.errors import ParameterError
 from flowpipe.prediction.live.parameters import Live
+from flowpipe.training.testing import Crops
 
 logger = logging.getLogger(__name__)
 
@@ -50,15 +51,17 @@ class Predict:
     ] = None
     """Folder for an mp4 of each video with its labels, and with the trajectories that speak for the
     first label, the brighter the more, if the classifier is on trajectories."""
-    test_segments: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: as it was evaluated)")
+    test_clips: Annotated[
+        int | Literal["all"] | None,
+        arg(metavar="N|all", help_behavior_hint="(default: as it was evaluated)"),
     ] = None
-    """Number of snippets of a video that a network sees, at equal steps."""
+    """Number of snippets or clips of a video that a network sees, at equal steps; all: every frame
+    once."""
     crops: Annotated[
-        Literal[1, 10] | None,
-        arg(metavar="1|10", help_behavior_hint="(default: as it was evaluated)"),
+        Crops | None, arg(metavar="1|3|10", help_behavior_hint="(default: as it was evaluated)")
     ] = None
-    """Crops of a snippet: corners, centre and their mirror images (10), or the centre (1)."""
+    """Crops of each: the centre (1), three along the longer side (3), or corners, centre and their
+    mirror images (10)."""
     device: str = "auto"
     """Device of a network: a GPU if there is one (auto), cpu, or a torch device such as cuda:1."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
@@ -89,7 +92,7 @@ class Predict:
             return self._run_live(self.live)
         self._refuse(("overlay", "live_options"), "it applies to --live SOURCE")
         classifier = load_classifier(self.classifier, device=self.device)
-        classifier = with_views(classifier, self.test_segments, self.crops)
+        classifier = with_views(classifier, self.test_clips, self.crops)
         found = predict(
             classifier,
             self.videos,
@@ -113,7 +116,7 @@ class Predict:
         from flowpipe.pipelines.live import json_line, predict_live
 
         others = (
-            "videos", "format", "out", "cache", "draw", "test_segments", "crops", "workers", "shard"
+            "videos", "format", "out", "cache", "draw", "test_clips", "crops", "workers", "shard"
         )  # fmt: skip
         self._refuse(others, "with --live it must be left out")
         labels = predict_live(

@@ -11,6 +11,7 @@ from flowpipe.errors import ParameterError
 
 Modality = Literal["rgb", "flow", "rgb-diff", "warped-flow"]
 Stacking = Literal["flow", "trajectory"]
+ShortClips = Literal["refuse", "loop", "repeat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,14 @@ class ClipInput:
     segments: int = 3
     """Number of equal parts of a clip. In training, one snippet is drawn from each."""
     length: int = 5
-    """Number of consecutive flow fields, frames or differences in a snippet."""
+    """Number of flow fields, frames or differences in a snippet."""
     input_size: Annotated[int, arg(metavar="PIXELS")] = 224
     """Height and width of the network's input in pixels."""
+    frame_stride: int = 1
+    """Number of frames from one field, frame or difference of a snippet to the next."""
+    short_clips: ShortClips = "refuse"
+    """What is done with clips that are shorter than a snippet: refuse them, begin them again
+    (loop), or repeat their last field or frame (repeat)."""
     stacking: Stacking = "flow"
     """Sample all fields of a flow snippet at the same pixel (flow), or along the trajectory that
     starts there (trajectory)."""
@@ -40,9 +46,20 @@ class ClipInput:
             raise ParameterError(
                 f"modality is {self.modality!r}; it must be one of {', '.join(get_args(Modality))}"
             )
-        for name in ("segments", "length", "input_size"):
+        for name in ("segments", "length", "frame_stride", "input_size"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.short_clips not in get_args(ShortClips):
+            raise ParameterError(
+                f"short_clips is {self.short_clips!r}; it must be one of "
+                f"{', '.join(get_args(ShortClips))}"
+            )
+        if self.stacking == "trajectory" and (self.frame_stride > 1 or self.short_clips == "loop"):
+            raise ParameterError(
+                f"frame_stride is {self.frame_stride} and short_clips {self.short_clips!r}; with "
+                "stacking 'trajectory', which follows pixels from each field to the next, they "
+                "must be 1, and 'refuse' or 'repeat'"
+            )
         if not self.is_flow:
             given = {
                 "stacking": self.stacking != "flow",
@@ -61,6 +78,11 @@ class ClipInput:
     def is_flow(self) -> bool:
         """Whether the snippets are flow."""
         return self.modality in ("flow", "warped-flow")
+
+    @property
+    def span(self) -> int:
+        """Number of fields, frames or differences from the first of a snippet to its last."""
+        return 1 + (self.length - 1) * self.frame_stride
 
     @property
     def channels_per_frame(self) -> int:

@@ -9,6 +9,7 @@ from flowpipe.errors import ParameterError
 from flowpipe.models import table
 from flowpipe.models.clip_input import ClipInput, Modality
 from flowpipe.models.cost import network_cost
+from flowpipe.models.entry import Views
 from flowpipe.models.network import Network
 
 
@@ -30,7 +31,7 @@ class ModelDescription:
     trained_on
         The data set of the recipe, and what the training began with.
     views
-        Clips and crops whose scores the authors average; None if unknown.
+        How the authors test it; None if unknown.
     weights
         Where weights come from.
     """
@@ -44,7 +45,7 @@ class ModelDescription:
     multiply_adds: int
     recipe: dict[str, Any] | None
     trained_on: str
-    views: tuple[int, int] | None
+    views: Views | None
     weights: str
 
 
@@ -99,6 +100,6 @@ def describe_model(
         multiply_adds=cost.multiply_adds,
         recipe=None if entry.recipe is None else dict(entry.recipe.options),
         trained_on="" if entry.recipe is None else entry.recipe.on,
-        views=None if entry.views is None else (entry.views.clips, entry.views.crops),
+        views=entry.views,
         weights=entry.weights,
     )

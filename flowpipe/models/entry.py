@@ -43,16 +43,22 @@ class Views:
     Attributes
     ----------
     clips
-        Number of snippets or clips at equal steps.
+        Number of snippets or clips at equal steps; ``all``: every frame, once.
     crops
         Number of crops of each.
+    short_side
+        Length that the short side of frames is scaled to, in sides of the network's input.
+    crop
+        Side of a crop, in sides of the network's input.
+    average
+        What is averaged: scores before the softmax, or probabilities.
     """
 
-    clips: int
-    crops: int
-
-    def __str__(self) -> str:
-        return f"{self.clips} x {self.crops}"
+    clips: int | Literal["all"]
+    crops: Literal[1, 3, 10]
+    short_side: float = 8 / 7
+    crop: float = 1.0
+    average: Literal["scores", "probabilities"] = "scores"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,10 @@ class Model:
         Mean and standard deviation of RGB levels of 0 to 255, per channel.
     names
         Return published weights under the names of the network; None where they have them.
+    any_length
+        It takes clips of more frames than it is trained on.
+    fixed_size
+        It takes no other size of frames than it is trained on.
     """
 
     build: Callable[..., nn.Module]
@@ -109,6 +119,8 @@ class Model:
     finetune: Options = ()
     normalisation: Normalisation = IMAGENET
     names: Callable[[State], State] | None = None
+    any_length: bool = False
+    fixed_size: bool = False
 
     def suited(self, clip: ClipInput) -> ClipInput:
         """Return the input of a preset with the changes that this network needs."""

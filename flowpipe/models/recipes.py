@@ -13,8 +13,16 @@ KINETICS = "Kinetics-400"
 TSN_VIEWS = Views(25, 10)
 TRN_VIEWS = Views(1, 10)
 CENTRE = Views(1, 1)
+WHOLE = Views("all", 1)
 TEN = Views(10, 1)
-THIRTY = Views(10, 3)
+# 256 pixels of frames with a short side of 256, for networks that are trained with 224.
+THIRTY = Views(10, 3, crop=8 / 7)
+SLOWFAST_VIEWS = Views(10, 3, crop=8 / 7, average="probabilities")
+MVIT_VIEWS = Views(5, 1, average="probabilities")
+# Transformers take the size that they were trained with: three squares of the whole short side.
+SWIN_VIEWS = Views(4, 3, short_side=1, average="probabilities")
+TIMESFORMER_VIEWS = Views(1, 3, short_side=1, average="probabilities")
+VIVIT_VIEWS = Views(4, 3)
 
 TSN = Recipe((), "UCF101, from ImageNet")
 # The script of the release for ResNet-50 with 8 frames.

@@ -33,8 +33,13 @@ _UNIT: Normalisation = ((127.5,) * 3, (127.5,) * 3)
 _BGR: Normalisation = ((104.0, 117.0, 128.0), (1.0,) * 3)
 
 
-def _clip_of(length: int, size: int = 224) -> tuple[tuple[str, Any], ...]:
-    return (("segments", 1), ("length", length), ("input_size", size))
+def _clip_of(
+    length: int, size: int = 224, stride: int = 1, short: str = "refuse"
+) -> tuple[tuple[str, Any], ...]:
+    return (
+        ("segments", 1), ("length", length), ("input_size", size), ("frame_stride", stride),
+        ("short_clips", short),
+    )  # fmt: skip
 
 
 def _segments_of(count: int, length: int = 1) -> tuple[tuple[str, Any], ...]:
@@ -54,11 +59,11 @@ _TIMESFORMER = "G. Bertasius et al., 'Is Space-Time Attention All You Need', ICM
 _VIVIT = "A. Arnab et al., 'ViViT: A Video Vision Transformer', ICCV 2021"
 _R2PLUS1D = "D. Tran et al., 'A Closer Look at Spatiotemporal Convolutions', CVPR 2018"
 
-# Recipe and views, where they are not those of R(2+1)D.
-_TORCHVISION: dict[str, tuple[Recipe | None, Views | None]] = {
-    "s3d": (None, None),
-    "mvit_v2_s": (recipes.MVIT, Views(5, 1)),
-    "swin3d_t": (recipes.SWIN, Views(4, 3)),
+# Recipe, views, stride and short clips, where they are not those of R(2+1)D.
+_TORCHVISION: dict[str, tuple[Recipe | None, Views | None, int, str]] = {
+    "s3d": (None, None, 1, "refuse"),
+    "mvit_v2_s": (recipes.MVIT, recipes.MVIT_VIEWS, 4, "repeat"),
+    "swin3d_t": (recipes.SWIN, recipes.SWIN_VIEWS, 2, "loop"),
 }
 
 MODELS: dict[str, Model] = {
@@ -213,7 +218,8 @@ MODELS: dict[str, Model] = {
         "eight 3-D convolutions on 16 frames",
         "D. Tran et al., 'Learning Spatiotemporal Features with 3D CNNs', ICCV 2015",
         "UCF101 82.3 (fc6 and a linear SVM)",
-        input=_clip_of(16, 112),
+        input=_clip_of(16, 112, short="loop"),
+        fixed_size=True,
         names=build.renaming("c3d", "own_names"),
         recipe=recipes.C3D,
         views=recipes.TEN,
@@ -225,10 +231,11 @@ MODELS: dict[str, Model] = {
         "Inception-v1 inflated to 3-D",
         "J. Carreira and A. Zisserman, 'Quo Vadis, Action Recognition?', CVPR 2017",
         "UCF101 95.6 RGB, 96.7 flow, 98.0 both (Kinetics)",
-        input=_clip_of(64),
+        input=_clip_of(64, short="loop"),
         normalisation=_UNIT,
         recipe=recipes.I3D,
-        views=recipes.CENTRE,
+        views=recipes.WHOLE,
+        any_length=True,
         weights=_FILE + "pytorch-i3d",
     ),
     **{
@@ -238,9 +245,10 @@ MODELS: dict[str, Model] = {
             title,
             published,
             accuracy,
-            input=_clip_of(frames),
+            input=_clip_of(frames, stride=2 if frames == 32 else 8, short="repeat"),
             recipe=recipes.SLOWFAST if published == _SLOWFAST_PAPER else None,
-            views=recipes.THIRTY,
+            views=recipes.SLOWFAST_VIEWS,
+            any_length=True,
             weights=_FILE + "SlowFast's release or pytorchvideo",
             names=build.renaming("resnet3d", "own_names"),
             normalisation=_SLOWFAST,
@@ -292,7 +300,8 @@ MODELS: dict[str, Model] = {
             relates_segments=True,
             input=_segments_of(8),
             recipe=recipes.TIMESFORMER,
-            views=Views(1, 3),
+            views=recipes.TIMESFORMER_VIEWS,
+            fixed_size=True,
             weights=_FILE + "TimeSformer's release or transformers, or of torchvision's vit_b_16",
             finetune=recipes.TRANSFORMER,
             names=build.renaming("timesformer", "own_names", "from_torchvision"),
@@ -311,9 +320,10 @@ MODELS: dict[str, Model] = {
             f"a transformer on tubelets, {how}",
             _VIVIT,
             accuracy,
-            input=_clip_of(32),
+            input=_clip_of(32, stride=2, short="loop"),
+            fixed_size=True,
             recipe=recipes.vivit(0.05 if number == 2 else 0.1) if number < 3 else None,
-            views=Views(4, 3),
+            views=recipes.VIVIT_VIEWS,
             weights=_FILE + "transformers (vivit-1)" if number == 1 else "",
             finetune=recipes.TRANSFORMER,
             names=build.renaming("vivit", "own_names"),
@@ -333,9 +343,11 @@ MODELS: dict[str, Model] = {
             title,
             published,
             accuracy,
-            input=_clip_of(frames, size),
-            recipe=_TORCHVISION.get(name, (recipes.R2PLUS1D, recipes.TEN))[0],
-            views=_TORCHVISION.get(name, (recipes.R2PLUS1D, recipes.TEN))[1],
+            input=_clip_of(frames, size, stride, short),
+            recipe=recipe,
+            views=views,
+            any_length=size == 112 or name == "s3d",
+            fixed_size=name == "mvit_v2_s",
             weights=_FILE + f"torchvision's {name}, trained on Kinetics-400",
             finetune=recipes.TRANSFORMER if name in ("mvit_v2_s", "swin3d_t") else (),
             names=build.renaming("torchvision_video", "own_names"),
@@ -383,6 +395,9 @@ MODELS: dict[str, Model] = {
                 "Z. Liu et al., 'Video Swin Transformer', CVPR 2022",
                 "Kinetics-400 77.7",
             ),
+        )
+        for recipe, views, stride, short in (
+            _TORCHVISION.get(name, (recipes.R2PLUS1D, recipes.TEN, 1, "refuse")),
         )
     },
 }

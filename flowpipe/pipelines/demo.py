@@ -61,7 +61,7 @@ def demo(out: Path, *, workers: Workers | int | None = None) -> int:
                 "warped-flow": (LabelledFlow(dataset, first, warped), _stream("warped-flow")),
             },
             streams,
-            Testing(test_segments=10, crops=10),
+            Testing(test_clips=10, crops=10),
             idt=baseline / "scores.npz",
             runtime=TrainingRuntime(loader_workers=min(workers.local_jobs, 2)),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
 
@@ -31,13 +31,13 @@ from flowpipe.pipelines.labelled import (
 )
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
-from flowpipe.training.data.datasets import stream_clips, testing_transform
+from flowpipe.training.data.datasets import test_view_clips, testing_transform
 from flowpipe.training.distributed import alone, pick_device
 from flowpipe.training.evaluate import score_clips
 from flowpipe.training.optimisation import Precision
 from flowpipe.training.precision import trained_with
 from flowpipe.training.runtime import Runtime
-from flowpipe.training.testing import Testing
+from flowpipe.training.testing import Testing, TestViews
 from flowpipe.training.train import MODEL_NAME
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def evaluate(
         The output folder, for ``scores.npz``, ``metrics.json`` and ``classifiers``, the networks
         with calibrated probabilities. A later call with more splits adds them.
     testing
-        Views of a test clip; by default 25 snippets and ten crops.
+        Views of a test clip; by default as the authors of the network test it.
     splits
         Names of the splits to test; by default all.
     task
@@ -150,10 +150,11 @@ def score_networks(
     chosen = tested.chosen(splits)
     folders = {split.name: tested.folder(split, models) for split in chosen}
     device = pick_device(runtime.device)
-    loaded, precision = {}, {}
+    loaded, precision, views = {}, {}, {}
     for name, folder in folders.items():
         loaded[name], about = _model(folder, tested, number)
         precision[name] = trained_with(about, device)
+        views[name] = testing.of(loaded[name])
     for split in chosen:
         tested = with_usable_clips(
             tested,
@@ -174,14 +175,18 @@ def score_networks(
         labelled = tested.labelled(split.test)
         # The labels of test clips have no part in their scores.
         key = provenance.digest(
-            [provenance.sha256(folders[split.name] / MODEL_NAME), list(split.test)]
+            [
+                provenance.sha256(folders[split.name] / MODEL_NAME),
+                list(split.test),
+                asdict(views[split.name]),
+            ]
         )
         if key_of(path, FORMAT) != key:
             table = _score(
                 loaded[split.name],
                 tested,
                 split,
-                testing,
+                views[split.name],
                 number,
                 device=device,
                 amp=precision[split.name],
@@ -198,7 +203,8 @@ def score_networks(
     files = {folder.name: folder / MODEL_NAME for folder in folders.values()}
     if (final := models / FINAL / MODEL_NAME).is_file():
         files[FINAL] = final
-    keep_classifiers(files, record_of(scores, testing, number + 1), out)
+    seen = Testing(**asdict(views[chosen[0].name]))  # as it was, should the authors' views change
+    keep_classifiers(files, record_of(scores, seen, number + 1), out)
     atomic.remove_stale(out)
     logger.info(accuracy_line(loaded[chosen[0].name].clip.modality, metrics))
     return scores
@@ -277,25 +283,18 @@ def _score(
     network: StreamNetwork,
     tested: LabelledFlow,
     split: Split,
-    testing: Testing,
+    views: TestViews,
     number: int,
     *,
     device: torch.device,
     amp: Precision,
     workers: int,
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    clips = stream_clips(
-        tested.flow,
-        tested.clips(split.test),
-        network.clip,
-        sampling="test",
-        transform=None,
-        segments=testing.segments(network),
-    )
     table = score_clips(
         network,
-        clips,
-        testing_transform(network.clip, network.network, testing.crops),
+        test_view_clips(tested.flow, tested.clips(split.test), network, views),
+        testing_transform(network.clip, network.network, views),
+        average=views.average,
         device=device,
         amp=amp,
         workers=workers,

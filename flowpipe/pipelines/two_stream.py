@@ -79,7 +79,7 @@ def two_stream(
     streams
         The networks by their names in the report; by default TSN's, ``rgb`` and ``flow``.
     testing
-        Views of a test clip; by default 25 snippets and ten crops.
+        Views of a test clip; by default as the authors of the networks test them.
     fusion
         Weights of the streams; by default 1 for frames and 1.5 for flow.
     idt
@@ -271,7 +271,11 @@ def _too_short(
     left to the extraction of flow, which reports them.
     """
     extra = {"rgb": 0, "rgb-diff": 1}
-    needed = max(clip.length + extra.get(clip.modality, abs(stage.step)) for clip in inputs)
+    needed = max(
+        (clip.span if clip.short_clips == "refuse" else 1)
+        + extra.get(clip.modality, abs(stage.step))
+        for clip in inputs
+    )
     done = {each.name for each in stored_clips(flow)} if flow.is_dir() else set()
     short = {}
     for clip in clips:

@@ -14,7 +14,7 @@ from flowpipe.prediction.base import Classifier, the_one
 from flowpipe.prediction.fusion import FILE as FUSION
 from flowpipe.prediction.fusion import FusionClassifier, read_fusion
 from flowpipe.prediction.record import read_record
-from flowpipe.training.testing import Testing
+from flowpipe.training.testing import Crops, Testing
 
 _TRAJECTORIES, _NETWORK = "classifier.safetensors", "model.safetensors"
 _FILES = (FUSION, _TRAJECTORIES, _NETWORK)
@@ -71,7 +71,7 @@ def load_classifier(
 
 
 def with_views(
-    classifier: Classifier, test_segments: int | None, crops: Literal[1, 10] | None
+    classifier: Classifier, test_clips: int | Literal["all"] | None, crops: Crops | None
 ) -> Classifier:
     """Return a classifier whose networks see other views of a clip.
 
@@ -79,7 +79,7 @@ def with_views(
     ----------
     classifier
         A network, or a fusion that has one.
-    test_segments, crops
+    test_clips, crops
         Fields of :class:`~flowpipe.training.testing.Testing`; those that are None stay as they
         were in the evaluation.
 
@@ -88,7 +88,7 @@ def with_views(
     ParameterError
         It has no network, or a value is out of range.
     """
-    given = {"test_segments": test_segments, "crops": crops}
+    given = {"test_clips": test_clips, "crops": crops}
     given = {name: value for name, value in given.items() if value is not None}
     if not given:
         return classifier
@@ -111,7 +111,7 @@ def _with_views(classifier: Classifier, given: Mapping[str, Any]) -> Classifier:
 
 def _no_views(classifier: Classifier) -> ParameterError:
     return ParameterError(
-        f"{str(classifier.path)!r} is no network; test_segments and crops are for those"
+        f"{str(classifier.path)!r} is no network; test_clips and crops are for those"
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +22,11 @@ from flowpipe.runner import atomic, json_files
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done, Work
 from flowpipe.training.data.clip_index import UnusableClipsError
-from flowpipe.training.data.datasets import stream_clips, testing_transform
+from flowpipe.training.data.datasets import test_view_clips, testing_transform
 from flowpipe.training.distributed import pick_device
 from flowpipe.training.evaluate import RawClips, score_clips
 from flowpipe.training.precision import trained_with
-from flowpipe.training.testing import Testing
+from flowpipe.training.testing import Testing, TestViews
 
 _SOURCE = "source.json"
 
@@ -158,27 +157,22 @@ class NetworkClassifier(Classifier):
         FormatError
             The clip is shorter than a snippet, or what was extracted is damaged.
         """
+        views = self.record.testing.of(self.network)
         try:
-            clips = stream_clips(
-                extracted,
-                [(clip.name, 0)],
-                self.network.clip,
-                sampling="test",
-                transform=None,
-                segments=self.record.testing.segments(self.network),
-            )
+            clips = test_view_clips(extracted, [(clip.name, 0)], self.network, views)
         except UnusableClipsError as error:  # its advice is for lists of clips
             (reason,) = error.reasons.values()
             raise FormatError(f"{str(clip.path)!r}: {reason}") from None
-        return self.scores_of(clips, self.record.testing.crops)
+        return self.scores_of(clips, views)
 
-    def scores_of(self, clips: RawClips, crops: Literal[1, 10]) -> NDArray[np.float32]:
+    def scores_of(self, clips: RawClips, views: TestViews) -> NDArray[np.float32]:
         """Return the scores before the softmax of the snippets of one clip."""
         device = pick_device(self.device)
         table = score_clips(
             self.network,
             clips,
-            testing_transform(self.network.clip, self.network.network, crops),
+            testing_transform(self.network.clip, self.network.network, views),
+            average=views.average,
             device=device,
             amp=trained_with(self.about, device),
         )

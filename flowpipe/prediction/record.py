@@ -81,7 +81,8 @@ def _record(content: Mapping[str, Any]) -> Record:
     if not isinstance(scores, dict) or not all(isinstance(each, str) for each in scores.values()):
         raise TypeError("its scores are no digests by split")
     testing = content["testing"]
-    segments = testing["test_segments"]
-    if not (segments is None or isinstance(segments, int)):
-        raise TypeError(f"test_segments is {segments!r}; it must be a number")
+    for name, text in (("test_clips", "all"), ("short_side", None), ("crop_size", None)):
+        value = testing[name]
+        if value is not None and value != text and type(value) is not int:
+            raise TypeError(f"{name} is {value!r}; it must be a number")
     return Record(temperature, held_out, scores, Testing(**testing), task)

@@ -2,12 +2,16 @@
 
 TSN's test: 25 snippets at equal steps, of each the corners and the centre and their mirror images;
 the scores before the softmax are averaged over the crops and go into the network's consensus over
-the snippets, which is their average too unless the network was trained with another.
+the snippets, which is their average too unless the network was trained with another. SlowFast's: 10
+clips of 3 crops, whose probabilities are averaged. The scores then are the logarithms of the
+averages, of which the softmax makes the averages again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -21,6 +25,7 @@ from flowpipe.training.data.clips import Transform
 from flowpipe.training.loading import START, init_worker
 from flowpipe.training.optimisation import Precision
 from flowpipe.training.precision import autocast
+from flowpipe.training.testing import Average
 
 
 class RawClips(Protocol):
@@ -38,6 +43,7 @@ def score_clips(
     clips: RawClips,
     transform: Transform,
     *,
+    average: Average = "scores",
     device: torch.device | None = None,
     amp: Precision = "auto",
     batch_size: int = 50,
@@ -52,14 +58,17 @@ def score_clips(
         Trained.
     clips
         Without a transform, so that what workers hand over are levels and not ten crops of them.
+        Of a network that relates segments, those of each of its views in turn.
     transform
         Makes the crops of a snippet: (1, C, H, W) to (crops, C, h, w).
+    average
+        What is averaged over the views: scores before the softmax, or probabilities.
     device
         Where the network computes.
     amp
         With how many bits; see :func:`flowpipe.training.precision.trained_with`.
     batch_size
-        Crops at a time, about.
+        Images at a time, about: crops of snippets, or of frames where the network is 3-D.
     workers
         Processes that read.
     advance
@@ -79,54 +88,69 @@ def score_clips(
         multiprocessing_context=START if workers else None,
         worker_init_fn=init_worker,
     )
+    scoring = _Scoring(network, transform, device, amp, batch_size, average)
+    score = scoring.of_segments if network.joins_segments else scoring.of_snippets
     rows = []
     with torch.inference_mode():
         for snippets, _ in loader:
-            score = _joint_scores if network.joins_segments else _mean_scores
-            rows.append(score(network, snippets, transform, device, batch_size, amp).cpu().numpy())
+            rows.append(score(snippets).cpu().numpy())
             advance(1)
     return np.stack(rows).astype(np.float32)
 
 
-def _mean_scores(
-    network: StreamNetwork,
-    snippets: Tensor,
-    transform: Transform,
-    device: torch.device,
-    most: int,
-    amp: Precision,
-) -> Tensor:
-    """Return the consensus of the snippets, each the mean over its crops: (classes,)."""
-    nothing_random = torch.Generator()
-    parts = []
-    # The transform of one snippet tells the number of crops.
-    crops = len(transform(snippets[:1], nothing_random))
-    at_once = max(1, most // crops)
-    for start in range(0, len(snippets), at_once):
-        images = transform(snippets[start : start + at_once], nothing_random).to(device)
-        with autocast(device, amp):
-            scores, features = network.snippets(images)
-        parts.append(
-            [x.float().view(-1, crops, x.shape[1]).mean(dim=1) for x in (scores, features)]
+@dataclass(frozen=True)
+class _Scoring:
+    """Scores of the snippets of a clip: (n, C, H, W) -> (classes,)."""
+
+    network: StreamNetwork
+    transform: Transform
+    device: torch.device
+    amp: Precision
+    most: int
+    average: Average
+
+    def of_snippets(self, snippets: Tensor) -> Tensor:
+        """Return the consensus of the snippets, each the mean over its crops."""
+        network = self.network
+        frames = snippets.shape[1] // network.channels if network.takes == "frames" else 1
+        scores: list[Tensor] = []
+        features: list[Tensor] = []
+        for snippet in snippets.split(1):
+            images = self._images(snippet)
+            crops = len(images)
+            for batch in images.split(max(1, self.most // frames)):
+                with autocast(self.device, self.amp):
+                    parts = network.snippets(batch.to(self.device))
+                scores.append(parts[0].float())
+                features.append(parts[1].float())
+        if self.average == "probabilities":
+            return self._mean(torch.cat(scores))
+        means = [torch.cat(each).view(-1, crops, each[0].shape[1]) for each in (scores, features)]
+        combined: Tensor = network.consensus(*(each.mean(dim=1)[None] for each in means))[0]
+        return combined
+
+    def of_segments(self, snippets: Tensor) -> Tensor:
+        """Return the mean over the views of scores of all segments together."""
+        network, segments = self.network, self.network.clip.segments
+        scores = []
+        for clip in snippets.split(segments):
+            views = self._images(clip).unflatten(0, (segments, -1)).transpose(0, 1)
+            for batch in views.split(max(1, self.most // segments)):  # of (crops, K, C, H, W)
+                with autocast(self.device, self.amp):
+                    scores.append(network(network.clips(batch.to(self.device))).float())
+        return self._mean(torch.cat(scores))
+
+    def _images(self, snippets: Tensor) -> Tensor:
+        return self.transform(snippets, torch.Generator())  # nothing in it is random
+
+    def _mean(self, scores: Tensor) -> Tensor:
+        """Return the average of (views, classes) scores, or the logarithm of that of probabilities.
+
+        Each data set of the network has probabilities of its own.
+        """
+        if self.average == "scores":
+            return scores.mean(dim=0)
+        sets = scores.split(list(self.network.classes), dim=1)
+        return torch.cat([each.log_softmax(1).logsumexp(0) for each in sets]) - math.log(
+            len(scores)
         )
-    scores, features = (torch.cat([part[index] for part in parts])[None] for index in (0, 1))
-    combined: Tensor = network.consensus(scores, features)[0]
-    return combined
-
-
-def _joint_scores(
-    network: StreamNetwork,
-    snippets: Tensor,
-    transform: Transform,
-    device: torch.device,
-    most: int,
-    amp: Precision,
-) -> Tensor:
-    """Return the mean over the crops of scores of all snippets together: (classes,)."""
-    images = transform(snippets, torch.Generator())
-    views = images.unflatten(0, (len(snippets), -1)).transpose(0, 1)  # (crops, K, C, H, W)
-    scores = []
-    for batch in views.split(max(1, most // len(snippets))):
-        with autocast(device, amp):
-            scores.append(network(network.clips(batch.to(device))).float())
-    return torch.cat(scores).mean(dim=0)

@@ -97,7 +97,7 @@ def test_train_test_and_fuse(run, videos, flow, tmp_path):
         assert told.endswith("split1: trained already split2: trained already")
         assert contents(trained) == before
         out = ("--out", tmp_path / f"{stream}-scores")
-        test = ("evaluate", trained, videos, flow, "--test-segments", 2, "--crops", 1, *out)
+        test = ("evaluate", trained, videos, flow, "--test-clips", 2, "--crops", 1, *out)
         status, told = run(*test, "--loader-workers", 0, "--device", "cpu")
         assert (status, f"{stream} " in told, "of 12 tests" in told) == (0, True, True)
     scores = load_scores(tmp_path / "flow-scores/scores.npz")
@@ -169,7 +169,7 @@ def test_unusable_clips_are_left_out_on_request(run, videos, flow, tmp_path):
     status, told = run(*command, leave)
     assert (status, f"left out: {lost[0]}: not in" in told) == (0, True), told
     assert f"split1: {len(split.train) - 1} clips" in told
-    quick = ("--test-segments", 1, "--crops", 1, "--loader-workers", 0, "--device", "cpu")
+    quick = ("--test-clips", 1, "--crops", 1, "--loader-workers", 0, "--device", "cpu")
     test = ("evaluate", tmp_path / "net", videos, some, "--out", tmp_path / "s", *one, *quick)
     status, told = run(*test)
     assert (status, f"{lost[1]}: not in" in told) == (2, True), told
@@ -206,7 +206,7 @@ def test_two_sets_share_a_network(run, videos, flow, tmp_path):
     for task, status in ((1, 0), (2, 0), (3, 2)):
         test = ("evaluate", tmp_path / "out", videos, flow, "--split", "split1")
         out = ("--out", tmp_path / f"scores{task}", "--task", task)
-        options = ("--test-segments", 1, "--crops", 1, "--loader-workers", 0, "--device", "cpu")
+        options = ("--test-clips", 1, "--crops", 1, "--loader-workers", 0, "--device", "cpu")
         assert run(*test, *out, *options)[0] == status
     one, two = (load_scores(tmp_path / f"scores{task}/scores.npz").splits[0] for task in (1, 2))
     assert one.scores.shape == two.scores.shape == (6, 6)
@@ -320,7 +320,7 @@ def test_flow_of_another_bound_than_in_training_is_refused(run, videos, flow, tm
     assert run("extract-flow", videos, "--out", out, *options)[0] == 0
     network = tmp_path / "net"
     assert run("train", videos, flow, "--out", network, "--split", "split1", *QUICK)[0] == 0
-    test = ("--test-segments", 2, "--crops", 1, "--loader-workers", 0, "--device", "cpu")
+    test = ("--test-clips", 2, "--crops", 1, "--loader-workers", 0, "--device", "cpu")
     test += ("--split", "split1", "--out", tmp_path / "s")
     status, told = run("evaluate", network, videos, out, *test)
     assert (status, "bound 20.0" in told, "bound 5.0" in told) == (2, True, True), told
@@ -331,7 +331,7 @@ def test_flow_of_another_bound_than_in_training_is_refused(run, videos, flow, tm
 def test_a_test_goes_on_with_more_splits(run, videos, flow, tmp_path):
     network = tmp_path / "net"
     assert run("train", videos, flow, "--out", network, *QUICK)[0] == 0
-    test = ("evaluate", network, videos, flow, "--test-segments", 2, "--crops", 1)
+    test = ("evaluate", network, videos, flow, "--test-clips", 2, "--crops", 1)
     test += ("--loader-workers", 0, "--device", "cpu", "--out", tmp_path / "s")
     assert run(*test, "--split", "split1")[0] == 0
     part = tmp_path / "s/01-split1.npz"
@@ -350,7 +350,7 @@ def test_a_test_goes_on_with_more_splits(run, videos, flow, tmp_path):
 @pytest.mark.slow
 def test_the_whole_recipe_goes_on_where_it_stopped(run, videos, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    tests = ("--test-segments", 2, "--crops", 1, "--frame-size", "64x48")
+    tests = ("--test-clips", 2, "--crops", 1, "--frame-size", "64x48")
     fast = ("--tvl1.n-scales", 1, "--tvl1.warps", 1, "--tvl1.iterations", 5)
     command = ("two-stream", videos, "--out", out, *BOTH, *tests, *fast, "--jobs", 0)
     with monkeypatch.context() as patched:
@@ -411,7 +411,7 @@ def test_the_script_to_copy(flow, videos, tmp_path, monkeypatch, capsys, modalit
         "4",
         "--loader-workers",
         "0",
-        "--test-segments",
+        "--test-clips",
         "2",
     )
     script = REPOSITORY / "scripts/train_two_stream.py"
@@ -457,7 +457,8 @@ def test_networks_are_listed_and_described(capsys, run):
         main(["models", "c3d", "vivit-3", "--json"])
     assert end.value.code == 0
     c3d, vivit = json.loads(capsys.readouterr().out)
-    assert (c3d["shape"], c3d["views"]) == ([3, 16, 112, 112], [10, 1])
+    assert c3d["shape"] == [3, 16, 112, 112]
+    assert (c3d["views"]["clips"], c3d["views"]["crops"]) == (10, 1)
     assert c3d["recipe"]["epochs"] == 45
     assert (vivit["name"], vivit["recipe"]) == ("vivit-3", None)
     with pytest.raises(SystemExit):

@@ -22,7 +22,7 @@ _NETWORK = (
 _TESTING = (
     "--split",
     "split1",
-    "--test-segments",
+    "--test-clips",
     2,
     "--crops",
     1,

@@ -62,7 +62,7 @@ def test_nothing_but_the_labels_is_left_beside_them(tmp_path):
     [
         ([], Testing(3, 1)),
         (["--crops", "10"], Testing(3, 10)),
-        (["--test-segments", "2"], Testing(2, 1)),
+        (["--test-clips", "2"], Testing(2, 1)),
     ],
 )
 def test_an_option_changes_only_its_own_part_of_the_views(tmp_path, monkeypatch, options, views):

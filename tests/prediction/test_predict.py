@@ -28,7 +28,7 @@ from tests.helpers.clips import contents
 
 ACTORS = ("daria", "denis", "eli")
 ACTIONS = ("bend", "jack", "jump")
-QUICK = Testing(test_segments=3, crops=1)
+QUICK = Testing(test_clips=3, crops=1)
 
 
 @pytest.fixture(scope="module")
@@ -280,8 +280,8 @@ def test_records_and_fusions_of_strangers_are_refused(idt, tmp_path):
     refused("temperature is 'hot'", {**record, "temperature": "hot"})
     refused("no record of a classifier", {"format": record["format"]})
     refused("task", {**record, "task": -1})
-    refused("crops is 3", {**record, "testing": {"test_segments": 3, "crops": 3}})
-    refused("test_segments is 'all'", {**record, "testing": {"test_segments": "all", "crops": 1}})
+    refused("crops is 3", {**record, "testing": {"test_clips": 3, "crops": 3}})
+    refused("test_clips is 'all'", {**record, "testing": {"test_clips": "all", "crops": 1}})
     refused("scores are no digests", {**record, "scores": [1]})
     refused("an object is expected", [record])
     refused("'flowpipe fusion 2'", fusion={**fusion, "format": "flowpipe fusion 2"})

@@ -14,7 +14,9 @@ from flowpipe.models.network import Network
 from flowpipe.training.data import datasets
 from flowpipe.training.optimisation import Training
 from flowpipe.training.parameters import Preset, Stream, preset
+from flowpipe.training.testing import TestViews
 
+VIEWS = TestViews(1, 10, 37, 32, "scores")
 UCF101 = 9537
 """Training clips of its first split."""
 
@@ -194,7 +196,7 @@ def test_wrong_values_are_named(make, told):
 
 
 @pytest.mark.parametrize(
-    "transform", [datasets.training_transform, partial(datasets.testing_transform, crops=10)]
+    "transform", [datasets.training_transform, partial(datasets.testing_transform, views=VIEWS)]
 )
 def test_the_mean_of_each_field_is_taken_out(transform):
     levels = torch.randint(256, (2, 4, 40, 40), dtype=torch.uint8)

@@ -7,6 +7,7 @@ training, or frames. Only the compression of stored flow and frames as JPEG is l
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from flowpipe.prediction.live.parameters import Live
 from flowpipe.prediction.live.ring import Entry, Ring, whole
 from flowpipe.prediction.live.window import WindowClip
 from flowpipe.prediction.network import NetworkClassifier
-from flowpipe.training.data.sampling import tick_starts
+from flowpipe.training.data.sampling import centre_starts, tick_starts
 from flowpipe.training.data.stacks import follow
 
 _FEWEST_SNIPPETS = 3
@@ -61,7 +62,7 @@ class NetworkWindow:
         self._flow: FrameFlow | None = None
         self._bound = DEFAULT_BOUND if seen.bound is None else seen.bound
         self.before = 0
-        self.run = seen.length + (seen.modality == "rgb-diff")
+        self.run = seen.span + (seen.modality == "rgb-diff")
         self._length = self.run
         if seen.is_flow:
             method = live_method(
@@ -79,6 +80,7 @@ class NetworkWindow:
         self._threads = max(1, min(torch.get_num_threads(), others))
         self._ring: Ring[Item] = Ring(live.window, self._length)
         self._size: tuple[int, ...] | None = None
+        self._views = replace(classifier.record.testing, test_clips=1, crops=1).of(network)
 
     def add(self, taken: Taken) -> None:
         """Compute the flow that ends in the next frame, or keep the frame.
@@ -105,28 +107,30 @@ class NetworkWindow:
     def scores(self, clip: WindowClip) -> NDArray[np.float32]:
         """Return the scores of snippets at equal steps; of the newest one if one is asked for."""
         starts = whole(clip.entries, self._length)
+        n = len(starts) + self._length - 1
         if self._snippets == 1:
             chosen = starts[-1:]
+        elif self._classifier.network.joins_segments:
+            chosen = [starts[at] for at in centre_starts(n, self._snippets, self._length)]
         else:
-            ticks = tick_starts(len(starts) + self._length - 1, self._snippets, self._length)
-            chosen = [starts[tick] for tick in ticks]
+            chosen = [starts[at] for at in tick_starts(n, self._snippets, self._length)]
         snippets = np.stack(
             [self._snippet(clip.entries[first : first + self._length]) for first in chosen]
         )
         # Threads of the network that wait for each other on busy cores would hold up the flow.
         with threadpool_limits(self._threads, "openmp"):
-            return self._classifier.scores_of([(torch.from_numpy(snippets), 0)], 1)
+            return self._classifier.scores_of([(torch.from_numpy(snippets), 0)], self._views)
 
     def _snippet(self, entries: list[Entry[Item]]) -> NDArray[np.generic]:
         """Return (C, H, W), as :class:`~flowpipe.training.data.clips.FlowClips` gives it."""
-        items = np.stack([entry.value for entry in entries])
         seen = self._classifier.network.clip
+        items = np.stack([entry.value for entry in entries])
         if seen.stacking == "trajectory":
             flow = from_uint8(items, self._bound, zero=127.5)
             items = to_uint8(follow(flow), self._bound)
-        if seen.modality == "rgb-diff":
-            return np.diff(items.astype(np.int16), axis=0).reshape(-1, *items.shape[2:])
-        return items.reshape(-1, *items.shape[2:])
+        is_difference = seen.modality == "rgb-diff"
+        levels = np.diff(items.astype(np.int16), axis=0) if is_difference else items
+        return levels[:: seen.frame_stride].reshape(-1, *items.shape[2:])
 
 
 def _rgb(image: NDArray[np.uint8]) -> Item:

@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.store import FlowReader, StoredClip
 from flowpipe.io import video
 from flowpipe.io.source import resized
-from flowpipe.models.clip_input import Stacking
+from flowpipe.models.clip_input import ShortClips, Stacking
 from flowpipe.training.data import clip_index, sampling
 from flowpipe.training.data.sampling import Sampling
 from flowpipe.training.data.stacks import read_stack
@@ -37,6 +37,8 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 _OPEN = 8
 """Clips that a process keeps open."""
+_WHOLE = 250
+"""Fields or frames that a network sees at once of a whole clip: those of I3D's clips of 10 s."""
 
 
 class _Clips(Dataset[tuple[Tensor, int]]):
@@ -55,14 +57,32 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         transform: Transform | None,
         seed: int,
         bound: float,
+        frame_stride: int,
+        short_clips: ShortClips,
+        test_clips: int,
     ) -> None:
         if seed < 0:
             raise ParameterError(f"seed is {seed}; it must be 0 or more")
+        for name, value in (("frame_stride", frame_stride), ("test_clips", test_clips)):
+            if value < 1:
+                raise ParameterError(f"{name} is {value}; it must be 1 or more")
+        if short_clips not in get_args(ShortClips):
+            raise ParameterError(
+                f"short_clips is {short_clips!r}; it must be one of "
+                f"{', '.join(get_args(ShortClips))}"
+            )
+        if test_clips > 1 and sampling_ != "centre":
+            raise ParameterError(
+                f"test_clips is {test_clips}; it applies to the sampling 'centre', and sampling is "
+                f"{sampling_!r}"
+            )
         self.source = Path(source)
         self.names = [clip if isinstance(clip, str) else clip.name for clip, _ in clips]
         self.labels = [int(label) for _, label in clips]
         self.segments, self.length, self.sampling = segments, length, sampling_
         self.transform, self.seed, self.bound = transform, seed, bound
+        self.frame_stride, self.short_clips, self.test_clips = frame_stride, short_clips, test_clips
+        self._span = 1 + (length - 1) * frame_stride
         sampling.starts(sampling_, length, segments, length, np.random.default_rng(0))  # in range?
         self._clips = clip_index.checked(
             self.source,
@@ -90,7 +110,7 @@ class _Clips(Dataset[tuple[Tensor, int]]):
 
     def starts(self, index: int) -> NDArray[np.int64]:
         """First field or frame of each snippet of clip ``index`` in this epoch, counted from 0."""
-        return self._starts(index, self._rng(index))
+        return self._snippets(index, self._rng(index))[:, 0]
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Return the snippets of clip ``index``, transformed, and its class.
@@ -103,7 +123,7 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         if not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} clips; asked for {index}")
         rng = self._rng(index)
-        snippets = torch.from_numpy(self._read(index, self._starts(index, rng)))
+        snippets = torch.from_numpy(self._read(index, self._snippets(index, rng)))
         if self.transform is not None:
             generator = torch.Generator().manual_seed(int(rng.integers(1 << 63)))
             snippets = self.transform(snippets, generator)
@@ -118,15 +138,22 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         """Fields or frames that snippets can begin with and go through."""
 
     @abstractmethod
-    def _read(self, index: int, starts: NDArray[np.int64]) -> NDArray[np.generic]:
-        """Return (segments, channels, H, W)."""
+    def _read(self, index: int, snippets: NDArray[np.int64]) -> NDArray[np.generic]:
+        """Return (segments, channels, H, W) of the fields or frames (segments, length)."""
 
     def _rng(self, index: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, int(self._epoch), index])
 
-    def _starts(self, index: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        _, length = self._clips[index]
-        return sampling.starts(self.sampling, length, self.segments, self.length, rng)
+    def _snippets(self, index: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the fields or frames of each snippet, (segments, length)."""
+        _, n = self._clips[index]
+        # A clip that is too short has one start, and is continued.
+        usable, length, span = max(n, self._span), self.length, self._span
+        if self.sampling == "whole":
+            length = min(-(-usable // self.frame_stride), max(_WHOLE, length))
+            span = 1 + (length - 1) * self.frame_stride
+        starts = sampling.starts(self.sampling, usable, self.segments, span, rng, self.test_clips)
+        return sampling.snippets(starts, length, self.frame_stride, n, self.short_clips)
 
     def _open_clip(self, clip: StoredClip) -> FlowReader:
         return FlowReader(clip, bound=self.bound)
@@ -143,8 +170,9 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         return reader
 
     def _check_length(self, length: int, of: str) -> int:
-        if length < self.length:
-            raise FormatError(f"{length} {of}; a snippet takes {self.length}")
+        fewest = self._span if self.short_clips == "refuse" else 1
+        if length < fewest:
+            raise FormatError(f"{length} {of}; a snippet takes {fewest}")
         return length
 
 
@@ -162,12 +190,20 @@ class FlowClips(_Clips):
         Snippets of a clip, and flow fields of a snippet: TSN's 3 and 5; 1 and 10 are the original
         two-stream network's.
     sampling
-        ``random`` in each segment, ``centre`` of each segment, or ``test``, at equal steps.
+        ``random`` in each segment; ``centre`` of each segment; ``test``, at equal steps; or
+        ``whole``, all of the clip, in snippets of up to 250 fields or frames.
     transform
         Takes the (segments, 2 * length, H, W) uint8 levels and a generator; see
         :mod:`flowpipe.training.data.transforms`. None leaves the levels as they are.
     seed
         What is drawn follows from seed, epoch and index alone.
+    frame_stride
+        Number of frames from one field or frame of a snippet to the next.
+    short_clips
+        What is done with clips that are shorter than a snippet: ``refuse``, begin them again
+        (``loop``), or repeat the last field or frame (``repeat``).
+    test_clips
+        Number of times that all segments are sampled, at equal steps within each; for ``centre``.
     stacking
         ``trajectory`` samples the fields of a snippet along the paths of its first pixels.
     bound
@@ -208,6 +244,9 @@ class FlowClips(_Clips):
         seed: int = 0,
         stacking: Stacking = "flow",
         bound: float = DEFAULT_BOUND,
+        frame_stride: int = 1,
+        short_clips: ShortClips = "refuse",
+        test_clips: int = 1,
     ) -> None:
         if stacking not in ("flow", "trajectory"):
             raise ParameterError(f"stacking is {stacking!r}; it must be flow or trajectory")
@@ -221,19 +260,19 @@ class FlowClips(_Clips):
             transform=transform,
             seed=seed,
             bound=bound,
+            frame_stride=frame_stride,
+            short_clips=short_clips,
+            test_clips=test_clips,
         )
 
     def _usable_length(self, reader: FlowReader) -> int:
         clip_index.check_members(reader)
         return self._check_length(len(reader), "flow fields")
 
-    def _read(self, index: int, starts: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _read(self, index: int, snippets: NDArray[np.int64]) -> NDArray[np.uint8]:
         reader = self._reader(index)
         return np.stack(
-            [
-                read_stack(reader, int(start), self.length, stacking=self.stacking)
-                for start in starts
-            ]
+            [read_stack(reader, fields, stacking=self.stacking) for fields in snippets.tolist()]
         )
 
 
@@ -246,7 +285,7 @@ class FrameClips(_Clips):
 
     Parameters
     ----------
-    source, clips, segments, sampling, transform, seed
+    source, clips, segments, sampling, transform, seed, frame_stride, short_clips, test_clips
         As for :class:`FlowClips`; the transform takes (segments, 3 * length, H, W): uint8, red
         green blue of the first frame first; of ``rgb-diff`` int16 from -255 to 255.
     modality
@@ -283,6 +322,9 @@ class FrameClips(_Clips):
         modality: Literal["rgb", "rgb-diff"] = "rgb",
         length: int | None = None,
         seed: int = 0,
+        frame_stride: int = 1,
+        short_clips: ShortClips = "refuse",
+        test_clips: int = 1,
     ) -> None:
         if modality not in ("rgb", "rgb-diff"):
             raise ParameterError(f"modality is {modality!r}; it must be rgb or rgb-diff")
@@ -298,6 +340,9 @@ class FrameClips(_Clips):
             transform=transform,
             seed=seed,
             bound=DEFAULT_BOUND,  # of flow, which is not read
+            frame_stride=frame_stride,
+            short_clips=short_clips,
+            test_clips=test_clips,
         )
 
     def _usable_length(self, reader: FlowReader) -> int:
@@ -311,13 +356,18 @@ class FrameClips(_Clips):
             return self._check_length(count - 1, f"differences of {count} frames")
         return self._check_length(count, "frames")
 
-    def _read(self, index: int, starts: NDArray[np.int64]) -> NDArray[np.generic]:
-        length = self.length + (self.modality == "rgb-diff")
-        wanted = [[int(start) + offset for offset in range(length)] for start in starts]
-        images = self._images(index, sorted({one for snippet in wanted for one in snippet}))
-        frames: NDArray[Any] = np.stack([[images[one] for one in snippet] for snippet in wanted])
-        if self.modality == "rgb-diff":
-            frames = np.diff(frames.astype(np.int16), axis=1)
+    def _read(self, index: int, snippets: NDArray[np.int64]) -> NDArray[np.generic]:
+        wanted = set(snippets.ravel().tolist())
+        is_difference = self.modality == "rgb-diff"
+        if is_difference:
+            wanted |= {one + 1 for one in wanted}
+        images = self._images(index, sorted(wanted))
+        frames: NDArray[Any] = np.stack(
+            [[images[one] for one in each] for each in snippets.tolist()]
+        )
+        if is_difference:
+            after = np.stack([[images[one + 1] for one in each] for each in snippets.tolist()])
+            frames = np.subtract(after, frames, dtype=np.int16)
         return frames.reshape(len(frames), -1, *frames.shape[3:])
 
     def _images(self, index: int, wanted: list[int]) -> dict[int, NDArray[np.uint8]]:

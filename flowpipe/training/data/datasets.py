@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +15,11 @@ from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.models import table
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.network import Network
+from flowpipe.models.stream import StreamNetwork
 from flowpipe.training.data.clips import FlowClips, FrameClips, Transform
 from flowpipe.training.data.sampling import Sampling
 from flowpipe.training.data.transforms import Compose, test_transform, train_transform
+from flowpipe.training.testing import TestViews
 
 
 def stream_clips(
@@ -28,6 +30,7 @@ def stream_clips(
     sampling: Sampling,
     transform: Transform | None,
     segments: int | None = None,
+    test_clips: int = 1,
     seed: int = 0,
 ) -> FlowClips | FrameClips:
     """Return clips as a network sees them.
@@ -40,7 +43,7 @@ def stream_clips(
         (name, class index) of each clip.
     clip
         What the network sees.
-    sampling, transform, seed
+    sampling, transform, test_clips, seed
         As for :class:`FlowClips`.
     segments
         Number of segments, in place of that of `clip`.
@@ -51,6 +54,11 @@ def stream_clips(
         Clips are missing, too short or damaged; all are listed.
     """
     segments = segments or clip.segments
+    taken: dict[str, Any] = {
+        "frame_stride": clip.frame_stride,
+        "short_clips": clip.short_clips,
+        "test_clips": test_clips,
+    }
     if clip.is_flow:
         return FlowClips(
             source,
@@ -62,6 +70,7 @@ def stream_clips(
             seed=seed,
             stacking=clip.stacking,
             bound=DEFAULT_BOUND if clip.bound is None else clip.bound,
+            **taken,
         )
     return FrameClips(
         source,
@@ -72,6 +81,42 @@ def stream_clips(
         transform=transform,
         modality="rgb" if clip.modality == "rgb" else "rgb-diff",
         seed=seed,
+        **taken,
+    )
+
+
+def test_view_clips(
+    source: Path, clips: Sequence[tuple[str | Clip, int]], network: StreamNetwork, views: TestViews
+) -> FlowClips | FrameClips:
+    """Return the snippets of test clips, in levels: those of all views of a clip.
+
+    Parameters
+    ----------
+    source, clips
+        As for :func:`stream_clips`.
+    network
+        What it sees, and whether it relates the segments.
+    views
+        Of a clip.
+
+    Raises
+    ------
+    UnusableClipsError
+        As for :func:`stream_clips`.
+    """
+    if views.test_clips == "all":
+        return stream_clips(source, clips, network.clip, sampling="whole", transform=None)
+    if network.joins_segments:
+        return stream_clips(
+            source,
+            clips,
+            network.clip,
+            sampling="centre",
+            transform=None,
+            test_clips=views.test_clips,
+        )
+    return stream_clips(
+        source, clips, network.clip, sampling="test", transform=None, segments=views.test_clips
     )
 
 
@@ -91,10 +136,17 @@ def training_transform(clip: ClipInput, network: Network) -> Compose:
     return _completed(transform, clip, network)
 
 
-def testing_transform(clip: ClipInput, network: Network, crops: Literal[1, 10]) -> Compose:
+def testing_transform(clip: ClipInput, network: Network, views: TestViews) -> Compose:
     """Return the crops and normalisation of a test."""
     mean, std = table.model(network.model).normalisation
-    transform = test_transform(clip.modality, clip.input_size, crops=crops, mean=mean, std=std)
+    transform = test_transform(
+        clip.modality,
+        views.crop_size,
+        crops=views.crops,
+        short_side=views.short_side,
+        mean=mean,
+        std=std,
+    )
     return _completed(transform, clip, network)
 
 

@@ -246,7 +246,8 @@ class ExportStacks:
         shape = (2 * export.length, content["height"], content["width"])
         with FlowReader(clip, bound=export.bound) as reader:
             for start in export.starts(content["fields"]):
-                stack = read_stack(reader, start, export.length, stacking=export.stacking)
+                fields = range(start, start + export.length)
+                stack = read_stack(reader, fields, stacking=export.stacking)
                 if stack.shape != shape:
                     raise FormatError(
                         f"flow of {clip.name!r} from field {start} on is "

@@ -8,6 +8,7 @@ fields are sampled where each pixel has moved to, so that a channel pair follows
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import cv2
@@ -45,8 +46,7 @@ class FlowFields(Protocol):
 
 def read_stack(
     reader: FlowFields,
-    start: int,
-    length: int,
+    indices: Sequence[int],
     *,
     stacking: Stacking = "flow",
 ) -> NDArray[np.uint8]:
@@ -56,14 +56,14 @@ def read_stack(
     ----------
     reader
         The clip, in any layout.
-    start, length
-        First field, counted from 0, and number of fields.
+    indices
+        The L fields of the stack, counted from 0.
     stacking
         ``trajectory`` follows the pixels of the first field.
 
     Returns
     -------
-    (2 * length, H, W) uint8
+    (2 L, H, W) uint8
         Grey levels, 128 for zero.
 
     Raises
@@ -74,12 +74,10 @@ def read_stack(
         The clip is too short.
     """
     if stacking == "trajectory":
-        flow = [reader.flow(index, zero=127.5) for index in range(start, start + length)]
+        flow = [reader.flow(index, zero=127.5) for index in indices]
         _check_sizes([field.shape for field in flow], reader)
-        return to_uint8(follow(np.stack(flow)), reader.level_bound).reshape(
-            2 * length, *flow[0].shape[1:]
-        )
-    levels = [reader.levels(index) for index in range(start, start + length)]
+        return to_uint8(follow(np.stack(flow)), reader.level_bound).reshape(-1, *flow[0].shape[1:])
+    levels = [reader.levels(index) for index in indices]
     _check_sizes([field.shape for field in levels], reader)
     return np.concatenate(levels)
 

@@ -2,8 +2,9 @@
 
 Training, as in TSN (Wang et al., ECCV 2016) and tsn-pytorch: a crop whose sides are each drawn from
 1, .875, .75 (RGB also .66) of the short side, one step apart at most, at one of 13 fixed places,
-scaled to the network's input; flipped half of the time. Tests: the short side scaled to 8/7 of the
-input (256 for 224), four corners and the centre, each also flipped.
+scaled to the network's input; flipped half of the time. Tests, as in TSN: the short side scaled to
+8/7 of the input (256 for 224), four corners and the centre, each also flipped; or, as PySlowFast
+tests networks on consecutive frames, three squares along the longer side.
 
 **Flipping flow.** A mirrored scene moves the other way, so the x channels are negated wherever
 flow is flipped, in training and in tests: ``256 - level``, so that 128 stays 128 and what the
@@ -144,28 +145,35 @@ class Jitter:
 
 
 @dataclass(frozen=True, slots=True)
-class TenCrop:
-    """Four corners and the centre, each as it is and flipped; or the centre alone.
+class TestCrops:
+    """Four corners and the centre, each as it is and flipped; three along the longer side; or one.
 
-    The short side is scaled to 8/7 of `size` first.
+    The short side is scaled first.
     """
 
+    __test__ = False  # no test of pytest's
+
     size: int
-    crops: Literal[1, 10]
+    crops: Literal[1, 3, 10]
     is_flow: bool
+    short_side: int
 
     def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
         """Return (segments * crops, C, size, size), the crops of the first snippet first."""
         height, width = snippets.shape[-2:]
-        scale = self.size * 8 / 7 / min(height, width)
+        scale = self.short_side / min(height, width)
         high, wide = max(self.size, round(height * scale)), max(self.size, round(width * scale))
         scaled = _resized(snippets, high, wide)
         if self.crops == 1:
             centre: Tensor = tvf.center_crop(scaled, [self.size, self.size])
             return centre
-        places = crop_offsets(high, wide, self.size, self.size)[:5]
+        if self.crops == 3:
+            places = _along(high, wide, self.size)
+        else:
+            places = crop_offsets(high, wide, self.size, self.size)[:5]
         crops = [scaled[..., y : y + self.size, x : x + self.size] for y, x in places]
-        crops += [flipped(crop, self.is_flow) for crop in crops]
+        if self.crops == 10:
+            crops += [flipped(crop, self.is_flow) for crop in crops]
         return torch.stack(crops, dim=1).flatten(0, 1)
 
 
@@ -250,7 +258,8 @@ def test_transform(
     modality: Modality,
     size: int,
     *,
-    crops: Literal[1, 10] = 10,  # noqa: PT028
+    crops: Literal[1, 3, 10] = 10,  # noqa: PT028
+    short_side: int | None = None,  # noqa: PT028
     mean: Sequence[float] = IMAGENET_MEAN,  # noqa: PT028
     std: Sequence[float] = IMAGENET_STD,  # noqa: PT028
 ) -> Compose:
@@ -264,7 +273,10 @@ def test_transform(
     modality, size, mean, std
         As for :func:`train_transform`.
     crops
-        10: corners, centre and their mirror images; 1: the centre.
+        10: corners, centre and their mirror images; 3: squares along the longer side, from left or
+        top; 1: the centre.
+    short_side
+        Length in pixels that the short side is scaled to; by default 8/7 of `size`.
 
     Returns
     -------
@@ -291,9 +303,11 @@ def test_transform(
     torch.Size([20, 10, 112, 112])
     """
     _check(modality, size)
-    if crops not in (1, 10):
-        raise ParameterError(f"crops is {crops}; it must be 1 or 10")
-    crop = TenCrop(size, crops, _is_flow(modality))
+    if crops not in (1, 3, 10):
+        raise ParameterError(f"crops is {crops}; it must be 1, 3 or 10")
+    if short_side is not None and short_side < size:
+        raise ParameterError(f"short_side is {short_side}; it must be at least size, {size}")
+    crop = TestCrops(size, crops, _is_flow(modality), short_side or round(size * 8 / 7))
     return Compose((crop, normalisation(modality, mean, std)))
 
 
@@ -333,6 +347,14 @@ def _resized(snippets: Tensor, height: int, width: int) -> Tensor:
     images = snippets.reshape(-1, 1 if planes % 3 else 3, *snippets.shape[2:])
     resized: Tensor = tvf.resize(images, [height, width], antialias=True)
     return resized.reshape(*snippets.shape[:2], height, width)
+
+
+def _along(height: int, width: int, size: int) -> Pairs:
+    """Return (top, left) of three crops along the longer side, as PySlowFast's ``uniform_crop``."""
+    down, right = height - size, width - size
+    if height > width:
+        return [(y, -(-right // 2)) for y in (0, -(-down // 2), down)]
+    return [(-(-down // 2), x) for x in (0, -(-right // 2), right)]
 
 
 def _drawn(choices: Pairs, generator: torch.Generator) -> tuple[int, int]:

@@ -74,8 +74,8 @@ class ClipFrames(ABC):
         """Prepare for windows of `length` that begin at `starts`, ascending."""
 
     @abstractmethod
-    def snippet(self, start: int, length: int) -> NDArray[Any]:
-        """Return (C * length, H, W) of consecutive fields, frames or differences."""
+    def snippet(self, indices: Sequence[int]) -> NDArray[Any]:
+        """Return (C * L, H, W) of L fields, frames or differences."""
 
     @abstractmethod
     def forget(self, before: int) -> None:
@@ -141,9 +141,9 @@ class StoredFields(ClipFrames):
     def expect(self, starts: Sequence[int], length: int) -> None:
         """Do nothing: fields are read as they are asked for."""
 
-    def snippet(self, start: int, length: int) -> NDArray[np.uint8]:
-        """Return (2 * length, H, W) uint8 levels."""
-        return read_stack(self, start, length, stacking=self._stacking)
+    def snippet(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Return (2 L, H, W) uint8 levels."""
+        return read_stack(self, indices, stacking=self._stacking)
 
     def levels(self, index: int) -> NDArray[np.uint8]:
         """Return (2, H, W) levels of a field, of the nearest one outside of the clip."""
@@ -223,10 +223,10 @@ class StoredFrames(ClipFrames):
         numbers = {self._inside(start + offset) for start in starts for offset in range(length)}
         self._decoded = _decoded(self._video, self.reader, sorted(numbers))
 
-    def snippet(self, start: int, length: int) -> NDArray[Any]:
-        """Return (3 * length, H, W): uint8 levels, or int16 differences."""
+    def snippet(self, indices: Sequence[int]) -> NDArray[Any]:
+        """Return (3 L, H, W): uint8 levels, or int16 differences."""
         # Outside of the clip a difference is repeated, not a frame, whose difference is zero.
-        first = [min(max(start + offset, 0), len(self) - 1) for offset in range(length)]
+        first = [min(max(index, 0), len(self) - 1) for index in indices]
         frames = np.stack([self._image(index) for index in first])
         if self._is_difference:
             after = np.stack([self._image(index + 1) for index in first])

@@ -37,6 +37,7 @@ from flowpipe.training.features.frames import ClipFrames, open_clip
 from flowpipe.training.features.layouts import ClipFiles, files_of, is_current, write_features
 from flowpipe.training.features.sources import NetworkSource
 from flowpipe.training.features.stage import FeatureStage
+from flowpipe.training.testing import Crops, Testing
 
 _BATCH = 32
 """Views of windows that a GPU computes at a time."""
@@ -154,7 +155,7 @@ def window_features(
     starts: Sequence[int],
     length: int,
     *,
-    crops: Any = 1,
+    crops: Crops = 1,
     device: torch.device | None = None,
     advance: Advance = lambda windows: None,
 ) -> NDArray[np.float32]:
@@ -171,7 +172,7 @@ def window_features(
     length
         Fields or frames of a window.
     crops
-        Crops whose features are averaged: 1 or 10.
+        Crops whose features are averaged: 1, 3 or 10.
     device
         Where the network computes.
     advance
@@ -183,7 +184,10 @@ def window_features(
     """
     device = device or torch.device("cpu")
     network = network.to(device).eval()
-    transform = testing_transform(network.clip, network.network, crops)
+    # Features have the size of training, whatever the size that scores are tested with.
+    size = network.clip.input_size
+    views = Testing(1, crops, round(size * 8 / 7), size, "scores").of(network)
+    transform = testing_transform(network.clip, network.network, views)
     frames.expect(starts, length)
     at_once = 1 if device.type == "cpu" else max(1, _BATCH // crops)
     rows = []
@@ -197,15 +201,16 @@ def window_features(
     return np.concatenate(rows)
 
 
-def snippets_of(network: StreamNetwork, length: int) -> tuple[list[int], int]:
-    """Return where in a window the snippets begin that a network sees of it, and their length."""
-    if network.takes == "frames":
-        return [0], length
+def snippets_of(network: StreamNetwork, length: int) -> list[range]:
+    """Return which fields or frames of a window each snippet has that a network sees of it."""
     seen = network.clip
+    if network.takes == "frames":
+        return [range(0, length, seen.frame_stride)]
     segments = seen.segments
     if not network.joins_segments:
-        segments = min(segments, length - seen.length + 1)
-    return centre_starts(length, segments, seen.length).tolist(), seen.length
+        segments = min(segments, length - seen.span + 1)
+    starts = centre_starts(length, segments, seen.span).tolist()
+    return [range(start, start + seen.span, seen.frame_stride) for start in starts]
 
 
 def _views(
@@ -216,13 +221,13 @@ def _views(
     transform: Any,
 ) -> Iterator[Tensor]:
     """Yield the crops of each window, (crops, segments, C, H, W) float32."""
-    offsets, snippet = snippets_of(network, length)
+    snippets = snippets_of(network, length)
     nothing_random = torch.Generator()
     for start in starts:
         frames.forget(start)
-        levels = np.stack([frames.snippet(start + offset, snippet) for offset in offsets])
+        levels = np.stack([frames.snippet([start + one for one in each]) for each in snippets])
         images = transform(torch.from_numpy(levels), nothing_random)
-        yield images.unflatten(0, (len(offsets), -1)).transpose(0, 1)
+        yield images.unflatten(0, (len(snippets), -1)).transpose(0, 1)
 
 
 def _batches(views: Iterator[Tensor], size: int) -> Iterator[list[Tensor]]:

@@ -160,7 +160,7 @@ def default_length(network: StreamNetwork) -> int:
     Of a network that relates segments, one snippet of each; of others a snippet.
     """
     segments = network.clip.segments if network.joins_segments else 1
-    return segments * network.clip.length
+    return segments * network.clip.span
 
 
 def check_length(network: StreamNetwork, length: int) -> None:
@@ -175,20 +175,21 @@ def check_length(network: StreamNetwork, length: int) -> None:
 
     seen = network.clip
     if network.takes != "frames":
-        if length < seen.length:
+        if length < seen.span:
             raise ParameterError(
-                f"length is {length}; a snippet of {network.network.model} takes {seen.length}"
+                f"length is {length}; a snippet of {network.network.model} takes {seen.span}"
             )
         return
-    usual = table.model(network.network.model).suited(seen).length
-    if length == seen.length == usual:
+    usual = table.model(network.network.model).suited(seen)
+    frames = len(range(0, length, seen.frame_stride))
+    if frames == seen.length == usual.length:
         return
-    clip = torch.zeros(1, network.channels, length, seen.input_size, seen.input_size)
+    clip = torch.zeros(1, network.channels, frames, seen.input_size, seen.input_size)
     try:
         with torch.inference_mode():
             network.eval().features(clip)
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise ParameterError(
-            f"length is {length}; {network.network.model} takes {usual} frames ({reason})"
+            f"length is {length}; {network.network.model} takes {usual.span} ({reason})"
         ) from None

@@ -10,7 +10,7 @@ field or frame is repeated.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import arg
 
@@ -18,6 +18,7 @@ from flowpipe._options import NameIn
 from flowpipe.errors import ParameterError, check_range
 from flowpipe.runner.json_files import Json
 from flowpipe.training.features.layouts import LAYOUTS, FeatureLayout
+from flowpipe.training.testing import CROPS, Crops
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,8 @@ class FeatureStage:
     length: Annotated[
         int | None, arg(metavar="N", help_behavior_hint="(default: what the network sees)")
     ] = None
-    """Number of consecutive flow fields or frames in a window. Trajectories need it: they have
-    none of their own."""
+    """Number of flow fields or frames from the first to the last of a window. Trajectories need it:
+    they have none of their own."""
     stride: Annotated[
         int | None, arg(metavar="N", help_behavior_hint="(default: the length; 1 for ms-tcn)")
     ] = None
@@ -37,17 +38,17 @@ class FeatureStage:
     """Names, axes and windows as another program reads them: (T, F) arrays with the clips' folders
     (npy) or without them (actionformer, opentad), with times beside them (video-features), or
     (F, frames), a feature per frame (ms-tcn)."""
-    crops: Literal[1, 10] = 1
-    """Crops of a window whose features are averaged: the centre (1), or corners, centre and their
-    mirror images (10)."""
+    crops: Crops = 1
+    """Crops of a window whose features are averaged: the centre (1), three along the longer side
+    (3), or corners, centre and their mirror images (10)."""
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise ParameterError(
                 f"layout is {self.layout!r}; it must be one of {', '.join(LAYOUTS)}"
             )
-        if self.crops not in (1, 10):
-            raise ParameterError(f"crops is {self.crops}; it must be 1 or 10")
+        if self.crops not in CROPS:
+            raise ParameterError(f"crops is {self.crops}; it must be 1, 3 or 10")
         if self.length is not None:
             check_range("length", self.length, 1, 10000)
         if self.stride is not None:

@@ -99,7 +99,7 @@ def test_stacks_along_trajectories_are_those_of_stored_flow(tmp_path):
     levels = to_uint8(smooth_flow(3))
     stored = store_clip(tmp_path / "flow", "npy", from_uint8(levels, zero=127.5))
     with FlowReader(stored) as reader:
-        expected = read_stack(reader, 0, 3, stacking="trajectory")
+        expected = read_stack(reader, range(3), stacking="trajectory")
     window = window_of(classifier, LONG)
     entries = [Entry(number / 25, 0.0, 0, each) for number, each in enumerate(levels)]
     np.testing.assert_array_equal(window._snippet(entries), expected)

@@ -366,11 +366,76 @@ def test_a_label_is_the_class_that_was_given(flow):
         ({"seed": -1}, "seed is -1"),
         ({"segments": 0}, "segments is 0"),
         ({"length": 0}, "length is 0"),
+        ({"frame_stride": 0}, "frame_stride is 0"),
+        ({"short_clips": "pad"}, "short_clips is 'pad'; it must be one of refuse, loop, repeat"),
+        ({"test_clips": 2}, "test_clips is 2; it applies to the sampling 'centre'"),
     ],
 )
 def test_bad_parameters(flow, options, message):
     with pytest.raises(ParameterError, match=message):
         FlowClips(flow, CLIPS, **options)
+
+
+def counted(n: int) -> np.ndarray:
+    """Flow whose field i has the level 128 + i in x, and is not close to another level."""
+    return numbered(n) + np.float32(0.25 * 40 / 255)
+
+
+def fields_of(data: FlowClips | FrameClips) -> list[list[int]]:
+    """The number of each field of the snippets of the first clip, which its level tells."""
+    return (levels_of(data[0][0])[..., 0] - 128).tolist()
+
+
+def test_a_snippet_takes_every_second_field(tmp_path):
+    store_clip(tmp_path, "npy", counted(12), clip="k/a")
+    options = {"segments": 1, "length": 4, "frame_stride": 2, "bound": 20}
+    data = FlowClips(tmp_path, [("k/a", 0)], sampling="test", **options)
+    first = int(data.starts(0)[0])
+    assert fields_of(data) == [[first, first + 2, first + 4, first + 6]]
+    with pytest.raises(UnusableClipsError, match="12 flow fields; a snippet takes 13"):
+        FlowClips(tmp_path, [("k/a", 0)], segments=1, length=5, frame_stride=3)
+    random = FlowClips(tmp_path, [("k/a", 0)], **options)
+    drawn = set()
+    for epoch in range(60):
+        random.set_epoch(epoch)
+        drawn.add(int(random.starts(0)[0]))
+    assert drawn == set(range(6))
+
+
+@pytest.mark.parametrize(
+    ("short", "expected"), [("loop", [0, 2, 4, 1, 3, 0]), ("repeat", [0, 2, 4, 4, 4, 4])]
+)
+def test_a_short_clip_is_continued(tmp_path, short, expected):
+    store_clip(tmp_path, "npy", counted(5), clip="k/a")
+    options = {"segments": 1, "length": 6, "frame_stride": 2, "short_clips": short}
+    for sampling in ("random", "centre", "test", "whole"):
+        data = FlowClips(tmp_path, [("k/a", 0)], sampling=sampling, **options)
+        assert fields_of(data) == [expected]
+
+
+def test_a_whole_clip_is_seen_field_by_field(tmp_path):
+    store_clip(tmp_path, "npy", counted(100), clip="k/a")
+    data = FlowClips(tmp_path, [("k/a", 0)], segments=1, length=8, sampling="whole", bound=20)
+    assert fields_of(data) == [list(range(100))]
+    strided = FlowClips(
+        tmp_path, [("k/a", 0)], segments=1, length=8, sampling="whole", bound=20, frame_stride=3
+    )
+    assert fields_of(strided) == [list(range(0, 100, 3))]
+
+
+def test_a_long_clip_is_seen_in_parts_that_cover_it(tmp_path):
+    store_clip(tmp_path, "npy", np.zeros((601, 2, 8, 8), np.float32), clip="k/a")
+    data = FlowClips(tmp_path, [("k/a", 0)], segments=1, length=8, sampling="whole")
+    assert data[0][0].shape == (3, 500, 8, 8)
+    assert data.starts(0).tolist() == [0, 176, 351]
+
+
+def test_segments_are_sampled_several_times(tmp_path):
+    store_clip(tmp_path, "npy", counted(12), clip="k/a")
+    data = FlowClips(
+        tmp_path, [("k/a", 0)], segments=3, length=1, sampling="centre", test_clips=2, bound=20
+    )
+    assert fields_of(data) == [[1], [5], [9], [3], [7], [11]]
 
 
 def test_an_index_outside(flow):

@@ -34,7 +34,7 @@ def flow(tmp_path) -> Path:
 def stack_of(flow: Path, name: str, start: int, length: int = 10) -> np.ndarray:
     clip = next(clip for clip in stored_clips(flow) if clip.name == name)
     with FlowReader(clip) as reader:
-        return read_stack(reader, start, length)
+        return read_stack(reader, range(start, start + length))
 
 
 def webdataset_samples(shard: Path) -> list[dict]:

@@ -70,6 +70,21 @@ def test_decoded_frames_have_the_size_of_the_flow(tmp_path):
     assert stack.shape == (3, 3, 32, 48)
 
 
+@pytest.mark.parametrize("short", ["loop", "repeat"])
+def test_frames_and_differences_of_a_short_clip_at_a_stride(tmp_path, short):
+    images = frames(5)
+    store_clip(tmp_path, "zip", smooth_flow(4), clip="k/a", images=images)
+    options = {"segments": 1, "frame_stride": 2, "short_clips": short, "sampling": "centre"}
+    every = FrameClips(tmp_path, [("k/a", 0)], segments=1, length=5)[0][0].reshape(5, 3, 32, 48)
+    rgb = FrameClips(tmp_path, [("k/a", 0)], length=4, **options)[0][0].reshape(4, 3, 32, 48)
+    taken = [0, 2, 4, 1] if short == "loop" else [0, 2, 4, 4]
+    assert torch.equal(rgb, every[taken])
+    data = FrameClips(tmp_path, [("k/a", 0)], modality="rgb-diff", length=4, **options)
+    between = every[1:].short() - every[:-1].short()
+    taken = [0, 2, 0, 2] if short == "loop" else [0, 2, 3, 3]
+    assert torch.equal(data[0][0].reshape(4, 3, 32, 48), between[taken])
+
+
 def test_differences_of_consecutive_frames(tmp_path):
     with_video(tmp_path)
     rgb = FrameClips(tmp_path / "flow", [("k/a", 0)], segments=1, length=9, sampling="test")

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowpipe.errors import ParameterError
-from flowpipe.training.data.sampling import centre_starts, random_starts, starts, tick_starts
+from flowpipe.training.data.sampling import (
+    centre_starts,
+    random_starts,
+    snippets,
+    starts,
+    tick_starts,
+    whole_starts,
+)
 
 SIZES = st.integers(1, 12).flatmap(
     lambda length: st.tuples(st.integers(length, 400), st.integers(1, 30), st.just(length))
@@ -52,6 +59,43 @@ def test_validation_takes_the_middle_of_each_segment(sizes):
         assert got.tolist() == [int(tick / 2 + tick * k) for k in range(segments)]
     for k, start in enumerate(got):
         assert k * places / segments - 1 < start < (k + 1) * places / segments
+
+
+@given(SIZES, st.integers(1, 10))
+def test_each_time_that_segments_are_sampled_is_at_another_place_in_each(sizes, clips):
+    n, segments, length = sizes
+    got = centre_starts(n, segments, length, clips).reshape(clips, segments)
+    assert (np.diff(got, axis=0) >= 0).all()
+    tick = (n - length + 1) / segments
+    for k in range(segments):
+        assert (got[:, k] > k * tick - 1).all()
+        assert (got[:, k] < (k + 1) * tick).all()
+    if tick >= 2 * clips:
+        assert (np.diff(got, axis=0) > 0).all()
+    if clips == 1:
+        assert np.array_equal(got[0], centre_starts(n, segments, length))
+
+
+@given(st.integers(1, 900), st.integers(1, 300))
+def test_a_whole_clip_is_covered_by_the_fewest_snippets(n, length):
+    length = min(n, length)
+    got = whole_starts(n, length)
+    assert len(got) == -(-n // length)
+    assert (got[0], got[-1] + length) == (0, n)
+    assert (np.diff(got) <= length).all()
+
+
+@given(
+    st.integers(1, 60),
+    st.integers(1, 20),
+    st.integers(1, 8),
+    st.sampled_from(["loop", "repeat"]),
+)
+def test_a_snippet_goes_on_after_the_end_of_a_short_clip(n, length, stride, short):
+    (got,) = snippets(np.array([0]), length, stride, n, short)
+    for step, index in enumerate(got):
+        wanted = step * stride
+        assert index == (wanted if wanted < n else wanted % n if short == "loop" else n - 1)
 
 
 @given(SIZES, st.sampled_from(["random", "centre", "test"]), st.integers(0, 9))

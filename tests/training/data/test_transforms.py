@@ -135,7 +135,7 @@ def test_ten_crops_of_flow_carry_the_sign():
 
 def test_ten_crops_are_the_corners_and_the_centre_and_their_mirror_images():
     frames = noise(2, 3, 256, 340)
-    out = transforms.TenCrop(224, 10, is_flow=False)(frames, generator())
+    out = transforms.TestCrops(224, 10, is_flow=False, short_side=256)(frames, generator())
     assert out.shape == (20, 3, 224, 224)
     # torchvision's corners are at the very edge, TSN's at multiples of a quarter of the margin:
     # the same for this size
@@ -157,8 +157,27 @@ def test_snippets_of_a_test_may_be_given_one_at_a_time():
 
 def test_the_centre_crop_of_a_test():
     frames = noise(2, 3, 256, 340)
-    out = transforms.TenCrop(224, 1, is_flow=False)(frames, generator())
+    out = transforms.TestCrops(224, 1, is_flow=False, short_side=256)(frames, generator())
     assert torch.equal(out, frames[:, :, 16:240, 58:282])
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_three_crops_lie_along_the_longer_side(upright):
+    # PySlowFast's uniform_crop, of a square as high as the frame and of a smaller one
+    frames = noise(2, 3, 256, 341)
+    if upright:
+        frames = frames.transpose(-1, -2)
+    for size, across, along in ((256, 0, (0, 43, 85)), (224, 16, (0, 59, 117))):
+        crop = transforms.TestCrops(size, 3, is_flow=False, short_side=256)
+        out = crop(frames, generator()).unflatten(0, (2, 3))
+        for index, place in enumerate(along):
+            y, x = (place, across) if upright else (across, place)
+            assert torch.equal(out[:, index], frames[..., y : y + size, x : x + size])
+
+
+def test_a_short_side_below_the_crop_is_refused():
+    with pytest.raises(ParameterError, match="short_side is 200; it must be at least size, 224"):
+        transforms.test_transform("rgb", 224, short_side=200)
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 340), (240, 320), (100, 60), (17, 400)])

@@ -49,7 +49,7 @@ def test_defaults_follow_from_the_length_and_the_layout():
     [
         ({"length": 0}, "length is 0; it must be at least 1"),
         ({"stride": 0}, "stride is 0"),
-        ({"crops": 5}, "crops is 5; it must be 1 or 10"),
+        ({"crops": 5}, "crops is 5; it must be 1, 3 or 10"),
         ({"layout": "h5"}, "layout is 'h5'; it must be one of npy, actionformer"),
         ({"layout": "ms-tcn", "stride": 4}, "stride is 4; layout ms-tcn has a feature per frame"),
     ],
