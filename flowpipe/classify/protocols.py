@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
 
+from flowpipe.classify.splits import FINAL, parse_split, read_splits
 from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.runner.json_files import Json, read_json
@@ -28,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 MOST_SPLITS = 50
 """Splits of leave-one-out that need not be asked for."""
-FINAL = "final"
-"""The split that trains on all clips (``--final``), and the folder of its classifier."""
 _SHOWN = 3
 
 
@@ -131,8 +130,8 @@ def protocol(dataset: Dataset, wanted: str | PathLike[str] | None = None) -> Pro
         The set to be evaluated.
     wanted
         ``official``, ``loo`` (leave one group out), ``5-fold`` (or another number), a JSON file
-        as :func:`read_splits` reads it, or None: the official splits where the set has some, else
-        leave one group out, of at most 50 groups.
+        as :func:`~flowpipe.classify.splits.read_splits` reads it, or None: the official splits
+        where the set has some, else leave one group out, of at most 50 groups.
 
     Returns
     -------
@@ -189,6 +188,11 @@ def _chosen(dataset: Dataset, wanted: str | PathLike[str] | None) -> Protocol:
     return given(dataset, read_splits(path), path.stem)
 
 
+def final_split(protocol: Protocol) -> Split:
+    """Return the split that trains on all clips and tests none."""
+    return Split(FINAL, tuple(protocol.names), ())
+
+
 def protocol_from_json(path: Path) -> Protocol:
     """Read what :meth:`Protocol.to_json` gave.
 
@@ -204,7 +208,7 @@ def protocol_from_json(path: Path) -> Protocol:
         raise FormatError(f"{str(path)!r} has no lists 'splits' and 'classes'")
     if not isinstance(labels, dict) or any(label not in classes for label in labels.values()):
         raise FormatError(f"{str(path)!r} must have 'labels', a class of 'classes' for each clip")
-    parsed = tuple(_parsed(path, number, entry) for number, entry in enumerate(splits, 1))
+    parsed = tuple(parse_split(path, number, entry) for number, entry in enumerate(splits, 1))
     unknown = {name for split in parsed for name in (*split.train, *split.test)} - set(labels)
     if unknown:
         raise FormatError(f"{str(path)!r} has no label of {min(unknown)!r}")
@@ -333,42 +337,6 @@ def given(dataset: Dataset, splits: Sequence[Split], name: str = "given") -> Pro
     if absent:
         notes.append(f"{_count(absent, 'clip')} of the splits not there: {_some(sorted(absent))}")
     return _protocol(name, dataset, kept, notes)
-
-
-def read_splits(path: Path) -> tuple[Split, ...]:
-    """Read splits from a JSON file.
-
-    Parameters
-    ----------
-    path
-        ``{"splits": [{"name": "1", "train": ["class/clip", ...], "test": [...]}, ...]}``
-
-    Raises
-    ------
-    FormatError
-        The file is not such a list.
-    ParameterError
-        A clip is in both halves of a split.
-    """
-    content = read_json(path).get("splits")
-    if not isinstance(content, list) or not content:
-        raise FormatError(f"{str(path)!r} has no list 'splits'")
-    return tuple(_parsed(path, number, entry) for number, entry in enumerate(content, 1))
-
-
-def _parsed(path: Path, number: int, entry: Any) -> Split:
-    if not isinstance(entry, dict):
-        raise FormatError(f"split {number} of {str(path)!r} is not an object")
-    name = entry.get("name", str(number))
-    halves = entry.get("train"), entry.get("test")
-    fits = isinstance(name, str) and all(
-        isinstance(half, list) and all(isinstance(each, str) for each in half) for half in halves
-    )
-    if not fits:
-        raise FormatError(
-            f"split {number} of {str(path)!r} must have 'train' and 'test', lists of clip names"
-        )
-    return Split(name, tuple(entry["train"]), tuple(entry["test"]))
 
 
 def _labelled(dataset: Dataset) -> tuple[list[Clip], list[str]]:

@@ -1,21 +1,62 @@
-"""Name the folders of splits and of classifiers, and the split of all clips."""
+"""Read lists of splits, and name the folders of splits and of classifiers."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
-from flowpipe.classify.protocols import FINAL as FINAL
-from flowpipe.classify.protocols import Protocol
 from flowpipe.datasets.base import Split
+from flowpipe.errors import FormatError
+from flowpipe.runner.json_files import read_json
 
+FINAL = "final"
+"""The split that trains on all clips (``--final``), and the folder of its classifier."""
 CLASSIFIERS = "classifiers"
 """Folder of the classifiers, beside the scores that evaluated them."""
 
 
-def final_split(protocol: Protocol) -> Split:
-    """Return the split that trains on all clips and tests none."""
-    return Split(FINAL, tuple(protocol.labels), ())
+def read_splits(path: Path) -> tuple[Split, ...]:
+    """Read splits from a JSON file.
+
+    Parameters
+    ----------
+    path
+        ``{"splits": [{"name": "1", "train": ["class/clip", ...], "test": [...]}, ...]}``
+
+    Raises
+    ------
+    FormatError
+        The file is not such a list.
+    ParameterError
+        A clip is in both halves of a split.
+    """
+    content = read_json(path).get("splits")
+    if not isinstance(content, list) or not content:
+        raise FormatError(f"{str(path)!r} has no list 'splits'")
+    return tuple(parse_split(path, number, entry) for number, entry in enumerate(content, 1))
+
+
+def parse_split(path: Path, number: int, entry: Any) -> Split:
+    """Return a split of a JSON file, the `number`-th from 1.
+
+    Raises
+    ------
+    FormatError
+        It is not an object with the clip names of both halves.
+    """
+    if not isinstance(entry, dict):
+        raise FormatError(f"split {number} of {str(path)!r} is not an object")
+    name = entry.get("name", str(number))
+    halves = entry.get("train"), entry.get("test")
+    fits = isinstance(name, str) and all(
+        isinstance(half, list) and all(isinstance(each, str) for each in half) for half in halves
+    )
+    if not fits:
+        raise FormatError(
+            f"split {number} of {str(path)!r} must have 'train' and 'test', lists of clip names"
+        )
+    return Split(name, tuple(entry["train"]), tuple(entry["test"]))
 
 
 def split_folder(number: int, name: str) -> str:

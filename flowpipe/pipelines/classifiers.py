@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.classify.parameters import Svm
-from flowpipe.classify.protocols import Protocol, protocol_from_json
-from flowpipe.classify.splits import FINAL, final_split, split_folder
+from flowpipe.classify.protocols import Protocol, final_split, protocol_from_json
+from flowpipe.classify.splits import FINAL, split_folder
 from flowpipe.classify.work import SCORES_FORMAT, ScoreSplit, load_machines
 from flowpipe.datasets.base import Split
 from flowpipe.encoding.files import (

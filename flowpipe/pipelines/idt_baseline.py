@@ -185,7 +185,7 @@ def idt_baseline(
         fitted = out / f"classify-{short_hash(classifying(vectors, svm))}"
         path = fit_final(vectors, fitted, svm, workers=workers)
         add_classifier(FINAL, path, record_of(load_scores(scores / "scores.npz")), out)
-        logger.info(f"classifier of all {len(whole.labels)} clips: {out / CLASSIFIERS / FINAL}")
+        logger.info(f"classifier of all {len(whole.names)} clips: {out / CLASSIFIERS / FINAL}")
         used += [vectors, fitted]
     note_used(out, used)
     logger.info(f"report: {out / 'report.html'}")

@@ -9,9 +9,9 @@ from os import PathLike
 from pathlib import Path
 
 from flowpipe.classify.metrics import Metrics
-from flowpipe.classify.protocols import Protocol
+from flowpipe.classify.protocols import Protocol, final_split
 from flowpipe.classify.protocols import protocol as choose_protocol
-from flowpipe.classify.splits import FINAL, final_split, split_folder
+from flowpipe.classify.splits import FINAL, split_folder
 from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.datasets.load import AUTO, load_dataset
 from flowpipe.errors import ParameterError

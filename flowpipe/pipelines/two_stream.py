@@ -258,7 +258,7 @@ def compare_streams(
 def _used(dataset: Dataset, protocol: Protocol, *, final: bool) -> list[Clip]:
     """Return the clips that train or are tested; all labelled ones for the final networks."""
     used = {name for split in protocol.splits for name in (*split.train, *split.test)}
-    used |= set(protocol.labels) if final else set()
+    used |= set(protocol.names) if final else set()
     return [clip for clip in dataset.clips if clip.name in used]
 
 

@@ -14,7 +14,6 @@ from flowpipe.classify.protocols import (
     official,
     protocol,
     protocol_from_json,
-    read_splits,
 )
 from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.datasets.ucf101 import ucf101
@@ -141,29 +140,6 @@ def test_a_split_with_the_name_of_that_of_all_clips_is_refused():
     names = [clip.name for clip in grid().clips]
     with pytest.raises(ParameterError, match="split of 'mine' is called 'final'"):
         given(grid(), [Split("final", tuple(names[:4]), tuple(names[4:]))], "mine")
-
-
-def test_a_list_of_splits(tmp_path):
-    path = tmp_path / "splits.json"
-    entry = {"train": ["a1", "b1"], "test": ["a2"]}
-    path.write_text(json.dumps({"splits": [{"name": "first", **entry}, entry]}))
-    assert read_splits(path) == (
-        Split("first", ("a1", "b1"), ("a2",)),
-        Split("2", ("a1", "b1"), ("a2",)),
-    )
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["", "[]", "{}", '{"splits": []}', '{"splits": [1]}', '{"splits": [{"train": ["a"]}]}',
-     '{"splits": [{"train": ["a"], "test": [1]}]}',
-     '{"splits": [{"name": 3, "train": ["a"], "test": ["b"]}]}'],
-)  # fmt: skip
-def test_what_is_no_list_of_splits(tmp_path, content):
-    path = tmp_path / "splits.json"
-    path.write_text(content)
-    with pytest.raises(FormatError, match=r"splits\.json"):
-        read_splits(path)
 
 
 def test_ut_interaction_leaves_out_ten_sequences():

@@ -118,7 +118,7 @@ def read_encoders(path: Path) -> None:
 
 
 def read_splits(path: Path) -> None:
-    from flowpipe.classify.protocols import read_splits
+    from flowpipe.classify.splits import read_splits
 
     read_splits(path)
 
