@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
 
+from flowpipe.classify.scores import ClassScores, SplitScores
 from flowpipe.classify.splits import FINAL, parse_split, read_splits
 from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.errors import FormatError, ParameterError
@@ -65,6 +66,13 @@ class Protocol:
         """Return the class indices of clips."""
         index = {label: i for i, label in enumerate(self.classes)}
         return np.array([index[self.labels[name]] for name in names], np.int64)
+
+    def scored(self, split: str, names: Sequence[str], scores: ClassScores) -> SplitScores:
+        """Return the scores of a split's test clips with the true classes of the clips.
+
+        Scores are computed and stored without labels: a corrected label changes no score.
+        """
+        return SplitScores(split, tuple(names), self.indices(names), scores)
 
     def training_labels(self) -> list[dict[str, str]]:
         """Return the class name of each training clip, by clip name, for each split."""

@@ -24,11 +24,8 @@ from flowpipe import __version__
 from flowpipe.classify.metrics import Metrics, evaluate
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import Protocol, protocol_from_json
-from flowpipe.classify.scores import Scores, SplitScores, load_scores, save_scores
-from flowpipe.classify.work import (
-    ScoreSplit,
-    load_split_scores,
-)
+from flowpipe.classify.scores import Scores, load_scores, save_scores
+from flowpipe.classify.work import ScoreSplit, load_split_scores
 from flowpipe.encoding.table import ENCODERS
 from flowpipe.errors import FlowpipeError
 from flowpipe.pipelines.classifiers import write_classifier
@@ -158,12 +155,12 @@ def classify(
 
 
 def _joined_scores(protocol: Protocol, configuration: str, out: Path) -> Scores:
-    """Join the scores of all splits with the labels of their test clips, and save them."""
+    """Join the scores of all splits, and save them."""
     splits = []
     for number, split in enumerate(protocol.splits, 1):
         path = scores_path(out, number, configuration)
         names, scores = load_split_scores(path, len(protocol.classes))
-        splits.append(SplitScores(split.name, names, protocol.indices(names), scores))
+        splits.append(protocol.scored(split.name, names, scores))
     joined = Scores(protocol.classes, tuple(splits))
     name = "scores.npz" if configuration == ALL else f"scores-{configuration}.npz"
     save_scores(out / name, joined, out)
@@ -221,8 +218,8 @@ def _other_runs(folders: Sequence[Path], ours: Json, protocol: Protocol, out: Pa
 def _relabelled(folder: Path, protocol: Protocol) -> Scores:
     scores = load_scores(folder / "scores.npz")
     splits = [
-        replace(split, labels=protocol.indices(split.names))
-        if all(name in protocol.labels for name in split.names)
+        protocol.scored(split.split, split.names, split.scores)
+        if protocol.names >= set(split.names)
         else split
         for split in scores.splits
     ]

@@ -22,7 +22,7 @@ from flowpipe.classify.metrics import Metrics, evaluate
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.protocols import protocol as choose_protocol
-from flowpipe.classify.scores import Scores, SplitScores, save_scores
+from flowpipe.classify.scores import Scores, save_scores
 from flowpipe.classify.svm import one_vs_rest
 from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.load import load_dataset, record_dataset
@@ -124,7 +124,7 @@ def classify_features(
             scores = one_vs_rest(
                 gram, labels, train, test, len(protocol.classes), svm, jobs=threads
             )
-            parts.append(SplitScores(split.name, split.test, protocol.indices(split.test), scores))
+            parts.append(protocol.scored(split.name, split.test, scores))
     joined = Scores(protocol.classes, tuple(parts))
     save_scores(out / "scores.npz", joined, out)
     metrics = evaluate(joined)

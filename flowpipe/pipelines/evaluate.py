@@ -172,7 +172,6 @@ def score_networks(
     parts: list[SplitScores] = []
     for split in chosen:
         path = tested.folder(split, out).with_suffix(".npz")
-        labelled = tested.labelled(split.test)
         # The labels of test clips have no part in their scores.
         key = provenance.digest(
             [
@@ -192,10 +191,10 @@ def score_networks(
                 amp=precision[split.name],
                 workers=runtime.workers,
             )
-            part = SplitScores(split.name, split.test, _labels(labelled), table)
+            part = tested.protocol.scored(split.name, split.test, table)
             save_scores(path, Scores(tested.protocol.classes, (part,)), out, key)
         (part,) = load_scores(path).splits
-        parts.append(replace(part, labels=_labels(labelled)))
+        parts.append(tested.protocol.scored(split.name, split.test, part.scores))
     scores = Scores(tested.protocol.classes, tuple(parts))
     save_scores(out / "scores.npz", scores, out)
     metrics = measures.evaluate(scores)
@@ -218,10 +217,6 @@ def description_of(models: Path, tested: LabelledFlow, testing: Testing, number:
         "tested": tested.description(),
         "models": provenance.read_stage(models),
     }
-
-
-def _labels(labelled: list[tuple[str, int]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.array([label for _, label in labelled], np.int64)
 
 
 def _model(folder: Path, tested: LabelledFlow, number: int) -> tuple[StreamNetwork, Json]:

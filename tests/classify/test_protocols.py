@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given as property_of
 from hypothesis import strategies as st
@@ -186,6 +187,14 @@ def test_what_is_not_there_is_left_out_of_every_split():
     assert fewer.notes[-1] == "1 split left out without test clips: 'without 1'"
     with pytest.raises(ParameterError, match="split 'without 1' has no training clip left"):
         found.among({"a1", "b1"})
+
+
+def test_scores_are_joined_with_true_classes_by_name():
+    table = np.array([[1, 0], [0, 1], [3, 2]], np.float32)
+    found = leave_one_group_out(grid()).scored("without 1", ("b1", "a1", "b2"), table)
+    assert (found.split, found.names) == ("without 1", ("b1", "a1", "b2"))
+    assert found.labels.tolist() == [1, 0, 1]
+    assert found.scores is table
 
 
 def test_protocols_survive_json(tmp_path):
