@@ -143,7 +143,7 @@ def evaluate(scores: Scores) -> Metrics:
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     for split in scores.splits:
         truth, predicted = split.labels, split.predictions
-        tested = np.unique(truth)
+        tested = split.tested
         precision = np.full(len(classes), np.nan)
         for label in tested:
             precision[label] = average_precision_score(truth == label, split.scores[:, label])
@@ -176,6 +176,45 @@ def evaluate(scores: Scores) -> Metrics:
         class_accuracy,
         average_precision,
     )
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A misclassified clip.
+
+    Attributes
+    ----------
+    name, split
+        Name of the clip, and of the split that tested it.
+    truth, predicted
+        Class names.
+    margin
+        Score of the predicted class minus that of the true one.
+    """
+
+    name: str
+    split: str
+    truth: str
+    predicted: str
+    margin: float
+
+
+def mistakes(scores: Scores) -> list[Mistake]:
+    """Return the misclassified clips, with the largest margin first."""
+    classes = scores.classes
+    found = [
+        Mistake(name, split.split, classes[true], classes[predicted], float(margin))
+        for split in scores.splits
+        for name, true, predicted, margin in zip(
+            split.names,
+            split.labels,
+            split.predictions,
+            split.scores.max(axis=1) - split.true_scores,
+            strict=True,
+        )
+        if true != predicted
+    ]
+    return sorted(found, key=lambda mistake: -mistake.margin)
 
 
 def wilson(successes: int, trials: int) -> Interval:

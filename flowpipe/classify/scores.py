@@ -69,6 +69,16 @@ class SplitScores:
         """(n,) classes with the largest score, the first of equal ones."""
         return np.asarray(self.scores.argmax(axis=1), np.int64)
 
+    @property
+    def tested(self) -> NDArray[np.int64]:
+        """The classes that have test clips, in ascending order."""
+        return np.unique(self.labels)
+
+    @property
+    def true_scores(self) -> NDArray[np.float32]:
+        """(n,) scores of the true classes."""
+        return self.scores[np.arange(len(self.labels)), self.labels]
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:

@@ -21,7 +21,7 @@ import numpy as np
 import sklearn
 
 from flowpipe import __version__
-from flowpipe.classify.metrics import Metrics, evaluate
+from flowpipe.classify.metrics import Metrics, evaluate, mistakes
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import Protocol, protocol_from_json
 from flowpipe.classify.scores import Scores, load_scores, save_scores
@@ -32,7 +32,7 @@ from flowpipe.pipelines.classifiers import write_classifier
 from flowpipe.pipelines.encode import PROTOCOL
 from flowpipe.pipelines.kept import keep_classifiers, record_of
 from flowpipe.pipelines.split_scores import ALL, description_of, scores_path, tasks_of
-from flowpipe.report.html import Results, Row, write_report, wrong_clips
+from flowpipe.report.html import Results, Row, write_report
 from flowpipe.report.thumbnails import thumbnail_strip
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
@@ -138,10 +138,8 @@ def classify(
         metrics=metrics[ALL],
         protocol=protocol.name,
         rows=[*_rows(metrics), *_other_runs(other_runs, description, protocol, out)],
-        wrong=wrong_clips(
-            scores[ALL],
-            lambda name: thumbnail_strip(vectors / videos[name]) if name in videos else None,
-        ),
+        wrong=mistakes(scores[ALL]),
+        picture=lambda name: thumbnail_strip(vectors / videos[name]) if name in videos else None,
         notes=notes,
         parameters=_parameters(description),
         timings={**(times or {}), **{f"classify: {k}": v for k, v in times_of(out).items()}},

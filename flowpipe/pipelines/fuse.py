@@ -9,11 +9,11 @@ from pathlib import Path
 
 from flowpipe.classify import fusion
 from flowpipe.classify.fusion import StreamScores
-from flowpipe.classify.metrics import Metrics, evaluate
+from flowpipe.classify.metrics import Metrics, evaluate, mistakes
 from flowpipe.classify.scores import save_scores
 from flowpipe.pipelines.kept import keep_fusion
 from flowpipe.pipelines.labelled import accuracy_line
-from flowpipe.report.html import Results, Row, write_report, wrong_clips
+from flowpipe.report.html import Results, Row, write_report
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
 
@@ -134,7 +134,7 @@ def fuse_streams(
             *(Row(name, each) for name, each in alone.items()),
             Row(f"fused, {kind} {weights}", metrics),
         ],
-        wrong=wrong_clips(fused),
+        wrong=mistakes(fused),
         notes=notes,
         parameters=parameters or {},
         timings=timings or {},

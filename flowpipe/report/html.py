@@ -13,7 +13,7 @@ import math
 import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from flowpipe.classify.metrics import Interval, Metrics
-from flowpipe.classify.scores import Scores
+from flowpipe.classify.metrics import Interval, Metrics, Mistake
 from flowpipe.errors import ParameterError
 from flowpipe.runner.atomic import write_atomic
 
@@ -44,32 +43,9 @@ class Row:
     metrics: Metrics
 
 
-@dataclass(frozen=True)
-class WrongClip:
-    """A misclassified clip.
-
-    Attributes
-    ----------
-    name, split
-        Name of the clip, and of the split that tested it.
-    truth, predicted
-        Class names.
-    margin
-        Score of the predicted class minus that of the true one.
-    picture
-        A PNG or a JPEG, or None.
-    """
-
-    name: str
-    split: str
-    truth: str
-    predicted: str
-    margin: float
-    picture: bytes | None = None
-
-    def __post_init__(self) -> None:
-        if self.picture is not None and not self.picture.startswith(tuple(_KINDS)):
-            raise ParameterError(f"the picture of {self.name!r} is neither a PNG nor a JPEG")
+def no_picture(name: str) -> bytes | None:
+    """Return None: there is no picture of a clip."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -88,6 +64,8 @@ class Results:
         Configurations to compare, such as each descriptor alone.
     wrong
         Misclassified clips.
+    picture
+        Returns a PNG or JPEG of a clip, or None; called only for the clips that are shown.
     notes
         What the reader should know: clips left out, clips without trajectories.
     parameters
@@ -102,37 +80,12 @@ class Results:
     metrics: Metrics
     protocol: str
     rows: Sequence[Row] = ()
-    wrong: Sequence[WrongClip] = ()
+    wrong: Sequence[Mistake] = ()
+    picture: Callable[[str], bytes | None] = no_picture
     notes: Sequence[str] = ()
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
-
-
-def wrong_clips(
-    scores: Scores, picture: Callable[[str], bytes | None] = lambda name: None
-) -> list[WrongClip]:
-    """Return the misclassified clips, with the largest margin first.
-
-    Parameters
-    ----------
-    scores
-        Scores of all splits.
-    picture
-        Returns a PNG or JPEG of a clip, or None; called only for clips that a report shows.
-    """
-    wrong = []
-    for split in scores.splits:
-        for name, true, predicted, row in zip(
-            split.names, split.labels, split.predictions, split.scores, strict=True
-        ):
-            if true != predicted:
-                classes = scores.classes[true], scores.classes[predicted]
-                margin = float(row[predicted] - row[true])
-                wrong.append(WrongClip(name, split.split, *classes, margin))
-    wrong.sort(key=lambda clip: -clip.margin)
-    shown = [replace(clip, picture=picture(clip.name)) for clip in wrong[:_WRONG_SHOWN]]
-    return shown + wrong[_WRONG_SHOWN:]
 
 
 def write_report(path: Path, results: Results, root: Path) -> None:
@@ -151,7 +104,13 @@ def write_report(path: Path, results: Results, root: Path) -> None:
 
 
 def render(results: Results) -> str:
-    """Return the page as text."""
+    """Return the page as text.
+
+    Raises
+    ------
+    ParameterError
+        A picture is neither a PNG nor a JPEG.
+    """
     metrics = results.metrics
     environment = Environment(
         loader=PackageLoader("flowpipe.report"),
@@ -172,7 +131,7 @@ def render(results: Results) -> str:
         confusion=_data_uri(draw_confusion(metrics.confusion, metrics.classes), "image/svg+xml"),
         classes=_class_rows(metrics),
         confused=most_confused(metrics.confusion, metrics.classes),
-        wrong=[(clip, _picture(clip)) for clip in wrong[:_WRONG_SHOWN]],
+        wrong=[(clip, _picture(clip.name, results.picture)) for clip in wrong[:_WRONG_SHOWN]],
         total_time=sum(results.timings.values()),
     )
 
@@ -291,11 +250,14 @@ def _chance(metrics: Metrics) -> float:
     return 1 / max(1, len(metrics.classes))
 
 
-def _picture(clip: WrongClip) -> str | None:
-    if clip.picture is None:
+def _picture(name: str, picture: Callable[[str], bytes | None]) -> str | None:
+    data = picture(name)
+    if data is None:
         return None
-    kind = next(kind for start, kind in _KINDS.items() if clip.picture.startswith(start))
-    return _data_uri(clip.picture, kind)
+    for start, kind in _KINDS.items():
+        if data.startswith(start):
+            return _data_uri(data, kind)
+    raise ParameterError(f"the picture of {name!r} is neither a PNG nor a JPEG")
 
 
 def _data_uri(data: bytes, kind: str) -> str:

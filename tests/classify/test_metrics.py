@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
-from flowpipe.classify.metrics import evaluate, student, wilson
+from flowpipe.classify.metrics import Mistake, evaluate, mistakes, student, wilson
 from flowpipe.classify.scores import Scores, SplitScores
 from flowpipe.errors import ParameterError
 
@@ -88,3 +88,17 @@ def test_students_interval():
     assert found.high - found.value == pytest.approx(4.3027 * 0.02 / 3**0.5, abs=1e-5)
     assert student([0.9, 1.0]).high == 1
     assert math.isnan(student([0.5]).low)
+
+
+def test_the_surest_mistake_comes_first():
+    table = np.array([[0, 1], [0, 3], [2, 0]], np.float32)
+    parts = tuple(
+        SplitScores(split, ("x", "y", "z"), np.array([0, 0, 0]), table * scale)
+        for split, scale in (("s", np.float32(1)), ("t", np.float32(2)))
+    )
+    assert mistakes(Scores(("a", "b"), parts)) == [
+        Mistake("y", "t", "a", "b", 6.0),
+        Mistake("y", "s", "a", "b", 3.0),
+        Mistake("x", "t", "a", "b", 2.0),
+        Mistake("x", "s", "a", "b", 1.0),
+    ]

@@ -68,6 +68,13 @@ def test_predictions_take_the_first_of_equals():
     assert part.predictions.tolist() == [0, 1]
 
 
+def test_the_scores_of_true_classes_and_the_classes_that_are_tested():
+    table = np.arange(9, dtype=np.float32).reshape(3, 3)
+    part = SplitScores("1", ("a", "b", "c"), np.array([2, 0, 2]), table)
+    assert part.true_scores.tolist() == [2, 3, 8]
+    assert part.tested.tolist() == [0, 2]
+
+
 def test_lengths_must_agree():
     with pytest.raises(ParameterError, match="their lengths must agree"):
         SplitScores("1", ("a",), np.zeros(2, int), np.zeros((1, 2), np.float32))

@@ -8,13 +8,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from flowpipe.classify.metrics import evaluate
+from flowpipe.classify.metrics import Mistake, evaluate
 from flowpipe.classify.scores import Scores, SplitScores
 from flowpipe.errors import ParameterError
 from flowpipe.report.html import (
     Results,
     Row,
-    WrongClip,
     draw_confusion,
     duration,
     most_confused,
@@ -22,7 +21,6 @@ from flowpipe.report.html import (
     plain,
     render,
     write_report,
-    wrong_clips,
 )
 
 HOSTILE = [
@@ -58,7 +56,8 @@ def results_of(classes=("hug", "kick", "point"), **changes) -> Results:
         "metrics": metrics,
         "protocol": "leave-one-group-out",
         "rows": [Row("hog alone", metrics)],
-        "wrong": [WrongClip("hug/1", "split0", "hug", "kick", 0.25, PNG)],
+        "wrong": [Mistake("hug/1", "split0", "hug", "kick", 0.25)],
+        "picture": lambda name: PNG,
         "notes": ["1 clip has no trajectories"],
         "parameters": {"encode": {"gaussians": 256, "descriptors": ("hog", "hof")}},
         "timings": {"encode": 61.2, "classify": 3.0},
@@ -126,7 +125,7 @@ def test_hostile_names_are_text(text):
         title=text,
         protocol=text,
         rows=[Row(text, metrics_of((text, "kick")))],
-        wrong=[WrongClip(text, text, text, text, 0.1)],
+        wrong=[Mistake(text, text, text, text, 0.1)],
         notes=[text],
         parameters={text: {text: text, "list": [text]}},
         timings={text: 1.0},
@@ -135,7 +134,7 @@ def test_hostile_names_are_text(text):
     harmless = Page(render(results_of(
         classes=("name", "kick"), title="name", protocol="name",
         rows=[Row("name", metrics_of(("name", "kick")))],
-        wrong=[WrongClip("name", "name", "name", "name", 0.1)], notes=["name"],
+        wrong=[Mistake("name", "name", "name", "name", 0.1)], notes=["name"],
         parameters={"name": {"name": "name", "list": ["name"]}}, timings={"name": 1.0},
         environment={"name": "name"},
     )))  # fmt: skip
@@ -180,7 +179,7 @@ def test_a_class_that_was_never_tested():
 
 
 def test_the_surest_mistakes_come_first_and_not_all_are_shown():
-    wrong = [WrongClip(f"clip{i}", "1", "a", "b", i / 10) for i in range(300)]
+    wrong = [Mistake(f"clip{i}", "1", "a", "b", i / 10) for i in range(300)]
     text = render(results_of(wrong=wrong))
     assert text.count("<figure>") == 200
     assert text.index("clip299<") < text.index("clip250<")
@@ -188,25 +187,22 @@ def test_the_surest_mistakes_come_first_and_not_all_are_shown():
     assert "300 of 18, the surest mistake first; the first 200 are shown" in Page(text).text
 
 
-def test_wrong_clips_of_scores():
-    table = np.array([[0, 1], [0, 3], [2, 0]], np.float32)
-    part = SplitScores("s", ("x", "y", "z"), np.array([0, 0, 0]), table)
+def test_pictures_are_asked_for_the_clips_that_are_shown():
     asked = []
 
     def picture(name):
         asked.append(name)
-        return PNG if name == "y" else None
+        return PNG if name == "clip299" else None
 
-    assert wrong_clips(Scores(("a", "b"), (part,)), picture) == [
-        WrongClip("y", "s", "a", "b", 3.0, PNG),
-        WrongClip("x", "s", "a", "b", 1.0),
-    ]
-    assert asked == ["y", "x"]
+    wrong = [Mistake(f"clip{i}", "1", "a", "b", i / 10) for i in range(300)]
+    text = render(results_of(wrong=wrong, picture=picture))
+    assert text.count("data:image/png") == 1
+    assert asked == [f"clip{i}" for i in range(299, 99, -1)]
 
 
 def test_a_picture_must_be_a_png_or_a_jpeg():
-    with pytest.raises(ParameterError, match="the picture of 'x' is neither a PNG nor a JPEG"):
-        WrongClip("x", "1", "a", "b", 0.0, b"<svg onload=alert(1)>")
+    with pytest.raises(ParameterError, match="the picture of 'hug/1' is neither a PNG nor a JPEG"):
+        render(results_of(picture=lambda name: b"<svg onload=alert(1)>"))
 
 
 def test_most_confused():
