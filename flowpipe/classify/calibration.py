@@ -49,19 +49,19 @@ def temperature(scores: Scores) -> float:
     0.67
     """
     table = np.concatenate([split.scores for split in scores.splits]).astype(np.float64)
-    labels = np.concatenate([split.labels for split in scores.splits])
-    present, column = np.unique(labels, return_inverse=True)
-    table = table[:, present]
+    true = np.concatenate([split.true_scores for split in scores.splits]).astype(np.float64)
+    table = table[:, np.unique(np.concatenate([split.tested for split in scores.splits]))]
     count, classes = table.shape
     spread = float(np.ptp(table, axis=1).mean())
     if classes < 2 or spread == 0:
         return 1.0
-    targets = np.full(table.shape, 1 / (count + classes))
-    targets[np.arange(count), column] = (count + 1) / (count + classes)
+    # Platt's targets, (count + 1) / (count + classes) for the true class and 1 / (count + classes)
+    # for the others, times the scores.
+    expected = (table.sum(axis=1) + count * true).mean() / (count + classes)
 
     def cross_entropy(logarithm: float) -> float:
-        logits = table / (spread * np.exp(logarithm))
-        return float(-(targets * special.log_softmax(logits, axis=1)).sum() / count)
+        heat = spread * np.exp(logarithm)
+        return float(special.logsumexp(table / heat, axis=1).mean() - expected / heat)
 
     # The cross entropy is convex in the inverse of the temperature, so it has one minimum.
     best = minimize_scalar(cross_entropy, bounds=(-_LOG_RANGE, _LOG_RANGE), method="bounded")
