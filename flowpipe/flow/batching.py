@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
@@ -105,12 +104,7 @@ class BatchedSolver:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._arrived.put(None)
         if kind is None:  # interrupted, nobody waits for what is left
             self._thread.join()
