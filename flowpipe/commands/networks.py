@@ -278,8 +278,8 @@ def _preset(arguments: Sequence[str], modality: str, prefix: str = "") -> Stream
     stream = preset(name, seen, model)
     # Options whose value determines what others are by default.
     deciding: dict[str, Any] = {}
-    if option_value(arguments, f"--{prefix}weights", "") == "none":
-        deciding["weights"] = "none"
+    if weights := option_value(arguments, f"--{prefix}weights", ""):
+        deciding["weights"] = weights
     schedule = option_value(arguments, f"--{prefix}schedule", "")
     if schedule in get_args(Schedule):
         deciding["schedule"] = schedule

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
@@ -55,6 +56,7 @@ def backbone(name: str, channels: int) -> nn.Module:
     ParameterError
         There is no such network.
     """
+    import torch
     import torchvision
 
     if name in BACKBONES:
@@ -65,7 +67,9 @@ def backbone(name: str, channels: int) -> nn.Module:
             f"resnet18, vgg16, efficientnet_b0 or mobilenet_v3_small, or {', '.join(BACKBONES)}"
         )
     options = _NO_AUXILIARY if name in ("googlenet", "inception_v3") else {}
-    return cast("nn.Module", torchvision.models.get_model(name, weights=None, **options))
+    # RegNets compute their widths with tensors, which must have values: not on the device meta.
+    with torch.device("cpu") if name.startswith("regnet") else nullcontext():
+        return cast("nn.Module", torchvision.models.get_model(name, weights=None, **options))
 
 
 def segment_network(clip: ClipInput, name: str) -> nn.Module:
@@ -141,6 +145,30 @@ def recurrent(features: int, segments: int, classes: int) -> nn.Module:
     from flowpipe.models.recurrent import Recurrent
 
     return Recurrent(features, classes)
+
+
+def stream_fusion(clip: ClipInput, name: str) -> nn.Module:
+    """Return the two streams of convolutional fusion."""
+    from flowpipe.models.adapt import adapt_first_convolution, take_last_layer
+    from flowpipe.models.cut import n_maps
+    from flowpipe.models.stream_fusion import StreamFusion
+
+    streams = []
+    for channels in (3, clip.channels - 3):
+        stream = backbone(name, channels)
+        head_name, n_features = take_last_layer(stream)
+        adapt_first_convolution(stream, channels)
+        streams.append(stream)
+    network = StreamFusion(*streams, n_maps=n_maps(streams[0], n_features), n_features=n_features)
+    network.head_name = head_name
+    return network
+
+
+def both_heads(features: int, segments: int, classes: int) -> nn.Module:
+    """Return the heads of convolutional fusion."""
+    from flowpipe.models.stream_fusion import BothHeads
+
+    return BothHeads(features, classes)
 
 
 def i3d(clip: ClipInput) -> nn.Module:

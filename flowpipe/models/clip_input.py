@@ -9,7 +9,10 @@ from tyro.conf import arg
 
 from flowpipe.errors import ParameterError
 
-Modality = Literal["rgb", "flow", "rgb-diff", "warped-flow"]
+Modality = Literal["rgb", "flow", "rgb-diff", "warped-flow", "rgb+flow"]
+BOTH: Literal["rgb+flow"] = "rgb+flow"
+"""The modality of networks of two inputs."""
+
 Stacking = Literal["flow", "trajectory"]
 ShortClips = Literal["refuse", "loop", "repeat"]
 
@@ -19,8 +22,8 @@ class ClipInput:
     """What a network sees of a clip."""
 
     modality: Modality = "flow"
-    """RGB frames, flow, differences of RGB frames, or flow without the camera's motion (the output
-    of warp-flow)."""
+    """RGB frames, flow, differences of RGB frames, flow without the camera's motion (the output of
+    warp-flow), or, for networks of two inputs, stacks of flow each with the frame in its middle."""
     segments: int = 3
     """Number of equal parts of a clip. In training, one snippet is drawn from each."""
     length: int = 5
@@ -60,7 +63,7 @@ class ClipInput:
                 "stacking 'trajectory', which follows pixels from each field to the next, they "
                 "must be 1, and 'refuse' or 'repeat'"
             )
-        if not self.is_flow:
+        if not self.has_flow:
             given = {
                 "stacking": self.stacking != "flow",
                 "subtract_mean": self.subtract_mean,
@@ -85,11 +88,16 @@ class ClipInput:
         return 1 + (self.length - 1) * self.frame_stride
 
     @property
+    def has_flow(self) -> bool:
+        """Whether the snippets are flow, or have flow beside a frame."""
+        return self.is_flow or self.modality == BOTH
+
+    @property
     def channels_per_frame(self) -> int:
         """Number of channels of a field or frame: 2 or 3."""
-        return 2 if self.is_flow else 3
+        return 2 if self.has_flow else 3
 
     @property
     def channels(self) -> int:
         """Number of channels of a snippet, all its fields or frames together."""
-        return self.channels_per_frame * self.length
+        return self.channels_per_frame * self.length + 3 * (self.modality == BOTH)

@@ -7,6 +7,8 @@ attention weighting are the alternatives.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import get_args
 
 import torch
@@ -73,3 +75,11 @@ def consensus(kind: Consensus, n_features: int) -> nn.Module:
     raise ParameterError(
         f"consensus is {kind!r}; it must be one of {', '.join(get_args(Consensus))}"
     )
+
+
+def mean_score(scores: Sequence[Tensor]) -> Tensor:
+    """Return the logarithm of the mean probability of scores before the softmax; one as it is."""
+    if len(scores) == 1:
+        return scores[0]
+    logs = torch.stack([nn.functional.log_softmax(each, dim=1) for each in scores])
+    return torch.logsumexp(logs, dim=0) - math.log(len(scores))

@@ -24,7 +24,7 @@ class Cost:
     Attributes
     ----------
     shape
-        Of a clip: C, T, H, W.
+        Of a clip: C, T, H, W; C of both inputs together, where there are two.
     parameters
         Number of weights.
     multiply_adds
@@ -59,11 +59,11 @@ def network_cost(network: Network, clip: ClipInput, n_classes: int = 400) -> Cos
     """
     try:
         with torch.device("meta"):
-            built = StreamNetwork(network, clip, [n_classes]).eval()
+            built = StreamNetwork(network, clip, [n_classes]).to("meta").eval()
             snippets = torch.empty(
                 1, clip.segments, clip.channels, clip.input_size, clip.input_size
             )
-            clips: Tensor = built.clips(snippets)
+            clips = built.clips(snippets)
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 built(clips)
     except FlowpipeError:
@@ -74,9 +74,10 @@ def network_cost(network: Network, clip: ClipInput, n_classes: int = 400) -> Cos
             f"{network.model} cannot take {clip.modality} clips with segments={clip.segments}, "
             f"length={clip.length} and input_size={clip.input_size}: {reason}"
         ) from None
-    channels, frames, height, width = clips.shape[1:]
+    inputs = [clips] if isinstance(clips, Tensor) else list(clips.values())
+    _, _, frames, height, width = inputs[0].shape
     parameters = sum(weight.numel() for weight in built.parameters())
-    shape = (channels, frames, height, width)
+    shape = (sum(each.shape[1] for each in inputs), frames, height, width)
     return Cost(shape, parameters, counter.get_total_flops() // 2)
 
 

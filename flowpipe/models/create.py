@@ -39,11 +39,13 @@ def create_model(
         own that maps (N, C, H, W) to scores, whose last layer is replaced and whose first
         convolution is given the input's channels.
     modality
-        What it sees: ``rgb``, ``flow``, ``rgb-diff`` or ``warped-flow``.
+        What it sees: ``rgb``, ``flow``, ``rgb-diff`` or ``warped-flow``; networks of two inputs see
+        ``rgb+flow``, whatever is given.
     num_classes
         Number of classes.
     backbone
-        The 2-D network inside tsn, tsm, trn, lrcn, stm and non-local; by default resnet50.
+        The 2-D network inside tsn, tsm, trn, lrcn, stm, non-local and two-stream-fusion; by default
+        resnet50.
     segments, length, input_size
         Segments of a clip, consecutive frames of a snippet, and height and width in pixels; by
         default those of the paper.
@@ -63,7 +65,8 @@ def create_model(
     StreamNetwork
         A torch module that maps clips (B, C, T, H, W) float32 to scores (B, num_classes). C is 3
         for RGB and 2 for flow, or as many for all frames of a snippet together where T are
-        segments; :attr:`channels` has the number.
+        segments; :attr:`channels` has the number. Networks of two inputs take ``{"rgb": (B, 3, T,
+        H, W), "flow": (B, 2 length, T, H, W)}``.
 
     Raises
     ------

@@ -23,7 +23,7 @@ class ModelDescription:
         Its name, what it is, its paper, and the accuracy in percent that the paper or its
         release gives.
     shape
-        Of a clip: C, T, H, W.
+        Of a clip: C, T, H, W; C of both inputs together, where there are two.
     parameters, multiply_adds
         Number of its weights, and of multiplications with an addition for one clip.
     recipe
@@ -59,7 +59,7 @@ def describe_model(
     name
         A name of :func:`flowpipe.list_models`.
     modality
-        What it sees; the numbers are those of its default clip.
+        What it sees, unless it takes rgb+flow; the numbers are those of its default clip.
     num_classes
         Number of classes.
     backbone
@@ -88,7 +88,7 @@ def describe_model(
     entry = table.model(name)
     length = 1 if modality == "rgb" else 5
     clip = entry.suited(ClipInput(modality, segments=3, length=length))
-    network = Network(name, backbone if entry.takes == "snippets" else "resnet50")
+    network = Network(name, backbone if entry.has_backbone else "resnet50")
     cost = network_cost(network, clip, num_classes)
     return ModelDescription(
         name=name,

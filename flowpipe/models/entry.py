@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from flowpipe.models.names import State
 
-Takes = Literal["snippets", "segments", "frames"]
+Takes = Literal["snippets", "segments", "frames", "both"]
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 Options = tuple[tuple[str, Any], ...]
 
@@ -70,12 +70,13 @@ class Model:
     build
         Return the network for a :class:`~flowpipe.models.clip_input.ClipInput`. With ``snippets``
         it takes a backbone's name too, and maps (N, C, H, W) to (N, classes) with a linear layer at
-        the end. Others have ``features(clips)``, (B, C, T, H, W) -> (B, T', F), ``n_features``, and
-        the name of their last layer in ``head_name``.
+        the end; with ``both`` it takes the name of the backbone of both streams. Others have
+        ``features(clips)``, (B, C, T, H, W) -> (B, T', F), ``n_features``, and the name of their
+        last layer in ``head_name``.
     takes
         ``snippets``: a 2-D network that scores each snippet, or relates the segments of a clip;
         ``segments``: a clip whose T are the segments; ``frames``: a clip whose T are the
-        consecutive frames of a snippet.
+        consecutive frames of a snippet; ``both``: a frame and the flow around it of each segment.
     title
         One line for lists.
     published
@@ -121,6 +122,11 @@ class Model:
     names: Callable[[State], State] | None = None
     any_length: bool = False
     fixed_size: bool = False
+
+    @property
+    def has_backbone(self) -> bool:
+        """Whether any 2-D network can be inside it."""
+        return self.takes in ("snippets", "both")
 
     def suited(self, clip: ClipInput) -> ClipInput:
         """Return the input of a preset with the changes that this network needs."""

@@ -21,8 +21,9 @@ class Network:
     model: Annotated[str, arg(metavar="NAME")] = "tsn"
     """Network; 'flowpipe models' lists them."""
     backbone: Annotated[str, arg(metavar="NAME")] = "resnet50"
-    """2-D network inside tsn, tsm, trn, lrcn, stm and non-local: a classification network of
-    torchvision, such as resnet18 or mobilenet_v2, or cnn-m-2048, or bn-inception."""
+    """2-D network inside tsn, tsm, trn, lrcn, stm, non-local and two-stream-fusion: a
+    classification network of torchvision, such as resnet18 or mobilenet_v2, or cnn-m-2048, or
+    bn-inception."""
     dropout: float = 0.7
     """Probability with which a feature is dropped before the last layer, and wherever the
     backbone itself drops features."""
@@ -36,7 +37,7 @@ class Network:
         if not 0 <= self.dropout < 1:
             raise ParameterError(f"dropout is {self.dropout!r}; it must be 0 to below 1")
         entry = table.model(self.model)
-        if entry.takes != "snippets" and self.backbone != "resnet50":
+        if not entry.has_backbone and self.backbone != "resnet50":
             raise ParameterError(
                 f"backbone is {self.backbone!r}; {self.model} has its own, and takes none"
             )

@@ -64,6 +64,16 @@ TDN = Recipe(
     ),
     f"UCF101, from {KINETICS}",
 )  # fmt: skip
+# The second stage of the release: 5 of its epochs, of 10 passes each. What is below the fusion
+# keeps the weights of the first stage, in which both streams are trained alone.
+FUSION = Recipe(
+    (
+        ("backbone", "vgg16"), ("epochs", 50), ("batch_size", 96), ("lr", 0.001),
+        ("milestones", (0.4, 0.6, 0.8)), ("grad_clip", None), ("conv1_lr", 1.0),
+        ("backbone_rate", 0.0), ("dropout", 0.85), ("batch_norm", "frozen"),
+    ),
+    "UCF101, from two networks of train, on frames and on flow",
+)  # fmt: skip
 # With Nesterov's momentum.
 ECO = Recipe(
     (

@@ -11,20 +11,25 @@ some of the last layer's rows, and a clip is compared only with the classes of i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from flowpipe.errors import FormatError, ParameterError
+from flowpipe.errors import ParameterError
 from flowpipe.models import table
-from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.adapt import adapt_first_convolution, remove_layer, take_last_layer
+from flowpipe.models.clip_input import BOTH, ClipInput
 from flowpipe.models.consensus import consensus
-from flowpipe.models.names import State, matching
+from flowpipe.models.loading import load_weights
+from flowpipe.models.names import State
 from flowpipe.models.network import BatchNorm, Network
 from flowpipe.models.temporal import set_frames
+
+Clips = Tensor | Mapping[str, Tensor]
+"""(B, C, T, H, W), or a tensor for each of two inputs, ``rgb`` and ``flow``."""
 
 
 class StreamNetwork(nn.Module):
@@ -64,6 +69,15 @@ class StreamNetwork(nn.Module):
                 f"segments is {clip.segments}; {network.model} sees consecutive frames, "
                 "and segments must be 1"
             )
+        if (clip.modality == BOTH) != (entry.takes == "both"):
+            wanted = BOTH if entry.takes == "both" else "that of one input"
+            raise ParameterError(
+                f"modality is {clip.modality!r}; for {network.model} it must be {wanted}"
+            )
+        if entry.takes == "both" and len(classes) > 1:
+            raise ParameterError(
+                f"there are {len(classes)} data sets; {network.model} is trained on one"
+            )
         self.network = network
         self.clip = clip
         self.classes = tuple(classes)
@@ -71,16 +85,17 @@ class StreamNetwork(nn.Module):
         self.joins_segments = entry.relates_segments
         self.backbone = module if module is not None else _built(entry, network, clip)
         if self.takes == "snippets":
-            self.head_name, n_features = _take_last_layer(self.backbone)
+            self.head_name, n_features = take_last_layer(self.backbone)
         else:
             self.head_name = str(self.backbone.head_name)
             n_features = cast(int, self.backbone.n_features)
-            _remove(self.backbone, self.head_name)
+            if self.takes != "both":  # whose streams have lost theirs
+                remove_layer(self.backbone, self.head_name)
         channels = clip.channels_per_frame if self.takes == "frames" else clip.channels
         self.channels = channels
         # A network that takes its input apart says how many channels its first convolution has.
         first = getattr(self.backbone, "first_channels", channels)
-        self._first_name = _adapt_first_convolution(self.backbone, first)
+        self._first_name = adapt_first_convolution(self.backbone, first)
         for dropping in self.backbone.modules():
             if isinstance(dropping, nn.Dropout) and dropping.p > 0:  # as between VGG's last layers
                 dropping.p = network.dropout
@@ -95,10 +110,19 @@ class StreamNetwork(nn.Module):
             nn.init.normal_(self.last.weight, std=0.001)
             nn.init.zeros_(self.last.bias)
         self.consensus = consensus(network.consensus, n_features)
-        self._frozen = _frozen_norms(self.backbone, network.batch_norm)
+        self._frozen = [
+            norm
+            for stream in self.streams.values()
+            for norm in _frozen_norms(stream, network.batch_norm)
+        ]
         for norm in self._frozen:
             norm.requires_grad_(False)
         self.train()
+
+    @property
+    def streams(self) -> dict[str, nn.Module]:
+        """The backbone, or by their inputs the 2-D networks that it consists of."""
+        return getattr(self.backbone, "streams", {"": self.backbone})
 
     @property
     def first(self) -> nn.Module:
@@ -122,7 +146,17 @@ class StreamNetwork(nn.Module):
         return self
 
     def new_layers(self) -> set[str]:
-        """Return the names of weights that no backbone brings: of heads and inserted modules."""
+        """Return the names of weights that no backbone brings: of heads and inserted modules.
+
+        Of networks of two inputs: of all layers from the fusion upwards.
+        """
+        if self.takes == "both":
+            upper = cast(Any, self.backbone).upper_names()
+            return {
+                name
+                for name, _ in self.named_parameters()
+                if not name.startswith("backbone.") or name.removeprefix("backbone.") in upper
+            }
         plain = getattr(self.backbone, "plain_names", None)
         return {
             name
@@ -131,12 +165,16 @@ class StreamNetwork(nn.Module):
             or (plain is not None and name.removeprefix("backbone.") not in plain)
         }
 
-    def clips(self, snippets: Tensor) -> Tensor:
+    def clips(self, snippets: Tensor) -> Clips:
         """Return clips, as :meth:`forward` takes them, of snippets as a data set gives them.
 
         (B, K, C, H, W) -> (B, C, T, H, W). T is the number of segments, or of the frames of the
-        snippet, whose channels then are those of a frame.
+        snippet, whose channels then are those of a frame. For networks of two inputs
+        ``{"rgb": (B, 3, T, H, W), "flow": (B, 2 L, T, H, W)}``.
         """
+        if self.takes == "both":
+            clips = snippets.transpose(1, 2)
+            return {"rgb": clips[:, :3], "flow": clips[:, 3:]}
         if self.takes == "frames":
             return self._frames(snippets[:, 0])
         return snippets.transpose(1, 2)
@@ -145,8 +183,14 @@ class StreamNetwork(nn.Module):
         """Map (N, C L, H, W) to (N, C, L, H, W)."""
         return snippets.unflatten(1, (-1, self.channels)).transpose(1, 2)
 
-    def features(self, clips: Tensor) -> Tensor:
-        """Return what the head sees: (B, C, T, H, W) -> (B, T', F)."""
+    def features(self, clips: Clips) -> Tensor:
+        """Return what the head sees: (B, C, T, H, W) -> (B, T', F).
+
+        Of networks of two inputs: (B, 2, F), of the fused stream and of that of flow.
+        """
+        if isinstance(clips, Mapping):
+            both: Tensor = cast(Any, self.backbone).features(clips)
+            return both
         if clips.shape[1] != self.channels:
             raise ParameterError(
                 f"a clip has {clips.shape[1]} channels; this network takes {self.channels}"
@@ -158,9 +202,16 @@ class StreamNetwork(nn.Module):
         images = clips.transpose(1, 2)
         return _flat(self.backbone(images.flatten(0, 1))).unflatten(0, images.shape[:2])
 
-    def forward(self, clips: Tensor) -> Tensor:
+    def forward(self, clips: Clips) -> Tensor:
         """Return scores before the softmax: (B, C, T, H, W) -> (B, classes)."""
         return self.score(self.features(clips))
+
+    def heads(self, clips: Clips) -> tuple[Tensor, ...]:
+        """Return the scores that have a loss each, (B, classes); most networks have one head."""
+        if self.takes != "both":
+            return (self(clips),)
+        scores: tuple[Tensor, ...] = cast(Any, self.head).each(self.dropout(self.features(clips)))
+        return scores
 
     def score(self, features: Tensor) -> Tensor:
         """Return scores of clips from the features of their segments: (B, K, F) -> (B, classes)."""
@@ -179,12 +230,13 @@ class StreamNetwork(nn.Module):
         features = self.features(clips).mean(dim=1)
         return self.last(self.dropout(features)), features
 
-    def load_backbone(self, state: State, origin: str) -> None:
+    def load_backbone(self, state: State, origin: str, part: str = "") -> None:
         """Load the weights of a network of the same kind, except for its last layer.
 
         The weights of a first convolution for another number of channels are averaged over them
         and copied to as many as there are here. Temporal modules that the file lacks keep their
-        initial weights.
+        initial weights. A stream of a network of two inputs also takes the last layer, of a file of
+        ``train`` for as many classes.
 
         Parameters
         ----------
@@ -193,47 +245,30 @@ class StreamNetwork(nn.Module):
             tsn-pytorch, TSM or mmaction2.
         origin
             Where they come from, for the error.
+        part
+            ``rgb`` or ``flow``: the stream of a network of two inputs.
 
         Raises
         ------
         FormatError
             They are not of this kind of network; the message says what differs.
         """
-        own = self.backbone.state_dict()
-        names = table.model(self.network.model).names
-        # What a weight was called before temporal modules were put around its layer.
-        plain = dict(getattr(self.backbone, "plain_names", {}))
-        found = matching(names(state) if names else state, own.keys() | set(plain.values()))
-        left_out = (f"{self.head_name}.", "aux1.", "aux2.", "AuxLogits.")
-        found = {name: value for name, value in found.items() if not name.startswith(left_out)}
-        source = {name: name if name in found else plain.get(name, name) for name in own}
-        taken = {name: found[source[name]] for name in own if source[name] in found}
-        for name, weight in taken.items():
-            if weight.ndim > 3 and weight.shape[1] != own[name].shape[1] == self.channels:
-                mean = weight.mean(dim=1, keepdim=True)
-                taken[name] = mean.expand(own[name].shape[0], self.channels, *weight.shape[2:])
-        # Old files lack the counters of batch normalisation, which nothing here looks at.
-        wrong = [
-            f"{name} lacks"
-            for name in own
-            if name not in taken and not _is_counter(name) and (not plain or name in plain)
-        ]
-        used = {source[name] for name in taken}
-        wrong += [f"{name} is no part of it" for name in found if name not in used]
-        wrong += [
-            f"{name} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
-            for name, value in taken.items()
-            if value.shape != own[name].shape
-        ]
-        if wrong:
-            more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-            examples = ", ".join(list(state)[:3])
-            kind = self.network.backbone if self.takes == "snippets" else self.network.model
-            raise FormatError(
-                f"{origin} holds no weights of {kind}: {'; '.join(wrong[:3])}{more}; "
-                f"it has names such as {examples}"
-            )
-        self.backbone.load_state_dict(taken, strict=False)
+        entry = table.model(self.network.model)
+        load_weights(
+            self.streams[part],
+            entry.names(state) if entry.names else state,
+            origin,
+            channels={"rgb": 3, "flow": self.channels - 3}.get(part, self.channels),
+            kind=self.network.backbone if entry.has_backbone else self.network.model,
+            left_out=(f"{self.head_name}.", "aux1.", "aux2.", "AuxLogits."),
+        )
+        if part:
+            head: Any = self.head
+            layer = head.fused if part == "rgb" else head.flow
+            last = {name: state.get(f"last.{name}") for name in ("weight", "bias")}
+            shapes = [None if found is None else found.shape for found in last.values()]
+            if shapes == [layer.weight.shape, layer.bias.shape]:
+                layer.load_state_dict(last)
 
 
 def loss(
@@ -272,7 +307,7 @@ def mask_other_sets(scores: Tensor, labels: Tensor, classes: Sequence[int]) -> T
 
 
 def _built(entry: table.Model, network: Network, clip: ClipInput) -> nn.Module:
-    if entry.takes == "snippets":
+    if entry.has_backbone:
         return entry.build(clip, network.backbone)
     return entry.build(clip)
 
@@ -280,56 +315,6 @@ def _built(entry: table.Model, network: Network, clip: ClipInput) -> nn.Module:
 def _flat(features: Tensor) -> Tensor:
     """Map (N, F, ...) to (N, F)."""
     return features.flatten(2).mean(dim=2) if features.ndim > 2 else features
-
-
-def _take_last_layer(backbone: nn.Module) -> tuple[str, int]:
-    """Remove the last layer and the dropout before it; return its name and its features."""
-    name, layer = [
-        (name, module)
-        for name, module in backbone.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
-    ][-1]
-    parent_name, _, child = name.rpartition(".")
-    parent = backbone.get_submodule(parent_name)
-    setattr(parent, child, nn.Identity())
-    if isinstance(parent, nn.Sequential) and child.isdecimal():
-        before = int(child) - 1
-        if before >= 0 and isinstance(parent[before], nn.Dropout):
-            parent[before] = nn.Identity()
-    return name, layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
-
-
-def _remove(backbone: nn.Module, name: str) -> None:
-    parent, _, child = name.rpartition(".")
-    owner = backbone.get_submodule(parent)
-    if child in owner._modules:
-        setattr(owner, child, nn.Identity())
-
-
-def _adapt_first_convolution(backbone: nn.Module, channels: int) -> str:
-    """Give the first convolution, 2-D or 3-D, another number of channels; return its name."""
-    name, first = next(
-        (name, module)
-        for name, module in backbone.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Conv3d)
-    )
-    if first.in_channels == channels:
-        return name
-    made = type(first)(
-        channels,
-        first.out_channels,
-        first.kernel_size,  # type: ignore[arg-type]
-        first.stride,  # type: ignore[arg-type]
-        first.padding,  # type: ignore[arg-type]
-        first.dilation,  # type: ignore[arg-type]
-        bias=first.bias is not None,
-    )
-    nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
-    if made.bias is not None:
-        nn.init.zeros_(made.bias)
-    parent, _, child = name.rpartition(".")
-    setattr(backbone.get_submodule(parent), child, made)
-    return name
 
 
 def _frozen_norms(backbone: nn.Module, batch_norm: BatchNorm) -> list[_BatchNorm]:
@@ -342,7 +327,3 @@ def _frozen_norms(backbone: nn.Module, batch_norm: BatchNorm) -> list[_BatchNorm
         case "frozen":
             return norms
     raise ParameterError(f"batch_norm is {batch_norm!r}; it must be train, partial or frozen")
-
-
-def _is_counter(name: str) -> bool:
-    return name.endswith("num_batches_tracked")

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from flowpipe.errors import ParameterError
-from flowpipe.models import build, recipes
+from flowpipe.models import build, papers, recipes
 from flowpipe.models.entry import Model, Normalisation, Recipe, Views
 
 # torch is imported by the functions that build networks: the command line reads the table.
@@ -49,16 +49,6 @@ def _segments_of(count: int, length: int = 1) -> tuple[tuple[str, Any], ...]:
 _IMAGES = "torchvision's of the backbone, by name (--weights)"
 _FILE = "a file of "
 
-_TSM = "J. Lin, C. Gan, S. Han, 'TSM: Temporal Shift Module', ICCV 2019"
-_TRN = "B. Zhou et al., 'Temporal Relational Reasoning in Videos', ECCV 2018"
-_SLOWFAST_PAPER = "C. Feichtenhofer et al., 'SlowFast Networks', ICCV 2019"
-_NON_LOCAL = "X. Wang et al., 'Non-local Neural Networks', CVPR 2018"
-_ECO = "M. Zolfaghari, K. Singh, T. Brox, 'ECO', ECCV 2018"
-_DEEPVIDEO = "A. Karpathy et al., 'Large-scale Video Classification', CVPR 2014"
-_TIMESFORMER = "G. Bertasius et al., 'Is Space-Time Attention All You Need', ICML 2021"
-_VIVIT = "A. Arnab et al., 'ViViT: A Video Vision Transformer', ICCV 2021"
-_R2PLUS1D = "D. Tran et al., 'A Closer Look at Spatiotemporal Convolutions', CVPR 2018"
-
 # Recipe, views, stride and short clips, where they are not those of R(2+1)D.
 _TORCHVISION: dict[str, tuple[Recipe | None, Views | None, int, str]] = {
     "s3d": (None, None, 1, "refuse"),
@@ -81,7 +71,7 @@ MODELS: dict[str, Model] = {
         partial(build.with_modules, insert=build.insert_shifts),
         "snippets",
         "channels shifted between neighbouring segments, in every residual block",
-        _TSM,
+        papers.TSM,
         "Kinetics-400 74.1 (ResNet-50, 8 frames)",
         relates_segments=True,
         input=(("segments", 8),),
@@ -93,7 +83,7 @@ MODELS: dict[str, Model] = {
         build.segment_network,
         "snippets",
         "an MLP on the features of all segments, in their order",
-        _TRN,
+        papers.TRN,
         head=build.relation,
         relates_segments=True,
         input=(("segments", 8),),
@@ -105,7 +95,7 @@ MODELS: dict[str, Model] = {
         build.segment_network,
         "snippets",
         "MLPs on the features of 2, 3, ... and all segments",
-        _TRN,
+        papers.TRN,
         "Something-Something v2 48.8 (RGB)",
         head=build.relations,
         relates_segments=True,
@@ -152,11 +142,24 @@ MODELS: dict[str, Model] = {
         partial(build.with_modules, insert=build.insert_non_local),
         "snippets",
         "five blocks of a ResNet attend over all places of all segments",
-        _NON_LOCAL,
+        papers.NON_LOCAL,
         relates_segments=True,
         input=(("segments", 8),),
         views=recipes.THIRTY,
         weights=_IMAGES,
+    ),
+    "two-stream-fusion": Model(
+        build.stream_fusion,
+        "both",
+        "frames and flow joined by a 3-D convolution at their last maps",
+        "C. Feichtenhofer et al., 'Convolutional Two-Stream Network Fusion', CVPR 2016",
+        "UCF101 92.5, HMDB51 65.4 (VGG-16)",
+        head=build.both_heads,
+        relates_segments=True,
+        input=(("modality", "rgb+flow"), *_segments_of(5, length=10)),
+        recipe=recipes.FUSION,
+        weights="networks of train, --weights for frames and --flow-weights for flow; or "
+        "torchvision's of the backbone, by name",
     ),
     "tdn": Model(
         build.tdn,
@@ -174,7 +177,7 @@ MODELS: dict[str, Model] = {
         partial(build.eco, full=False),
         "segments",
         "a 2-D network per frame, a 3-D network on its maps",
-        _ECO,
+        papers.ECO,
         "UCF101 91.6 (16 frames)",
         relates_segments=True,
         input=_segments_of(16),
@@ -187,7 +190,7 @@ MODELS: dict[str, Model] = {
         partial(build.eco, full=True),
         "segments",
         "eco-lite, and the average of the 2-D network's features",
-        _ECO,
+        papers.ECO,
         "UCF101 92.8 (16 frames)",
         relates_segments=True,
         input=_segments_of(16),
@@ -201,7 +204,7 @@ MODELS: dict[str, Model] = {
             partial(build.deepvideo, joining=joining),
             "frames",
             f"an early network on RGB frames, {how}",
-            _DEEPVIDEO,
+            papers.DEEPVIDEO,
             accuracy,
             input=_clip_of(frames, 170),
         )
@@ -246,7 +249,7 @@ MODELS: dict[str, Model] = {
             published,
             accuracy,
             input=_clip_of(frames, stride=2 if frames == 32 else 8, short="repeat"),
-            recipe=recipes.SLOWFAST if published == _SLOWFAST_PAPER else None,
+            recipe=recipes.SLOWFAST if published == papers.SLOWFAST_PAPER else None,
             views=recipes.SLOWFAST_VIEWS,
             any_length=True,
             weights=_FILE + "SlowFast's release or pytorchvideo",
@@ -254,13 +257,13 @@ MODELS: dict[str, Model] = {
             normalisation=_SLOWFAST,
         )
         for name, architecture, frames, title, published, accuracy in (
-            ("c2d-r50", "C2D_R50", 8, "a 2-D ResNet-50 that pools over time", _NON_LOCAL, ""),
+            ("c2d-r50", "C2D_R50", 8, "a 2-D ResNet-50 that pools over time", papers.NON_LOCAL, ""),
             (
                 "i3d-r50",
                 "I3D_R50",
                 8,
                 "a ResNet-50 inflated to 3-D",
-                _NON_LOCAL,
+                papers.NON_LOCAL,
                 "Kinetics-400 73.5",
             ),
             (
@@ -268,16 +271,16 @@ MODELS: dict[str, Model] = {
                 "I3D_R50_NON_LOCAL",
                 8,
                 "i3d-r50 with five non-local blocks",
-                _NON_LOCAL,
+                papers.NON_LOCAL,
                 "Kinetics-400 74.0",
             ),
-            ("slow-r50", "SLOW_R50", 8, "the slow pathway alone", _SLOWFAST_PAPER, ""),
+            ("slow-r50", "SLOW_R50", 8, "the slow pathway alone", papers.SLOWFAST_PAPER, ""),
             (
                 "slowfast-r50-8x8",
                 "SLOWFAST_R50_8X8",
                 32,
                 "a slow pathway and a light, fast one",
-                _SLOWFAST_PAPER,
+                papers.SLOWFAST_PAPER,
                 "Kinetics-400 77.0",
             ),
             (
@@ -285,7 +288,7 @@ MODELS: dict[str, Model] = {
                 "SLOWFAST_R50_4X16",
                 32,
                 "slowfast with half as many slow frames",
-                _SLOWFAST_PAPER,
+                papers.SLOWFAST_PAPER,
                 "Kinetics-400 75.6",
             ),
         )
@@ -295,7 +298,7 @@ MODELS: dict[str, Model] = {
             partial(build.timesformer, attention=attention),
             "segments",
             f"a vision transformer, {how}",
-            _TIMESFORMER,
+            papers.TIMESFORMER,
             accuracy,
             relates_segments=True,
             input=_segments_of(8),
@@ -318,7 +321,7 @@ MODELS: dict[str, Model] = {
             partial(build.vivit, factorisation=factorisation),
             "frames",
             f"a transformer on tubelets, {how}",
-            _VIVIT,
+            papers.VIVIT,
             accuracy,
             input=_clip_of(32, stride=2, short="loop"),
             fixed_size=True,
@@ -354,13 +357,13 @@ MODELS: dict[str, Model] = {
             normalisation=_KINETICS,
         )
         for name, frames, size, title, published, accuracy in (
-            ("r3d_18", 16, 112, "a 3-D ResNet-18", _R2PLUS1D, "Kinetics-400 63.2"),
+            ("r3d_18", 16, 112, "a 3-D ResNet-18", papers.R2PLUS1D, "Kinetics-400 63.2"),
             (
                 "mc3_18",
                 16,
                 112,
                 "3-D convolutions below, 2-D above",
-                _R2PLUS1D,
+                papers.R2PLUS1D,
                 "Kinetics-400 64.0",
             ),
             (
@@ -368,7 +371,7 @@ MODELS: dict[str, Model] = {
                 16,
                 112,
                 "3-D convolutions split into space and time",
-                _R2PLUS1D,
+                papers.R2PLUS1D,
                 "Kinetics-400 67.5; UCF101 96.8",
             ),
             (

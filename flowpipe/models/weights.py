@@ -41,7 +41,7 @@ _CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 _HARMLESS = ("argparse.", "numpy.", "mmengine.", "mmcv.", "yacs.", "omegaconf.", "easydict.")
 
 
-def initialise(network: StreamNetwork, weights: str) -> None:
+def initialise(network: StreamNetwork, weights: str, flow_weights: str | None = None) -> None:
     """Begin with the weights of a name or of a file, or leave the network as it is.
 
     Parameters
@@ -51,6 +51,8 @@ def initialise(network: StreamNetwork, weights: str) -> None:
     weights
         ``none``; a name of torchvision's for the network, such as ``IMAGENET1K_V1``; ``default``,
         its best ones; or a file: safetensors, or a torch state dict.
+    flow_weights
+        The same for the stream of flow of a network of two inputs; by default `weights`.
 
     Raises
     ------
@@ -61,19 +63,27 @@ def initialise(network: StreamNetwork, weights: str) -> None:
     BackendUnavailableError
         They cannot be downloaded.
     """
+    if network.takes == "both":
+        _initialise(network, weights, "rgb")
+        _initialise(network, weights if flow_weights is None else flow_weights, "flow")
+    else:
+        _initialise(network, weights)
+
+
+def _initialise(network: StreamNetwork, weights: str, part: str = "") -> None:
     if weights == "none":
         return
     path = Path(weights)
     if path.suffix in (".safetensors", ".pt", ".pth", ".tar", ".bin"):
-        network.load_backbone(read_state(path), repr(weights))
+        network.load_backbone(read_state(path), repr(weights), part)
         return
     backbone = network.network.backbone
-    if network.takes != "snippets":
+    if network.takes not in ("snippets", "both"):
         raise ParameterError(
             f"weights is {weights!r}; for {network.network.model} it must be none, or a file that "
             "ends in .pth, .pt or .safetensors"
         )
-    network.load_backbone(_published(backbone, weights), f"{weights!r} of torchvision")
+    network.load_backbone(_published(backbone, weights), f"{weights!r} of torchvision", part)
 
 
 def identity(weights: str) -> str:

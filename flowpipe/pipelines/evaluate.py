@@ -234,7 +234,7 @@ def _model(folder: Path, tested: LabelledFlow, number: int) -> tuple[StreamNetwo
         raise FlowpipeError(
             f"{str(path)!r} was trained on other classes than those of {tested.dataset.name!r}"
         )
-    if network.clip.is_flow:
+    if network.clip.has_flow:
         check_flow(path, trained, tested.flow)
     return network, about
 

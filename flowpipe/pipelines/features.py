@@ -189,9 +189,9 @@ def _of_network(
     stage = stage.of_length(default_length(network))
     assert stage.length is not None
     check_length(network, stage.length)
-    if isinstance(origin, TrainedNetwork) and seen.is_flow:
+    if isinstance(origin, TrainedNetwork) and seen.has_flow:
         check_flow(origin.path, _trained_on(origin.path), source)
-    found = store.stored_clips(source, frames_only=not seen.is_flow)
+    found = store.stored_clips(source, frames_only=not seen.has_flow)
     clips = sorted(found, key=lambda clip: clip.name)
     if not clips:
         raise ParameterError(store.no_flow(source))
@@ -199,7 +199,7 @@ def _of_network(
     made_with = {**stage.description(), "network": described}
     key = provenance.digest(made_with)
     weights = sum(each.numel() * each.element_size() for each in network.parameters())
-    pixels = stage.length * seen.channels_per_frame * seen.input_size**2
+    pixels = stage.length * (seen.channels // seen.length) * seen.input_size**2
     workers = workers.within_memory(_BASE + 2 * weights + 4 * _COPIES * stage.crops * pixels)
     if pick_device(device).type != "cpu":
         workers = replace(workers, jobs=min(workers.local_jobs, 1))

@@ -6,6 +6,7 @@ import csv
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.splits import FINAL
 from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.load import record_dataset
+from flowpipe.errors import ParameterError
 from flowpipe.models import MODELS
 from flowpipe.models.cost import check_input
 from flowpipe.models.stream import StreamNetwork
@@ -170,8 +172,9 @@ def train_networks(
     ]
     description = description_of(sets, stream)
     chosen = [sets[0].split(name) for name in names]
+    started = {split.name: _started(stream, sets[0].folder(split, out).name) for split in chosen}
     if not all((sets[0].folder(split, out) / MODEL_NAME).exists() for split in chosen):
-        _check_network(sets, stream, runtime.device)
+        _check_network(sets, next(iter(started.values())), runtime.device)
         warn_of_random_weights(stream)
     models = []
     with process_group(runtime.device) as group:
@@ -193,6 +196,10 @@ def train_networks(
                 ),
                 "stream": description,
             }
+            if (own := started[split.name]) != stream:
+                about["weights"] = [
+                    identity(each) for each in (own.weights, own.flow_weights or "")
+                ]
             if group.is_main:
                 _discard_other_labels(folder, split.name, about)
             group.wait()
@@ -201,7 +208,7 @@ def train_networks(
                 logger.info(f"{split.name}: {len(clips)} clips, {kind}")
             elif group.is_main:
                 logger.info(f"{split.name}: trained already")
-            network = _network(sets, stream, "none" if models[-1].exists() else stream.weights)
+            network = _network(sets, own, begin=not models[-1].exists())
             progress = _Progress(split.name)
             train_network(
                 network,
@@ -223,7 +230,15 @@ def train_networks(
 def warn_of_random_weights(stream: Stream) -> None:
     """Log where a published recipe is followed without the weights that it begins with."""
     network = stream.network
-    recipe = MODELS[network.model].recipe
+    entry = MODELS[network.model]
+    recipe = entry.recipe
+    flow_weights = stream.weights if stream.flow_weights is None else stream.flow_weights
+    if entry.takes == "both" and not Path(flow_weights).exists():
+        logger.warning(
+            f"the stream of flow begins with weights {flow_weights!r}, which were not trained on "
+            "flow; the authors train both streams alone first: name their folders (--weights, "
+            "--flow-weights)"
+        )
     if stream.weights != "none" or recipe is None or recipe.on.endswith("from scratch"):
         return
     if stream.training == preset("published", stream.clip.modality, network.model).training:
@@ -239,13 +254,37 @@ def _trained(labelled: LabelledFlow, split: str) -> list[int]:
     return sorted({label for _, label in labelled.labelled(labelled.split(split).train)})
 
 
-def _network(sets: Sequence[LabelledFlow], stream: Stream, weights: str) -> StreamNetwork:
-    """Return the network of a stream, as it is to begin with."""
+def _started(stream: Stream, folder: str) -> Stream:
+    """Return a stream with the initial weights of a split: of its network in a folder of train.
+
+    Raises
+    ------
+    ParameterError
+        There is no such network.
+    """
+    changed: dict[str, Any] = {}
+    for name in ("weights", "flow_weights"):
+        given = getattr(stream, name)
+        if given is None or not Path(given).is_dir():
+            continue
+        path = Path(given) / folder / MODEL_NAME
+        if not path.is_file():
+            raise ParameterError(
+                f"{name} is {given!r}, which has no {folder}/{MODEL_NAME}; it must be a folder in "
+                "which train has trained the same splits"
+            )
+        changed[name] = str(path)
+    return replace(stream, **changed)
+
+
+def _network(sets: Sequence[LabelledFlow], stream: Stream, *, begin: bool = True) -> StreamNetwork:
+    """Return the network of a stream, with its initial weights if it is to begin."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream.training.seed)
         classes = [len(each.protocol.classes) for each in sets]
         network = StreamNetwork(stream.network, stream.clip, classes)
-        initialise(network, weights)
+        if begin:
+            initialise(network, stream.weights, stream.flow_weights)
     return network
 
 
@@ -261,16 +300,22 @@ def _check_network(sets: Sequence[LabelledFlow], stream: Stream, device: str) ->
     """
     check_input(stream.network, stream.clip)
     with autocast(pick_device(device), stream.training.amp):
-        prepare(_network(sets, stream, stream.weights), stream.training)
+        prepare(_network(sets, stream), stream.training)
 
 
 def description_of(sets: Sequence[LabelledFlow], stream: Stream) -> Json:
     """Return the record of trained networks."""
+    weights = {"weights": stream.weights, "flow_weights": stream.flow_weights}
     return {
         **stream.description(),
-        "weights": identity(stream.weights),
+        **{name: _source(given) for name, given in weights.items() if given is not None},
         "sets": [each.description() for each in sets],
     }
+
+
+def _source(weights: str) -> object:
+    """Return what tells initial weights apart; of a folder of train, how it was trained."""
+    return provenance.read_stage(Path(weights)) if Path(weights).is_dir() else identity(weights)
 
 
 def _discard_other_labels(folder: Path, split: str, about: Json) -> None:

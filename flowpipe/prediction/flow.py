@@ -27,10 +27,13 @@ class RecordedFlow:
         The record; that of warped flow holds the flow's.
     where
         Where it was read, for messages.
+    with_frames
+        Whether frames are needed too: stored with the flow, if they were.
     """
 
     record: Json
     where: str
+    with_frames: bool = False
 
     @property
     def is_warped(self) -> bool:
@@ -49,9 +52,12 @@ class RecordedFlow:
         return stage_of(upstream if isinstance(upstream, dict) else self.record, self.where)
 
     def needed(self) -> FlowStage:
-        """Return the extraction of the flow; of stored frames, too, if the warping saw those."""
+        """Return the extraction of the flow; of stored frames, too, if those are needed.
+
+        The warping may have seen them.
+        """
         stage = self.stage()
-        if self.is_warped:
+        if self.is_warped or self.with_frames:
             return stage
         coded = layout(stage.layout).coding == "jpeg"
         return replace(stage, frames=False, quality=stage.quality if coded else None)
@@ -84,7 +90,7 @@ class RecordedFlow:
         stage = self.stage()
         flow = layout(stage.layout, stage.step)
         if not self.is_warped:
-            return flow.outputs(out, clip.name, frames=False)
+            return flow.outputs(out, clip.name, frames=self.with_frames and stage.frames)
         warped = layout(self._warp().layout).outputs(out, clip.name, frames=False)
         return [*warped, *flow.outputs(out / FLOW, clip.name, frames=stage.frames)]
 

@@ -13,6 +13,7 @@ from flowpipe.errors import FormatError
 from flowpipe.flow.extract import FlowStage
 from flowpipe.flow.store import QUALITY, codecs
 from flowpipe.io.source import VideoSource, source_status
+from flowpipe.models.clip_input import BOTH
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import load_model
 from flowpipe.prediction.base import Classifier
@@ -119,7 +120,7 @@ class NetworkClassifier(Classifier):
 
     def description(self) -> Json:
         """Return the record of what is extracted."""
-        if self.network.clip.is_flow:
+        if self.network.clip.has_flow:
             return self.recorded_flow.description()
         stage = self.stage()
         quality = stage.quality if stage.frames else None
@@ -135,17 +136,17 @@ class NetworkClassifier(Classifier):
 
     def extraction(self, out: Path) -> Work[Clip]:
         """Return the work that extracts flow, warped flow, or frames alone, into a folder."""
-        if not self.network.clip.is_flow:
+        if not self.network.clip.has_flow:
             return ExtractFrames(self.stage(), out)
         return self.recorded_flow.work(out)
 
     def folders(self, out: Path) -> list[Path]:
         """Return the folders in which the extraction has temporary files."""
-        return self.recorded_flow.folders(out) if self.network.clip.is_flow else [out]
+        return self.recorded_flow.folders(out) if self.network.clip.has_flow else [out]
 
     def outputs(self, clip: Clip, out: Path) -> list[Path]:
         """Return the flow or the frames of a clip."""
-        if not self.network.clip.is_flow:
+        if not self.network.clip.has_flow:
             return [out / clip.name]
         return self.recorded_flow.outputs(clip, out)
 
@@ -183,12 +184,12 @@ class NetworkClassifier(Classifier):
     @property
     def recorded_flow(self) -> RecordedFlow:
         """The flow that it was trained on, or with which the frames were extracted."""
-        return RecordedFlow(self.flow, str(self.path))
+        return RecordedFlow(self.flow, str(self.path), self.network.clip.modality == BOTH)
 
     def stage(self) -> FlowStage:
         """Return the extraction of the flow; of frames, too, where the network sees frames."""
         flow = self.recorded_flow
-        return flow.needed() if self.network.clip.is_flow else flow.stage()
+        return flow.needed() if self.network.clip.has_flow else flow.stage()
 
 
 @dataclass(frozen=True)

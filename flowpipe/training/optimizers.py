@@ -51,7 +51,8 @@ def prepare(network: StreamNetwork, parameters: Training) -> None:
             f"normalisations that are trained, and {network.network.model} has none"
         )
     if parameters.stochastic_depth is not None:
-        set_stochastic_depth(network.backbone, parameters.stochastic_depth)
+        for stream in network.streams.values():
+            set_stochastic_depth(stream, parameters.stochastic_depth)
     if parameters.backbone_rate == 0:
         new = network.new_layers()
         for name, weight in network.named_parameters():

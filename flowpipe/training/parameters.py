@@ -40,9 +40,15 @@ class Stream:
     clip: Annotated[ClipInput, arg(name="")] = field(default_factory=ClipInput)
     network: Annotated[Network, arg(name="")] = field(default_factory=Network)
     weights: Annotated[str, arg(metavar="NAME|FILE|none")] = "default"
-    """Initial weights: torchvision's by name (default: its best), a file (.pth, .safetensors), or
-    none."""
+    """Initial weights: torchvision's by name (default: its best), a file (.pth, .safetensors), the
+    output folder of train, of which each split takes its own network, or none."""
     training: Annotated[Training, arg(name="")] = field(default_factory=Training)
+    flow_weights: Annotated[
+        str | None,
+        arg(metavar="NAME|FILE|FOLDER|none", help_behavior_hint="(default: those of weights)"),
+    ] = None
+    """Initial weights of the stream of flow, of a network of two inputs; weights then has those of
+    the stream of frames."""
 
     def __post_init__(self) -> None:
         training = self.training
@@ -57,6 +63,11 @@ class Stream:
                     f"backbone_rate is 0 and batch_norm is {self.network.batch_norm!r}: a frozen "
                     "backbone has frozen normalisations; take 'frozen'"
                 )
+        if self.flow_weights is not None and table.model(self.network.model).takes != "both":
+            raise ParameterError(
+                f"flow_weights is {self.flow_weights!r}; it applies to networks of two inputs, and "
+                f"{self.network.model} has one"
+            )
         if training.precise_bn and self.network.batch_norm == "frozen":
             raise ParameterError(
                 f"precise_bn is {training.precise_bn}; it applies to normalisations that are "
@@ -70,7 +81,10 @@ class Stream:
 
     def description(self) -> Json:
         """Return everything that determines the network, besides the clips, as JSON."""
-        return {"stage": "train", **asdict(self)}
+        described = {"stage": "train", **asdict(self)}
+        if self.flow_weights is None:
+            del described["flow_weights"]
+        return described
 
     def changed(self, **options: Any) -> Stream:
         """Return the stream with other values of fields of its groups, by their names.
@@ -86,13 +100,13 @@ class Stream:
             group = next((each for each in groups if name in _fields(getattr(self, each))), None)
             if group is not None:
                 groups[group][name] = value
-            elif name == "weights":
+            elif name in ("weights", "flow_weights"):
                 own[name] = value
             else:
                 known = [*_fields(self.clip), *_fields(self.network), *_fields(self.training)]
                 raise ParameterError(
-                    f"{name!r} is no option of a network; the options are {', '.join(known)} and "
-                    "weights"
+                    f"{name!r} is no option of a network; the options are {', '.join(known)}, "
+                    "weights and flow_weights"
                 )
         if own.get("weights") == "none":  # there are no statistics to keep
             groups["network"].setdefault("batch_norm", "train")
@@ -146,7 +160,7 @@ def preset(name: Preset, modality: Modality = "flow", model: str = "tsn") -> Str
     if model == "tsn":
         return stream
     entry = table.model(model)
-    backbone = stream.network.backbone if entry.takes == "snippets" else "resnet50"
+    backbone = stream.network.backbone if entry.has_backbone else "resnet50"
     if model == "tea":
         backbone = "resnet50"
     clip = replace(stream.clip, **_suited(entry, name))
@@ -154,7 +168,7 @@ def preset(name: Preset, modality: Modality = "flow", model: str = "tsn") -> Str
     if name == "finetune":  # of a file, where there are none by name
         training = stream.training.changed(dict(entry.finetune))
         return replace(stream, clip=clip, network=network, training=training)
-    weights = stream.weights if entry.takes == "snippets" and model != "tea" else "none"
+    weights = stream.weights if entry.has_backbone and model != "tea" else "none"
     if weights == "none":
         network = replace(network, batch_norm="train")
     stream = replace(stream, clip=clip, network=network, weights=weights)
@@ -165,7 +179,7 @@ def preset(name: Preset, modality: Modality = "flow", model: str = "tsn") -> Str
 
 def _suited(entry: table.Model, name: Preset) -> dict[str, Any]:
     changes = dict(entry.input)
-    if name == "small" and entry.takes == "snippets":
+    if name == "small" and entry.has_backbone:
         changes.pop("input_size", None)  # the preset's is for machines without a GPU
     return changes
 

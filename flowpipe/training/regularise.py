@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from flowpipe.models.stream import StreamNetwork
+from flowpipe.models.stream import Clips, StreamNetwork
 
 
 def mix(
@@ -61,7 +61,7 @@ def trained_norms(network: nn.Module) -> list[_BatchNorm]:
 
 
 @torch.no_grad()
-def compute_statistics(network: StreamNetwork, batches: Iterable[Tensor]) -> None:
+def compute_statistics(network: StreamNetwork, batches: Iterable[Clips]) -> None:
     """Set the statistics of trained batch normalisations to those of all values of the batches.
 
     The variance is that of all batches combined, as in the appendix of Wu and Johnson: it has the

@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flowpipe.errors import FormatError
+from flowpipe.models.consensus import mean_score
 from flowpipe.models.names import State
+from flowpipe.models.stream import Clips as NetworkClips
 from flowpipe.models.stream import StreamNetwork, loss, mask_other_sets
 from flowpipe.models.weights import load_model, save_model
 from flowpipe.runner import atomic
@@ -146,6 +148,18 @@ def train(
     return trained
 
 
+class _Heads(nn.Module):
+    """Return the scores of all heads of a network."""
+
+    def __init__(self, network: StreamNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clips: NetworkClips) -> tuple[Tensor, ...]:
+        """Return what each loss is computed from."""
+        return self.network.heads(clips)
+
+
 class _Run:
     """The state of a training between two steps."""
 
@@ -190,10 +204,10 @@ class _Run:
                 path, reason = str(self.out / CHECKPOINT_NAME), " ".join(str(error).split())
                 raise FormatError(f"{path!r} is not a whole checkpoint: {reason}") from None
         self.group.wait()
-        self.module: nn.Module = self.network
+        self.module: nn.Module = _Heads(self.network)
         if self.group.size > 1:
             ids = [self.group.device.index] if self.group.device.type == "cuda" else None
-            self.module = DistributedDataParallel(self.network, device_ids=ids)
+            self.module = DistributedDataParallel(self.module, device_ids=ids)
 
     def one_epoch(self, epoch: int, advance: Callable[[Step], None]) -> Epoch:
         """Train on every clip once, or on those that the interrupted epoch has left."""
@@ -239,7 +253,7 @@ class _Run:
         check_finite(self.network, self.out)
         return self.network.to("cpu").eval()
 
-    def _more_clips(self, count: int) -> Iterator[Tensor]:
+    def _more_clips(self, count: int) -> Iterator[NetworkClips]:
         """Yield batches of epochs after the last, in the parts of a step, for their memory."""
         left = count
         for epoch in itertools.count(self.parameters.epochs):
@@ -249,8 +263,9 @@ class _Run:
             for step, (snippets, _) in enumerate(self.loader):
                 self.at.step = step
                 torch.manual_seed(self._seed_of_step(1))
-                clips = self.network.clips(snippets.to(self.group.device))
-                yield from clips.tensor_split(min(self.at.parts, len(clips)))
+                snippets = snippets.to(self.group.device)
+                for part in snippets.tensor_split(min(self.at.parts, len(snippets))):
+                    yield self.network.clips(part)
                 left -= 1
                 if not left:
                     return
@@ -270,10 +285,9 @@ class _Run:
             rng = np.random.default_rng(self._seed_of_step(2))
             n_classes = sum(self.network.classes)
             snippets, targets = mix(snippets, labels, n_classes, self.parameters.mixup, rng)
-        clips = self.network.clips(snippets)
         statistics = [x for norm in trained_norms(self.network) for x in norm.buffers()]
         before = [value.clone() for value in statistics]
-        while (found := self._gradients(clips, targets, labels, batch)) is None:
+        while (found := self._gradients(snippets, targets, labels, batch)) is None:
             for value, old in zip(statistics, before, strict=True):
                 value.copy_(old)
             self.at.parts = more_parts(self.at.parts, len(labels), self.group.size)
@@ -288,7 +302,7 @@ class _Run:
         return found
 
     def _gradients(
-        self, clips: Tensor, targets: Tensor, labels: Tensor, batch: int
+        self, snippets: Tensor, targets: Tensor, labels: Tensor, batch: int
     ) -> Tensor | None:
         """Compute the gradients of a step, or return None where the memory is too small."""
         # Dropout has its own randomness in every step and process.
@@ -297,19 +311,21 @@ class _Run:
         classes, smoothing = self.network.classes, self.parameters.label_smoothing
         total = right = torch.zeros((), dtype=torch.float64, device=self.group.device)
         n_parts = min(self.at.parts, len(labels))
-        parts = zip(*(x.tensor_split(n_parts) for x in (clips, targets, labels)), strict=True)
+        parts = zip(*(x.tensor_split(n_parts) for x in (snippets, targets, labels)), strict=True)
         try:
             for number, (part, wanted, own) in enumerate(parts, 1):
                 # The processes exchange gradients once, after the last part.
                 with self._unsynchronised(number < n_parts):
                     with autocast(self.group.device, self.parameters.amp):
-                        scores = self.module(part).float()
-                    losses = loss(scores, wanted, classes, smoothing=smoothing)
+                        heads = [each.float() for each in self.module(self.network.clips(part))]
+                    each_loss = [loss(x, wanted, classes, smoothing=smoothing) for x in heads]
+                    losses = torch.stack(each_loss).sum(dim=0)
                     # Processes' gradients are averaged; their clips may differ in number.
                     mean = losses.sum() * (self.group.size / batch)
                     self.scaler.scale(mean).backward()
                 total = total + losses.detach().sum()
-                best = mask_other_sets(scores.detach(), own, classes).argmax(dim=1)
+                scores = mean_score([each.detach() for each in heads])
+                best = mask_other_sets(scores, own, classes).argmax(dim=1)
                 right = right + (best == own).sum()
         except RuntimeError as error:
             if not is_out_of_memory(error):

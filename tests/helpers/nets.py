@@ -66,8 +66,15 @@ class NoiseClips(Dataset):
     ``stop_at`` counts samples until a KeyboardInterrupt.
     """
 
-    def __init__(self, count: int = 10, *, classes: int = 3, stop_at: int | None = None) -> None:
-        self.count, self.classes, self.stop_at = count, classes, stop_at
+    def __init__(
+        self,
+        count: int = 10,
+        *,
+        classes: int = 3,
+        stop_at: int | None = None,
+        channels: int = 4,
+    ) -> None:
+        self.count, self.classes, self.stop_at, self.channels = count, classes, stop_at, channels
         self.labels = [index % classes for index in range(count)]
         self.epoch = torch.zeros((), dtype=torch.int64)
         self.epoch.share_memory_()
@@ -82,7 +89,7 @@ class NoiseClips(Dataset):
                 raise KeyboardInterrupt
         generator = torch.Generator().manual_seed(1000 * int(self.epoch) + index)
         label = self.labels[index]
-        return torch.randn(2, 4, 32, 32, generator=generator) + label, label
+        return torch.randn(2, self.channels, 32, 32, generator=generator) + label, label
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch.fill_(epoch)

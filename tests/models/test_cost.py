@@ -89,6 +89,12 @@ def test_every_model_is_described_and_its_recipe_is_one_of_options(name):
         assert found == [value]
 
 
+def test_regnets_are_counted():
+    """Their widths are computed with tensors, which have no values where nothing is computed."""
+    cost = network_cost(Network(backbone="regnet_y_400mf"), ClipInput("rgb", 1, 1), 1000)
+    assert (cost.parameters, cost.multiply_adds) == (4_344_144, pytest.approx(0.40e9, rel=0.01))
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "told"),
     [

@@ -15,7 +15,6 @@ from flowpipe.models.bn_inception import BNInception
 from flowpipe.models.eco import ECO
 from flowpipe.models.recurrent import Recurrent
 from flowpipe.models.relation import MultiScaleRelation, Relation
-from flowpipe.models.stream_fusion import StreamFusion, initial_fusion
 from flowpipe.models.temporal import (
     MotionExcitation,
     SpatioTemporalMotion,
@@ -286,17 +285,3 @@ def test_networks_have_the_published_number_of_parameters():
         for block in bottlenecks(stm):
             block.conv2 = SpatioTemporalMotion(block.conv2)
         assert parameters(stm) == pytest.approx(24.0e6, rel=3e-3)
-
-
-def test_fresh_convolutional_fusion_is_a_quarter_and_three_quarters():
-    golden = Golden("twostreamfusion_conv3d_init")
-    assert_equal(initial_fusion(4), golden.state["conv3Df"], 1e-7)
-    network = StreamFusion(nn.Identity(), nn.Identity(), n_maps=4, classes=3)
-    maps = torch.ones(1, 4, 5, 6, 6)
-    fused = network.fuse(torch.cat([2 * maps, 8 * maps], dim=1))
-    torch.testing.assert_close(fused[:, :, 1:-1, 1:-1, 1:-1], torch.full((1, 4, 3, 4, 4), 6.5))
-    both = network.eval().scores({"rgb": maps, "flow": maps})
-    mean = (both.fused.softmax(dim=1) + both.temporal.softmax(dim=1)) / 2
-    torch.testing.assert_close(network({"rgb": maps, "flow": maps}).softmax(dim=1), mean)
-    with pytest.raises(ParameterError, match="5 frames and 4 flow stacks"):
-        network({"rgb": maps, "flow": maps[:, :, :4]})

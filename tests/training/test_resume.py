@@ -53,6 +53,8 @@ CASES = {
     "all": ("mobilenet_v3_small", ALL),
     "all, tsm": ("tsm", ALL),
     "all, 3-D": ("small-3d", ALL),
+    "all, two inputs": ("two-stream-fusion", ALL),
+    "frozen streams": ("two-stream-fusion", replace(SGD, backbone_rate=0.0)),
     "all, transformer": ("small-transformer", replace(ALL, precise_bn=0)),
 }
 EVERY_STEP = DataLoading(checkpoint_every=1)
@@ -71,11 +73,14 @@ def _small_models(monkeypatch):
 
 
 def a_network(model: str, seed: int = 0) -> StreamNetwork:
-    """A network for the clips of NoiseClips: two segments, or frames, of two flow fields."""
+    """A network for :func:`clips_of`: two segments, or frames, of two flow fields."""
     clip = ClipInput("flow", 2, 2, 32)
     network = Network("tsn", "mobilenet_v3_small", 0.3, batch_norm="train")
     if model == "tsm":
         network = replace(network, model="tsm", backbone="mobilenet_v2")
+    elif model == "two-stream-fusion":
+        network = replace(network, model=model)
+        clip = ClipInput("rgb+flow", 2, 2, 32)
     elif model in SMALL_MODELS:
         network = Network(model, dropout=0.3, batch_norm="train")
         if SMALL_MODELS[model].takes == "frames":
@@ -83,6 +88,10 @@ def a_network(model: str, seed: int = 0) -> StreamNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return StreamNetwork(network, clip, (3,))
+
+
+def clips_of(model: str, **options) -> NoiseClips:
+    return NoiseClips(7, channels=7 if model == "two-stream-fusion" else 4, **options)
 
 
 def frozen(network: StreamNetwork, parameters: Training) -> StreamNetwork:
@@ -99,16 +108,16 @@ def test_resuming_equals_no_interruption(tmp_path, name):
     """7 clips are two steps an epoch; the run is interrupted in the first and the second epoch."""
     model, parameters = CASES[name]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(frozen(a_network(model), parameters), NoiseClips(7), parameters, whole, {})
+    train(frozen(a_network(model), parameters), clips_of(model), parameters, whole, {})
     for samples in (5, 4):  # after one step; in the last step of the second epoch
         with pytest.raises(KeyboardInterrupt):
             train(
-                frozen(a_network(model), parameters), NoiseClips(7, stop_at=samples), parameters,
+                frozen(a_network(model), parameters), clips_of(model, stop_at=samples), parameters,
                 parts, {}, loading=EVERY_STEP,
             )  # fmt: skip
         assert (parts / CHECKPOINT_NAME).exists()
     # Everything that the network is, is in the checkpoint.
-    train(frozen(a_network(model, seed=9), parameters), NoiseClips(7), parameters, parts, {})
+    train(frozen(a_network(model, seed=9), parameters), clips_of(model), parameters, parts, {})
     assert_same_model(parts, whole)
 
 

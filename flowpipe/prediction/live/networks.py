@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from flowpipe.errors import ParameterError
 from flowpipe.flow.quantize import DEFAULT_BOUND, from_uint8, to_uint8
 from flowpipe.io.source import resized
+from flowpipe.models.clip_input import BOTH
 from flowpipe.prediction.live.flow import FrameFlow, live_method
 from flowpipe.prediction.live.mailbox import Taken
 from flowpipe.prediction.live.parameters import Live
@@ -59,6 +60,10 @@ class NetworkWindow:
         network, seen = classifier.network, classifier.network.clip
         fewest = 1 if network.joins_segments else _FEWEST_SNIPPETS
         self._snippets = live.snippets or max(seen.segments, fewest)
+        if seen.modality == BOTH:
+            raise ParameterError(
+                f"{str(classifier.path)!r} sees {BOTH}; networks on one of them label a live video"
+            )
         self._flow: FrameFlow | None = None
         self._bound = DEFAULT_BOUND if seen.bound is None else seen.bound
         self.before = 0

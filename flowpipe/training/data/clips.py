@@ -120,14 +120,31 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         FormatError
             The clip is not what it was when the data set was made. It is named.
         """
+        snippets, generator = self.draw(index)
+        levels = torch.from_numpy(self.levels(index, snippets))
+        if self.transform is not None:
+            levels = self.transform(levels, generator)
+        return levels, self.labels[index]
+
+    def draw(self, index: int) -> tuple[NDArray[np.int64], torch.Generator]:
+        """Return what is read of clip ``index`` in this epoch, and its transform's generator.
+
+        Returns
+        -------
+        snippets : (segments, length) int64
+            Numbers of fields or frames, from 0.
+        generator
+            Of the random numbers of the transform.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} clips; asked for {index}")
         rng = self._rng(index)
-        snippets = torch.from_numpy(self._read(index, self._snippets(index, rng)))
-        if self.transform is not None:
-            generator = torch.Generator().manual_seed(int(rng.integers(1 << 63)))
-            snippets = self.transform(snippets, generator)
-        return snippets, self.labels[index]
+        snippets = self._snippets(index, rng)
+        return snippets, torch.Generator().manual_seed(int(rng.integers(1 << 63)))
+
+    def levels(self, index: int, snippets: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the (segments, length) fields or frames of clip ``index``: (segments, C, H, W)."""
+        return self._read(index, snippets)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the open files."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,18 @@ from torch import Tensor
 from flowpipe.datasets.base import Clip
 from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.models import table
-from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.clip_input import BOTH, ClipInput, Modality
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.training.data.clips import FlowClips, FrameClips, Transform
+from flowpipe.training.data.pairs import PairedClips, PairedTransform
 from flowpipe.training.data.sampling import Sampling
-from flowpipe.training.data.transforms import Compose, test_transform, train_transform
+from flowpipe.training.data.transforms import (
+    FLOW_SCALES,
+    Compose,
+    test_transform,
+    train_transform,
+)
 from flowpipe.training.testing import TestViews
 
 
@@ -32,7 +38,7 @@ def stream_clips(
     segments: int | None = None,
     test_clips: int = 1,
     seed: int = 0,
-) -> FlowClips | FrameClips:
+) -> FlowClips | FrameClips | PairedClips:
     """Return clips as a network sees them.
 
     Parameters
@@ -59,8 +65,9 @@ def stream_clips(
         "short_clips": clip.short_clips,
         "test_clips": test_clips,
     }
-    if clip.is_flow:
-        return FlowClips(
+    if clip.has_flow:
+        kind = PairedClips if clip.modality == BOTH else FlowClips
+        return kind(
             source,
             clips,
             segments=segments,
@@ -87,7 +94,7 @@ def stream_clips(
 
 def test_view_clips(
     source: Path, clips: Sequence[tuple[str | Clip, int]], network: StreamNetwork, views: TestViews
-) -> FlowClips | FrameClips:
+) -> FlowClips | FrameClips | PairedClips:
     """Return the snippets of test clips, in levels: those of all views of a clip.
 
     Parameters
@@ -129,25 +136,32 @@ class SubtractMean:
         return snippets - snippets.mean(dim=(-2, -1), keepdim=True)
 
 
-def training_transform(clip: ClipInput, network: Network) -> Compose:
+def training_transform(clip: ClipInput, network: Network) -> Transform:
     """Return the random crops, flips and normalisation of training."""
     mean, std = table.model(network.model).normalisation
-    transform = train_transform(clip.modality, clip.input_size, mean=mean, std=std)
-    return _completed(transform, clip, network)
+    scales = FLOW_SCALES if clip.modality == BOTH else None
+
+    def of(modality: Modality) -> Compose:
+        return train_transform(modality, clip.input_size, mean=mean, std=std, scales=scales)
+
+    return _completed(of, clip, network)
 
 
-def testing_transform(clip: ClipInput, network: Network, views: TestViews) -> Compose:
+def testing_transform(clip: ClipInput, network: Network, views: TestViews) -> Transform:
     """Return the crops and normalisation of a test."""
     mean, std = table.model(network.model).normalisation
-    transform = test_transform(
-        clip.modality,
-        views.crop_size,
-        crops=views.crops,
-        short_side=views.short_side,
-        mean=mean,
-        std=std,
-    )
-    return _completed(transform, clip, network)
+
+    def of(modality: Modality) -> Compose:
+        return test_transform(
+            modality,
+            views.crop_size,
+            crops=views.crops,
+            short_side=views.short_side,
+            mean=mean,
+            std=std,
+        )
+
+    return _completed(of, clip, network)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +173,13 @@ class ReverseColours:
         return snippets.unflatten(1, (-1, 3)).flip(2).flatten(1, 2)
 
 
-def _completed(transform: Compose, clip: ClipInput, network: Network) -> Compose:
-    steps = transform.transforms
+def _completed(of: Callable[[Modality], Compose], clip: ClipInput, network: Network) -> Transform:
+    """Return the transform of a modality, or of both, with what else the network asks for."""
+    if clip.modality == BOTH:
+        rgb = ClipInput("rgb", clip.segments, 1, clip.input_size)
+        flow = replace(clip, modality="flow")
+        return PairedTransform(_completed(of, rgb, network), _completed(of, flow, network))
+    steps = of(clip.modality).transforms
     if clip.subtract_mean:
         steps = (*steps, SubtractMean())
     is_caffe = network.backbone == "bn-inception" or network.model.startswith("eco")

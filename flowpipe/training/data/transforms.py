@@ -39,6 +39,7 @@ IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of RGB levels from 0 to 255."""
 
 _SCALES = (1.0, 0.875, 0.75, 0.66)
+FLOW_SCALES = _SCALES[:3]
 
 
 Pairs = list[tuple[int, int]]
@@ -212,6 +213,7 @@ def train_transform(
     jitter: float = 0.0,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
+    scales: Sequence[float] | None = None,
 ) -> Compose:
     """Return what training does to the snippets of a clip.
 
@@ -225,6 +227,8 @@ def train_transform(
         Strength of random changes of colour, ``rgb`` only, from 0 to 1. TSN has none.
     mean, std
         Normalisation of RGB levels, in red, green, blue; by default ImageNet's.
+    scales
+        Sides of the crops, as parts of the short side; by default those of the modality.
 
     Returns
     -------
@@ -249,8 +253,9 @@ def train_transform(
     if not 0 <= jitter <= 1 or (jitter and modality != "rgb"):
         raise ParameterError(f"jitter is {jitter}; it must be from 0 to 1, and 0 for {modality}")
     colours = (Jitter(jitter),) if jitter else ()
-    scales = _SCALES[:3] if _is_flow(modality) else _SCALES
-    steps = (ScaledCrop(size, scales), Flip(_is_flow(modality)), *colours)
+    if scales is None:
+        scales = FLOW_SCALES if _is_flow(modality) else _SCALES
+    steps = (ScaledCrop(size, tuple(scales)), Flip(_is_flow(modality)), *colours)
     return Compose((*steps, normalisation(modality, mean, std)))
 
 

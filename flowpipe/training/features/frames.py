@@ -19,11 +19,12 @@ from flowpipe.flow.quantize import DEFAULT_BOUND
 from flowpipe.flow.store import FlowReader, StoredClip
 from flowpipe.io import video
 from flowpipe.io.source import resized
-from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.clip_input import BOTH, ClipInput
 from flowpipe.runner import provenance
 from flowpipe.training.data.clip_index import check_members
 from flowpipe.training.data.clips import video_of
 from flowpipe.training.data.export import flow_identity
+from flowpipe.training.data.pairs import joined
 from flowpipe.training.data.stacks import read_stack
 
 
@@ -87,6 +88,8 @@ def open_clip(clip: StoredClip, seen: ClipInput) -> ClipFrames:
     bound = DEFAULT_BOUND if seen.bound is None else seen.bound
     reader = FlowReader(clip, bound=bound)
     try:
+        if seen.modality == BOTH:
+            return StoredBoth(reader, seen)
         return StoredFields(reader, seen) if seen.is_flow else StoredFrames(reader, seen)
     except BaseException:
         reader.close()
@@ -254,6 +257,53 @@ class StoredFrames(ClipFrames):
                 f"{image.shape[1]}x{image.shape[0]}; the first is {self._size[1]}x{self._size[0]}"
             )
         self._kept[index] = image[..., ::-1].transpose(2, 0, 1)
+
+
+class StoredBoth(ClipFrames):
+    """Stored flow, and the frame in the middle of each snippet.
+
+    Parameters
+    ----------
+    reader
+        The clip, which is closed with this.
+    seen
+        What the network sees: the stacking of the fields.
+    """
+
+    def __init__(self, reader: FlowReader, seen: ClipInput) -> None:
+        super().__init__(reader)
+        self._fields, self._frames = StoredFields(reader, seen), StoredFrames(reader, seen)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._frames.close()
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames of the clip."""
+        return self._frames.n_frames
+
+    @property
+    def identity(self) -> str:
+        """Digest of the flow and of the frames."""
+        return provenance.digest([self._fields.identity, self._frames.identity])
+
+    def expect(self, starts: Sequence[int], length: int) -> None:
+        """Prepare for windows of `length` that begin at `starts`, ascending."""
+        self._frames.expect(starts, length)
+
+    def snippet(self, indices: Sequence[int]) -> NDArray[Any]:
+        """Return (3 + 2 L, H, W) of L fields and the frame in their middle."""
+        middle = indices[len(indices) // 2]
+        return joined(self._frames.snippet([middle]), self._fields.snippet(indices))
+
+    def forget(self, before: int) -> None:
+        """Drop the fields and frames before one."""
+        self._fields.forget(before)
+        self._frames.forget(before)
 
 
 def _decoded(

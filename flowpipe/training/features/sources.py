@@ -70,7 +70,7 @@ class PublishedNetwork:
     backbone: Annotated[
         str | None, arg(metavar="NAME", help_behavior_hint="(default: resnet50)")
     ] = None
-    """2-D network inside tsn, tsm, trn, lrcn, stm and non-local."""
+    """2-D network inside tsn, tsm, trn, lrcn, stm, non-local and two-stream-fusion."""
     input_size: Annotated[
         int | None, arg(metavar="PIXELS", help_behavior_hint="(default: that of the paper)")
     ] = None
@@ -145,7 +145,8 @@ class PublishedWeights:
 def describe(source: NetworkSource, network: StreamNetwork) -> Json:
     """Return everything of a network that determines its features."""
     parts = network.network
-    backbone = {"backbone": parts.backbone} if network.takes == "snippets" else {}
+    has_backbone = table.model(parts.model).has_backbone
+    backbone = {"backbone": parts.backbone} if has_backbone else {}
     return {
         "model": parts.model,
         **backbone,
