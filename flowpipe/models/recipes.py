@@ -2,6 +2,10 @@
 
 Options that a recipe does not name are TSN's. Schedules in iterations are converted to epochs of
 the data set that they were made for. What the options here cannot say is in the comments.
+
+Three have no recipe. DeepVideo's rate falls by hand, when the loss no longer does, after a number
+of epochs that the paper does not give. STM has no release. ViViT's release has configurations of
+models 1 and 2 only.
 """
 
 from __future__ import annotations
@@ -94,12 +98,31 @@ I3D = Recipe(
      ("batch_norm", "train")),
     f"{KINETICS}, from ImageNet",
 )  # fmt: skip
-# From scratch, with a warm-up that begins at 0.01; batches of 64 on 8 GPUs.
+# From scratch, with a warm-up that begins at 0.01; batches of 64 on 8 GPUs. The configurations of
+# C2D, I3D and I3D with non-local blocks in the SlowFast release are the same.
 SLOWFAST = Recipe(
     (
         ("epochs", 196), ("batch_size", 64), ("lr", 0.1), ("schedule", "cosine"), ("warmup", 34.0),
         ("weight_decay", 1e-4), ("grad_clip", None), ("conv1_lr", 1.0), ("dropout", 0.5),
         ("batch_norm", "train"), ("precise_bn", 200),
+    ),
+    f"{KINETICS}, from scratch",
+)  # fmt: skip
+# C2D with non-local blocks from ImageNet, in the SlowFast release.
+NON_LOCAL = Recipe(
+    (
+        ("epochs", 118), ("batch_size", 64), ("lr", 0.01), ("milestones", (0.373, 0.746)),
+        ("weight_decay", 1e-4), ("grad_clip", None), ("conv1_lr", 1.0), ("dropout", 0.5),
+        ("batch_norm", "train"), ("precise_bn", 200),
+    ),
+    f"{KINETICS}, from ImageNet",
+)  # fmt: skip
+# torchvision's: 45 of its epochs, each of 5 clips of every video; 64 GPUs with batches of 12.
+S3D = Recipe(
+    (
+        ("epochs", 225), ("batch_size", 768), ("lr", 0.2), ("warmup", 50.0),
+        ("milestones", (0.444, 0.667, 0.889)), ("weight_decay", 1e-4), ("grad_clip", None),
+        ("conv1_lr", 1.0), ("dropout", 0.2), ("batch_norm", "train"),
     ),
     f"{KINETICS}, from scratch",
 )  # fmt: skip

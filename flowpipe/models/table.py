@@ -51,7 +51,7 @@ _FILE = "a file of "
 
 # Recipe, views, stride and short clips, where they are not those of R(2+1)D.
 _TORCHVISION: dict[str, tuple[Recipe | None, Views | None, int, str]] = {
-    "s3d": (None, None, 1, "refuse"),
+    "s3d": (recipes.S3D, None, 1, "refuse"),
     "mvit_v2_s": (recipes.MVIT, recipes.MVIT_VIEWS, 4, "repeat"),
     "swin3d_t": (recipes.SWIN, recipes.SWIN_VIEWS, 2, "loop"),
 }
@@ -145,6 +145,7 @@ MODELS: dict[str, Model] = {
         papers.NON_LOCAL,
         relates_segments=True,
         input=(("segments", 8),),
+        recipe=recipes.NON_LOCAL,
         views=recipes.THIRTY,
         weights=_IMAGES,
     ),
@@ -249,7 +250,7 @@ MODELS: dict[str, Model] = {
             published,
             accuracy,
             input=_clip_of(frames, stride=2 if frames == 32 else 8, short="repeat"),
-            recipe=recipes.SLOWFAST if published == papers.SLOWFAST_PAPER else None,
+            recipe=recipes.SLOWFAST,
             views=recipes.SLOWFAST_VIEWS,
             any_length=True,
             weights=_FILE + "SlowFast's release or pytorchvideo",
