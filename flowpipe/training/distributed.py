@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from flowpipe.errors import ParameterError
 
@@ -38,9 +39,16 @@ class Group:
         """Sum each number over all processes."""
         if self.size == 1:
             return values
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(total)
+        total = self.total(torch.tensor(values, dtype=torch.float64))
         return [float(value) for value in total]
+
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes."""
+        if self.size == 1:
+            return values
+        total = values.to(self.device, copy=True)
+        dist.all_reduce(total)
+        return total
 
     def wait(self) -> None:
         """Wait at a barrier for all processes."""

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flowpipe.models.stream import Clips, StreamNetwork
+from flowpipe.training.distributed import Group
 
 
 def mix(
@@ -61,7 +62,9 @@ def trained_norms(network: nn.Module) -> list[_BatchNorm]:
 
 
 @torch.no_grad()
-def compute_statistics(network: StreamNetwork, batches: Iterable[Clips]) -> None:
+def compute_statistics(
+    network: StreamNetwork, batches: Iterable[Clips], group: Group | None = None
+) -> None:
     """Set the statistics of trained batch normalisations to those of all values of the batches.
 
     The variance is that of all batches combined, as in the appendix of Wu and Johnson: it has the
@@ -74,10 +77,12 @@ def compute_statistics(network: StreamNetwork, batches: Iterable[Clips]) -> None
         In training; frozen normalisations keep their statistics.
     batches
         Clips as the network takes them, (B, C, T, H, W).
+    group
+        Processes that have batches of their own each; all get the statistics of all batches.
     """
     norms = trained_norms(network)
     momenta = [norm.momentum for norm in norms]
-    moments = [_Moments() for _ in norms]
+    moments = [_Moments(norm) for norm in norms]
     hooks = []
     for norm, own in zip(norms, moments, strict=True):
         norm.reset_running_stats()
@@ -92,37 +97,38 @@ def compute_statistics(network: StreamNetwork, batches: Iterable[Clips]) -> None
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
     for norm, own in zip(norms, moments, strict=True):
+        if group is not None:
+            own.sums = group.total(own.sums)
         own.store(norm)
 
 
 class _Moments:
     """Sums over the batches that a normalisation has seen, from which its statistics follow."""
 
-    def __init__(self) -> None:
-        self._count = 0
-        self._values: Tensor | float = 0.0
-        self._squares: Tensor | float = 0.0
+    def __init__(self, norm: _BatchNorm) -> None:
+        mean, _ = _statistics(norm)
+        # Number of values, their sums and the sums of their squares, (3, F).
+        self.sums = mean.new_zeros((3, len(mean)), dtype=torch.float64)
 
     def add(self, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         """Add the batch whose statistics the normalisation has just stored."""
         assert isinstance(norm, _BatchNorm)
         mean, variance = _statistics(norm)
         count = inputs[0].numel() // norm.num_features
-        self._count += count
-        self._values = self._values + mean.double() * count
         # torch stores the variance with the divisor count - 1.
         squares = mean.double() ** 2 * count + variance.double() * (count - 1)
-        self._squares = self._squares + squares
+        self.sums += torch.stack([torch.full_like(squares, count), mean.double() * count, squares])
 
     def store(self, norm: _BatchNorm) -> None:
         """Set the statistics of the normalisation, if it has seen a batch."""
-        if not self._count:
+        count, values, squares = self.sums
+        if not count[0]:
             return
         mean, variance = _statistics(norm)
-        total = torch.as_tensor(self._values / self._count)
-        spread = (self._squares - total**2 * self._count) / max(self._count - 1, 1)
+        total = values / count
+        spread = (squares - total**2 * count) / (count - 1).clamp(min=1)
         mean.copy_(total)
-        variance.copy_(torch.as_tensor(spread).clamp(min=0))
+        variance.copy_(spread.clamp(min=0))
 
 
 def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:

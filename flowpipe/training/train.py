@@ -249,7 +249,8 @@ class _Run:
             self.network.load_state_dict(self.average.module.state_dict())
         if self.parameters.precise_bn:
             with autocast(self.group.device, self.parameters.amp):
-                compute_statistics(self.network, self._more_clips(self.parameters.precise_bn))
+                more = self._more_clips(self.parameters.precise_bn)
+                compute_statistics(self.network, more, self.group)
         check_finite(self.network, self.out)
         return self.network.to("cpu").eval()
 

@@ -336,26 +336,31 @@ with process_group("cpu") as group:
 TWO = Training(epochs=2, batch_size=4, lr=0.02, milestones=(0.5,), grad_clip=1.0, conv1_lr=2.0)
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path):
-    """BatchSampler of 4, 3 and 3 clips: the two have different numbers of clips in most steps."""
+def _together(script: str, out: Path) -> None:
+    """Run a script in two processes that train together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {**environment(), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", TOGETHER, str(tmp_path / "two")],
+            [sys.executable, "-c", script, str(out)],
             env={**shared, "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
         )
         for rank in (0, 1)
     ]
-    network = small_network(backbone=NO_NORMS, dropout=0.0)
-    train(network, NoiseClips(), TWO, tmp_path / "one", {})
     ends = [process.communicate(timeout=180)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], ends
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path):
+    """BatchSampler of 4, 3 and 3 clips: the two have different numbers of clips in most steps."""
+    network = small_network(backbone=NO_NORMS, dropout=0.0)
+    train(network, NoiseClips(), TWO, tmp_path / "one", {})
+    _together(TOGETHER, tmp_path / "two")
     one, two = (weights_of(tmp_path / name / MODEL_NAME) for name in ("one", "two"))
     for name in one:
         np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=1e-6, err_msg=name)
@@ -363,6 +368,35 @@ def test_two_processes_train_as_one(tmp_path):
     for row, other in zip(*logs, strict=True):
         assert float(row["loss"]) == pytest.approx(float(other["loss"]), rel=1e-4)
         assert (row["accuracy"], row["clips"]) == (other["accuracy"], other["clips"])
+
+
+STATISTICS = """
+import sys, torch
+from pathlib import Path
+from tests.helpers.nets import NoiseClips, small_network
+from tests.training.test_train import STILL
+from flowpipe.training.distributed import process_group
+from flowpipe.training.train import train
+torch.set_num_threads(1)
+with process_group("cpu") as group:
+    out = Path(sys.argv[1])
+    trained = train(small_network(dropout=0.0), NoiseClips(), STILL, out, {}, group=group)
+    torch.save(trained.state_dict(), out / f"{group.rank}.pth")
+"""
+STILL = Training(epochs=1, batch_size=4, lr=1e-30, milestones=(), precise_bn=4)
+
+
+@pytest.mark.slow
+def test_precise_statistics_are_of_the_clips_of_all_processes(tmp_path):
+    """Of the first normalisation, whose input no other normalisation has changed."""
+    one = train(small_network(dropout=0.0), NoiseClips(), STILL, tmp_path / "one", {})
+    _together(STATISTICS, tmp_path / "two")
+    two = [torch.load(tmp_path / f"two/{rank}.pth", weights_only=True) for rank in (0, 1)]
+    for name in ("running_mean", "running_var"):
+        expected = one.state_dict()[f"backbone.conv1.1.{name}"]
+        torch.testing.assert_close(two[0][f"backbone.conv1.1.{name}"], expected)
+    statistics = [name for name in two[0] if ".running_" in name]
+    assert all(torch.equal(two[0][name], two[1][name]) for name in statistics)
 
 
 def test_tensorboard_on_request(tmp_path):
