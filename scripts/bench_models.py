@@ -7,9 +7,9 @@ turn with its plain peer, on the clips that its paper has. The peers are torchvi
 networks; its ResNet-50 on single frames with the mean of their scores (tsn); and the same ResNet-50
 with the shift of TSM written with a new tensor and three copies before the first convolution of
 every block, as released programs have it (tsm). Peers keep torchvision's memory format; flowpipe's
-networks keep that of training. Times are medians of `rounds`; a ratio below 1 means that flowpipe
-is faster, or needs less. Memory is what a process, or the GPU, needs for one step of training in
-addition to the weights and the clips; each is measured in a process of its own.
+networks have that of tests, and of training. Times are medians of `rounds`; a ratio below 1 means
+that flowpipe is faster, or needs less. Memory is what a process, or the GPU, needs for one step of
+training in addition to the weights and the clips; each is measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def build(name: str, ours: bool, device: torch.device) -> nn.Module:
     if not ours:
         return PEERS[name](clip).to(device)
     network = Network(name, backbone="resnet50", batch_norm="train", dropout=0.5)
-    return StreamNetwork(network, clip, [CLASSES]).to(device).channels_last()
+    return StreamNetwork(network, clip, [CLASSES]).to(device)
 
 
 def clips_of(name: str, batch: int, device: torch.device) -> Tensor:
@@ -119,6 +119,12 @@ def clips_of(name: str, batch: int, device: torch.device) -> Tensor:
     frames = clip.length if MODELS[name].takes == "frames" else clip.segments
     shape = (batch, 3, frames, clip.input_size, clip.input_size)
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def lay_out(network: nn.Module, *, training: bool) -> None:
+    """Give flowpipe's networks the memory format that tests or training give them."""
+    if isinstance(network, StreamNetwork):
+        network.laid_out(training=training)
 
 
 def forward(network: nn.Module, clips: Tensor) -> None:
@@ -151,6 +157,7 @@ def seconds(
 def memory(name: str, ours: bool, batch: int, device: torch.device) -> float:
     """Return the MiB that a step of training takes, in this process."""
     network, clips = build(name, ours, device), clips_of(name, batch, device)
+    lay_out(network, training=True)
     forward(network, clips[:1])  # what is allocated once
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -175,6 +182,7 @@ def bench(name: str, batch: int, rounds: int, device: torch.device) -> str:
     networks = {ours: build(name, ours, device) for ours in (True, False)}
     cells = [f"{name:12s} {'x'.join(map(str, clips.shape[1:])):>16s}"]
     for call in (forward, step):
+        lay_out(networks[True], training=call is step)
         times: dict[bool, list[float]] = {True: [], False: []}
         for number in range(rounds + 1):
             for ours, network in networks.items():

@@ -256,6 +256,7 @@ MODELS: dict[str, Model] = {
             weights=_FILE + "SlowFast's release or pytorchvideo",
             names=build.renaming("resnet3d", "own_names"),
             normalisation=_SLOWFAST,
+            channels_first="always",
         )
         for name, architecture, frames, title, published, accuracy in (
             ("c2d-r50", "C2D_R50", 8, "a 2-D ResNet-50 that pools over time", papers.NON_LOCAL, ""),
@@ -355,6 +356,7 @@ MODELS: dict[str, Model] = {
             weights=_FILE + f"torchvision's {name}, trained on Kinetics-400",
             finetune=recipes.TRANSFORMER if name in ("mvit_v2_s", "swin3d_t") else (),
             names=build.renaming("torchvision_video", "own_names"),
+            channels_first="training" if name == "r2plus1d_18" else "never",
             normalisation=_KINETICS,
         )
         for name, frames, size, title, published, accuracy in (

@@ -174,8 +174,7 @@ class _Run:
         loading: DataLoading,
     ) -> None:
         prepare(network, parameters)
-        # Convolutions are faster with channels last.
-        self.network = network.to(group.device).channels_last()
+        self.network = network.to(group.device).laid_out(training=True)
         self.clips, self.parameters = clips, parameters
         self.out, self.group, self.loading = out, group, loading
         self.about = {**about, "training": asdict(parameters)}

@@ -9,6 +9,7 @@ from torchvision.models import get_model
 
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.models.build import backbones
+from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.cnn_m import CnnM2048
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork, loss, mask_other_sets
@@ -198,3 +199,21 @@ def test_attention_begins_as_the_mean_and_can_prefer_a_segment():
     with torch.no_grad():
         consensus.importance.weight[0, 0] = 50
     torch.testing.assert_close(consensus(scores, features), scores[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "in_training", "in_tests"),
+    [("r3d-18", False, False), ("r2plus1d-18", True, False), ("slow-r50", True, True)],
+)
+def test_the_layout_is_the_faster_one_and_changes_no_weight(name, in_training, in_tests):
+    network = StreamNetwork(Network(name, batch_norm="train"), ClipInput("flow", 1, 8, 32), (3,))
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    for training, first in ((True, in_training), (False, in_tests)):
+        network.laid_out(training=training)
+        spatial = [
+            m.weight
+            for m in network.modules()
+            if isinstance(m, nn.Conv3d) and min(m.weight.shape[1], m.weight[0, 0].numel()) > 1
+        ]
+        assert {weight.is_contiguous() for weight in spatial} == {first}
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())

@@ -145,7 +145,7 @@ class NetworkFeatures:
 
     def _loaded(self) -> StreamNetwork:
         if self._network is None:
-            self._network = self.source.load().channels_last().eval()
+            self._network = self.source.load().laid_out(training=False).eval()
         return self._network
 
 
