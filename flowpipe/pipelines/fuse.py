@@ -13,6 +13,7 @@ from flowpipe.classify.metrics import Metrics, evaluate, mistakes
 from flowpipe.classify.scores import save_scores
 from flowpipe.pipelines.kept import keep_fusion
 from flowpipe.pipelines.labelled import accuracy_line
+from flowpipe.report.curves import Curve
 from flowpipe.report.html import Results, Row, write_report
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
@@ -89,6 +90,7 @@ def fuse_streams(
     notes: Sequence[str] = (),
     parameters: Mapping[str, Mapping[str, object]] | None = None,
     timings: Mapping[str, float] | None = None,
+    training: Mapping[str, Sequence[Curve]] | None = None,
 ) -> Metrics:
     """Fuse the scores of streams; write ``fused.npz``, ``metrics.json``, and the report.
 
@@ -98,7 +100,7 @@ def fuse_streams(
         Scores with their weights.
     out, softmax
         As for :func:`fuse`.
-    title, protocol, notes, parameters, timings
+    title, protocol, notes, parameters, timings, training
         For the report.
 
     Returns
@@ -138,6 +140,7 @@ def fuse_streams(
         notes=notes,
         parameters=parameters or {},
         timings=timings or {},
+        training=training or {},
     )
     write_report(out / "report.html", results, out)
     atomic.remove_stale(out)

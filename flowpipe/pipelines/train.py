@@ -23,6 +23,7 @@ from flowpipe.models.cost import check_input
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import identity, initialise, read_about
 from flowpipe.pipelines.labelled import LabelledFlow, labelled_flow, with_usable_clips
+from flowpipe.report.curves import Curve
 from flowpipe.runner import atomic, provenance
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.progress import clock_time
@@ -333,6 +334,16 @@ def training_seconds(models: Path) -> float:
         with path.open(newline="") as file:
             total += sum(float(row["seconds"]) for row in csv.DictReader(file))
     return total
+
+
+def training_curves(models: Path) -> list[Curve]:
+    """Return loss and accuracy of every epoch, from the logs of trained networks."""
+    curves: list[Curve] = []
+    for path in sorted(models.glob(f"*/{LOG_NAME}")):
+        with path.open(newline="") as file:
+            rows = csv.DictReader(file)
+            curves.append([(float(row["loss"]), float(row["accuracy"])) for row in rows])
+    return curves
 
 
 class _Progress:

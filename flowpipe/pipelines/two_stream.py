@@ -28,6 +28,7 @@ from flowpipe.pipelines import evaluate, fuse, train
 from flowpipe.pipelines.flow import compute_flow
 from flowpipe.pipelines.kept import copy_classifiers
 from flowpipe.pipelines.labelled import LabelledFlow, with_usable_clips, without_clips
+from flowpipe.report.curves import Curve
 from flowpipe.runner import atomic
 from flowpipe.runner.inspect import note_used
 from flowpipe.runner.json_files import Json
@@ -213,6 +214,7 @@ def compare_streams(
     dataset = labelled.dataset
     scored: list[StreamScores] = []
     times: dict[str, float] = {}
+    curves: dict[str, list[Curve]] = {}
     parameters: dict[str, Json] = {}
     used: list[Path] = []
     for name, (labelled, stream) in streams.items():
@@ -226,6 +228,7 @@ def compare_streams(
         used += [labelled.flow, trained, tested]
         weight = fusion.weight(stream)
         scored.append(StreamScores(f"{name} stream", scores, weight, tested / CLASSIFIERS))
+        curves[name] = train.training_curves(trained)
         times[f"{name}: training"] = train.training_seconds(trained)
         times[f"{name}: test"] = time.perf_counter() - start
         groups = (asdict(stream.clip), asdict(stream.network), asdict(stream.training))
@@ -246,6 +249,7 @@ def compare_streams(
         notes=protocol.notes,
         parameters=parameters,
         timings=times,
+        training=curves,
     )
     for name in fuse.RESULTS:
         atomic.write_atomic(out / name, (fused / name).read_bytes(), out)

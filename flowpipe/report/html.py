@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from flowpipe.classify.metrics import Interval, Metrics, Mistake
 from flowpipe.errors import ParameterError
+from flowpipe.report.curves import Curve, draw_training
 from flowpipe.runner.atomic import write_atomic
 
 _KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
@@ -72,6 +73,8 @@ class Results:
         Parameters of each stage, by name.
     timings
         Seconds that each stage took.
+    training
+        How the networks of each stream were trained: loss and accuracy of every epoch.
     environment
         Versions and the computer, by name.
     """
@@ -85,6 +88,7 @@ class Results:
     notes: Sequence[str] = ()
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
+    training: Mapping[str, Sequence[Curve]] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -129,6 +133,11 @@ def render(results: Results) -> str:
         clips=int(metrics.confusion.sum()),
         chance=_chance(metrics),
         confusion=_data_uri(draw_confusion(metrics.confusion, metrics.classes), "image/svg+xml"),
+        training=(
+            _data_uri(draw_training(results.training), "image/svg+xml")
+            if results.training
+            else None
+        ),
         classes=_class_rows(metrics),
         confused=most_confused(metrics.confusion, metrics.classes),
         wrong=[(clip, _picture(clip.name, results.picture)) for clip in wrong[:_WRONG_SHOWN]],

@@ -367,6 +367,7 @@ def test_the_whole_recipe_goes_on_where_it_stopped(run, videos, tmp_path, monkey
     assert {"metrics.json", "fused.npz", "report.html"} < {path.name for path in out.iterdir()}
     page = (out / "report.html").read_text()
     assert "rgb stream" in page
+    assert "<h2>Training</h2>" in page
     assert "fused, scores 1 : 1.5" in page
     before = contents(out)
     assert run(*command)[0] == 0

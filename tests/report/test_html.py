@@ -11,6 +11,7 @@ import pytest
 from flowpipe.classify.metrics import Mistake, evaluate
 from flowpipe.classify.scores import Scores, SplitScores
 from flowpipe.errors import ParameterError
+from flowpipe.report.curves import draw_training
 from flowpipe.report.html import (
     Results,
     Row,
@@ -215,3 +216,14 @@ def test_numbers_as_a_reader_says_them():
         "0.0 s", "59.9 s", "1 min 01 s", "2 h 02 min",
     ]  # fmt: skip
     assert (percent(0.98333), percent(math.nan)) == ("98.3", "\u2013")
+
+
+def test_training_is_drawn_where_networks_were_trained():
+    curves = {"rgb": [[(2.0, 0.2), (1.0, 0.6)], [(1.5, 0.4)]], "flow": [[(1.8, 0.3)]]}
+    page = Page(render(results_of(training=curves)))
+    assert "Training" in page.text
+    (source,) = (a["src"] for tag, a in page.tags if tag == "img" and "Loss" in (a["alt"] or ""))
+    drawing = base64.b64decode(source.partition(",")[2]).decode()
+    assert drawing.count('<g id="line2d_') > 6
+    assert draw_training(curves) == draw_training(curves)
+    assert "Training" not in Page(render(results_of())).text
