@@ -47,15 +47,15 @@ class Memory:
     def _address(self, at, kind):
         return self._builder.bitcast(self._builder.gep(self._data, [at]), kind.as_pointer())
 
-    def load(self, at, kind=FLOATS):
+    def load(self, at, kind=FLOATS, align=4):
         """Load the number or vector of a type at an index."""
         value = self._builder.load(self._address(at, kind))
-        value.align = 4
+        value.align = align
         return value
 
-    def store(self, at, value):
+    def store(self, at, value, align=4):
         """Store a number or vector at an index."""
-        self._builder.store(value, self._address(at, value.type)).align = 4
+        self._builder.store(value, self._address(at, value.type)).align = align
 
 
 def memories(context, builder, signature, arguments, *which):

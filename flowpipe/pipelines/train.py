@@ -399,7 +399,7 @@ def _training_clips(sets: Sequence[LabelledFlow], split: str, stream: Stream) ->
             each.clips(each.split(split).train),
             stream.clip,
             sampling="random",
-            transform=training_transform(stream.clip, stream.network),
+            transform=training_transform(stream.clip),
             seed=stream.training.seed,
         )
         for each in sets

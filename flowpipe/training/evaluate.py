@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from flowpipe.models.stream import StreamNetwork
-from flowpipe.training.data.clips import Transform
+from flowpipe.training.data.views import Transform
 from flowpipe.training.loading import START, init_worker
 from flowpipe.training.optimisation import Precision
 from flowpipe.training.precision import autocast

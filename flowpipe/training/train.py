@@ -38,6 +38,7 @@ from flowpipe.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from flowpipe.training.data.datasets import input_transform
 from flowpipe.training.data.sampler import BatchSampler, Clips
 from flowpipe.training.distributed import Group
 from flowpipe.training.faults import Losses, check_finite, is_out_of_memory, more_parts
@@ -80,7 +81,8 @@ def train(
     network
         As it is to begin with.
     clips
-        Clips to train on, labelled with indices into the classes of all data sets.
+        Clips to train on, labelled with indices into the classes of all data sets. Levels, in whole
+        numbers, are normalised on the network's device; floats are taken as they are.
     parameters
         Of the training.
     out
@@ -263,7 +265,7 @@ class _Run:
             for step, (snippets, _) in enumerate(self.loader):
                 self.at.step = step
                 torch.manual_seed(self._seed_of_step(1))
-                snippets = snippets.to(self.group.device)
+                snippets = self._input(snippets)
                 for part in snippets.tensor_split(min(self.at.parts, len(snippets))):
                     yield self.network.clips(part)
                 left -= 1
@@ -278,7 +280,7 @@ class _Run:
     def _one_step(self, snippets: Tensor, labels: Tensor, batch: int) -> Tensor:
         """Take a step, in more parts if the memory asks for it; return loss, right and clips."""
         device = self.group.device
-        snippets = snippets.to(device, non_blocking=True)
+        snippets = self._input(snippets)
         labels = labels.to(device, non_blocking=True)
         targets = labels
         if self.parameters.mixup:
@@ -300,6 +302,13 @@ class _Run:
         if self.average is not None:
             self.average.update_parameters(self.network)
         return found
+
+    def _input(self, snippets: Tensor) -> Tensor:
+        """Return a batch on the device, its levels normalised."""
+        snippets = snippets.to(self.group.device, non_blocking=True)
+        if snippets.is_floating_point():
+            return snippets
+        return input_transform(self.network.clip, self.network.network)(snippets, torch.Generator())
 
     def _gradients(
         self, snippets: Tensor, targets: Tensor, labels: Tensor, batch: int

@@ -196,7 +196,7 @@ def test_wrong_values_are_named(make, told):
 
 
 @pytest.mark.parametrize(
-    "transform", [datasets.training_transform, partial(datasets.testing_transform, views=VIEWS)]
+    "transform", [datasets.input_transform, partial(datasets.testing_transform, views=VIEWS)]
 )
 def test_the_mean_of_each_field_is_taken_out(transform):
     levels = torch.randint(256, (2, 4, 40, 40), dtype=torch.uint8)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -31,9 +31,7 @@ from flowpipe.models.clip_input import ShortClips, Stacking
 from flowpipe.training.data import clip_index, sampling
 from flowpipe.training.data.sampling import Sampling
 from flowpipe.training.data.stacks import read_stack
-
-Transform = Callable[[Tensor, torch.Generator], Tensor]
-"""Maps (segments, channels, H, W) to a network's input, with the generator's randomness."""
+from flowpipe.training.data.views import Compose, Cutter, RandomView, Transform, View
 
 _OPEN = 8
 """Clips that a process keeps open."""
@@ -96,6 +94,7 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         self._epoch.share_memory_()
         self._open: OrderedDict[int, FlowReader] = OrderedDict()
         self._process = os.getpid()
+        self._cutter = Cutter()
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -121,9 +120,14 @@ class _Clips(Dataset[tuple[Tensor, int]]):
             The clip is not what it was when the data set was made. It is named.
         """
         snippets, generator = self.draw(index)
-        levels = torch.from_numpy(self.levels(index, snippets))
-        if self.transform is not None:
-            levels = self.transform(levels, generator)
+        transform, view = self.transform, None
+        if isinstance(transform, Compose) and isinstance(transform.transforms[0], RandomView):
+            meta = self._reader(index).meta
+            view = transform.transforms[0].draw(meta.height, meta.width, generator)
+            transform = Compose(transform.transforms[1:])
+        levels = torch.from_numpy(self.levels(index, snippets, view))
+        if transform is not None:
+            levels = transform(levels, generator)
         return levels, self.labels[index]
 
     def draw(self, index: int) -> tuple[NDArray[np.int64], torch.Generator]:
@@ -142,9 +146,25 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         snippets = self._snippets(index, rng)
         return snippets, torch.Generator().manual_seed(int(rng.integers(1 << 63)))
 
-    def levels(self, index: int, snippets: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the (segments, length) fields or frames of clip ``index``: (segments, C, H, W)."""
-        return self._read(index, snippets)
+    def levels(
+        self, index: int, snippets: NDArray[np.int64], view: View | None = None
+    ) -> NDArray[Any]:
+        """Return fields or frames of clip ``index``, or what a view shows of them.
+
+        Parameters
+        ----------
+        index
+            Of the clip.
+        snippets : (segments, length) int64
+            Numbers of the fields or frames.
+        view
+            What is seen; None for all.
+
+        Returns
+        -------
+        (segments, C, H, W)
+        """
+        return self._read(index, snippets, view)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the open files."""
@@ -155,8 +175,10 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         """Fields or frames that snippets can begin with and go through."""
 
     @abstractmethod
-    def _read(self, index: int, snippets: NDArray[np.int64]) -> NDArray[np.generic]:
-        """Return (segments, channels, H, W) of the fields or frames (segments, length)."""
+    def _read(
+        self, index: int, snippets: NDArray[np.int64], view: View | None
+    ) -> NDArray[np.generic]:
+        """See :meth:`levels`."""
 
     def _rng(self, index: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, int(self._epoch), index])
@@ -286,11 +308,31 @@ class FlowClips(_Clips):
         clip_index.check_members(reader)
         return self._check_length(len(reader), "flow fields")
 
-    def _read(self, index: int, snippets: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _read(
+        self, index: int, snippets: NDArray[np.int64], view: View | None
+    ) -> NDArray[np.uint8]:
         reader = self._reader(index)
-        return np.stack(
+        if view and self.stacking == "flow" and reader.layout.coding == "jpeg":
+            return self._read_view(reader, snippets, view)
+        stacks = np.stack(
             [read_stack(reader, fields, stacking=self.stacking) for fields in snippets.tolist()]
         )
+        if not view:
+            return stacks
+        planes = view.cut(stacks.reshape(-1, *stacks.shape[2:]))
+        return planes.reshape(*stacks.shape[:2], *planes.shape[1:])
+
+    def _read_view(
+        self, reader: FlowReader, snippets: NDArray[np.int64], view: View
+    ) -> NDArray[np.uint8]:
+        fields = snippets.ravel().tolist()
+        jpegs = [jpeg for field in fields for jpeg in reader.jpegs(field)]
+        planes, done = self._cutter.cut(jpegs, (reader.meta.height, reader.meta.width), view)
+        for number, field in enumerate(fields):
+            pair = slice(2 * number, 2 * number + 2)
+            if not done[pair].all():  # unusual, or damaged, which this says
+                planes[pair] = view.cut(reader.levels(field))
+        return planes.reshape(len(snippets), 2 * self.length, view.size, view.size)
 
 
 class FrameClips(_Clips):
@@ -373,12 +415,17 @@ class FrameClips(_Clips):
             return self._check_length(count - 1, f"differences of {count} frames")
         return self._check_length(count, "frames")
 
-    def _read(self, index: int, snippets: NDArray[np.int64]) -> NDArray[np.generic]:
+    def _read(
+        self, index: int, snippets: NDArray[np.int64], view: View | None
+    ) -> NDArray[np.generic]:
         wanted = set(snippets.ravel().tolist())
         is_difference = self.modality == "rgb-diff"
         if is_difference:
             wanted |= {one + 1 for one in wanted}
         images = self._images(index, sorted(wanted))
+        if view:
+            # Before the differences, as tsn-pytorch does: up to two levels from scaling those.
+            images = {one: view.cut(image) for one, image in images.items()}
         frames: NDArray[Any] = np.stack(
             [[images[one] for one in each] for each in snippets.tolist()]
         )

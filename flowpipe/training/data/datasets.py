@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,16 @@ from flowpipe.models import table
 from flowpipe.models.clip_input import BOTH, ClipInput, Modality
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork
-from flowpipe.training.data.clips import FlowClips, FrameClips, Transform
+from flowpipe.training.data.clips import FlowClips, FrameClips
 from flowpipe.training.data.pairs import PairedClips, PairedTransform
 from flowpipe.training.data.sampling import Sampling
 from flowpipe.training.data.transforms import (
     FLOW_SCALES,
-    Compose,
+    normalisation,
     test_transform,
     train_transform,
 )
+from flowpipe.training.data.views import Compose, Transform
 from flowpipe.training.testing import TestViews
 
 
@@ -132,17 +134,27 @@ class SubtractMean:
     """Subtract the mean of each field of flow, as the two-stream networks of 2014 do."""
 
     def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
-        """Map (N, C, H, W) to the same, each channel with mean 0."""
+        """Map (..., C, H, W) to the same, each channel with mean 0."""
         return snippets - snippets.mean(dim=(-2, -1), keepdim=True)
 
 
-def training_transform(clip: ClipInput, network: Network) -> Transform:
-    """Return the random crops, flips and normalisation of training."""
+def training_transform(clip: ClipInput) -> Transform:
+    """Return the random crops and flips of training, which give levels."""
+    if clip.modality == BOTH:
+        of = partial(train_transform, size=clip.input_size, scales=FLOW_SCALES, normalise=False)
+        return PairedTransform(of("rgb"), of("flow"))
+    return train_transform(clip.modality, clip.input_size, normalise=False)
+
+
+def input_transform(clip: ClipInput, network: Network) -> Transform:
+    """Return what makes a network's input of the levels of training, on its device.
+
+    It maps (..., C, H, W) uint8 or int16 to float32.
+    """
     mean, std = table.model(network.model).normalisation
-    scales = FLOW_SCALES if clip.modality == BOTH else None
 
     def of(modality: Modality) -> Compose:
-        return train_transform(modality, clip.input_size, mean=mean, std=std, scales=scales)
+        return Compose((normalisation(modality, mean, std),))
 
     return _completed(of, clip, network)
 
@@ -169,8 +181,8 @@ class ReverseColours:
     """Put RGB channels into the order blue, green, red, which networks from Caffe take."""
 
     def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
-        """Map (N, 3 L, H, W) to the same."""
-        return snippets.unflatten(1, (-1, 3)).flip(2).flatten(1, 2)
+        """Map (..., 3 L, H, W) to the same."""
+        return snippets.unflatten(-3, (-1, 3)).flip(-3).flatten(-4, -3)
 
 
 def _completed(of: Callable[[Modality], Compose], clip: ClipInput, network: Network) -> Transform:

@@ -20,7 +20,8 @@ from torch.utils.data import Dataset
 from flowpipe.datasets.base import Clip
 from flowpipe.io.source import resized
 from flowpipe.training.data.clip_index import UnusableClipsError
-from flowpipe.training.data.clips import FlowClips, FrameClips, Transform
+from flowpipe.training.data.clips import FlowClips, FrameClips
+from flowpipe.training.data.views import Transform
 
 
 class PairedClips(Dataset[tuple[Tensor, int]]):
@@ -107,8 +108,8 @@ class PairedTransform:
     flow: Transform
 
     def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
-        """Map (N, 3 + 2 L, H, W) to (N', 3 + 2 L, h, w) float32."""
+        """Map (..., N, 3 + 2 L, H, W) to (..., N', 3 + 2 L, h, w)."""
         state = generator.get_state()
-        frames = self.rgb(snippets[:, :3], generator)
+        frames = self.rgb(snippets[..., :3, :, :], generator)
         generator.set_state(state)
-        return torch.cat([frames, self.flow(snippets[:, 3:], generator)], dim=1)
+        return torch.cat([frames, self.flow(snippets[..., 3:, :, :], generator)], dim=-3)

@@ -32,96 +32,21 @@ from torchvision.transforms.v2 import functional as tvf
 
 from flowpipe.errors import ParameterError
 from flowpipe.models.clip_input import Modality
-from flowpipe.training.data.clips import Transform
-from flowpipe.training.data.stacks import ZERO, X
+from flowpipe.training.data.stacks import ZERO
+from flowpipe.training.data.views import (
+    Compose,
+    Pairs,
+    RandomView,
+    crop_offsets,
+    flipped,
+    resized,
+)
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of RGB levels from 0 to 255."""
 
 _SCALES = (1.0, 0.875, 0.75, 0.66)
 FLOW_SCALES = _SCALES[:3]
-
-
-Pairs = list[tuple[int, int]]
-"""(height, width), or (y, x)."""
-
-
-def crop_offsets(height: int, width: int, crop_height: int, crop_width: int) -> Pairs:
-    """The 13 places of a crop: (top, left) of corners, centre, middles of edges, and quarters.
-
-    TSN's and tsn-pytorch's, whose corners are multiples of a quarter of the margin rounded down:
-    up to 3 pixels short of the right and lower edge.
-
-    Raises
-    ------
-    ParameterError
-        The crop is larger than the image.
-    """
-    if crop_height > height or crop_width > width:
-        raise ParameterError(
-            f"a crop of {crop_width}x{crop_height} does not fit into {width}x{height} pixels"
-        )
-    down, right = (height - crop_height) // 4, (width - crop_width) // 4
-    steps = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]  # the test's five
-    steps += [(2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3)]
-    return [(y * down, x * right) for y, x in steps]
-
-
-def crop_sizes(height: int, width: int, size: int, scales: Sequence[float]) -> Pairs:
-    """Return (height, width) of the crops to draw from.
-
-    Sides are the scales times the short side, within 3 pixels of `size` that itself; height and
-    width are at most one scale apart (``max_distort=1``).
-    """
-    base = min(height, width)
-    sides = [int(base * scale) for scale in scales]
-    sides = [size if abs(side - size) < 3 and size <= base else side for side in sides]
-    return [
-        (high, wide)
-        for i, high in enumerate(sides)
-        for j, wide in enumerate(sides)
-        if abs(i - j) <= 1
-    ]
-
-
-def negate_x(snippets: Tensor) -> Tensor:
-    """Negate the x channels of (..., 2 L, H, W) uint8 flow about 128; 0 becomes 255."""
-    snippets = snippets.clone()
-    x = snippets[..., X, :, :]
-    snippets[..., X, :, :] = (2 * ZERO - x.to(torch.int16)).clamp_(max=255).to(torch.uint8)
-    return snippets
-
-
-@dataclass(frozen=True, slots=True)
-class ScaledCrop:
-    """One of the 13 crops at a drawn scale, scaled to size x size pixels."""
-
-    size: int
-    scales: tuple[float, ...]
-
-    def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
-        """Crop all snippets alike."""
-        height, width = snippets.shape[-2:]
-        high, wide = _drawn(crop_sizes(height, width, self.size, self.scales), generator)
-        top, left = _drawn(crop_offsets(height, width, high, wide), generator)
-        return _resized(snippets[..., top : top + high, left : left + wide], self.size, self.size)
-
-
-@dataclass(frozen=True, slots=True)
-class Flip:
-    """Mirror left and right half of the time; flow is then negated in x."""
-
-    is_flow: bool
-
-    def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
-        """Flip all snippets, or none."""
-        return flipped(snippets, self.is_flow) if _uniform(generator) < 0.5 else snippets
-
-
-def flipped(snippets: Tensor, is_flow: bool) -> Tensor:
-    """Return mirrored left and right, the x channels of flow negated."""
-    mirrored = tvf.horizontal_flip(snippets)
-    return negate_x(mirrored) if is_flow else mirrored
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +89,7 @@ class TestCrops:
         height, width = snippets.shape[-2:]
         scale = self.short_side / min(height, width)
         high, wide = max(self.size, round(height * scale)), max(self.size, round(width * scale))
-        scaled = _resized(snippets, high, wide)
+        scaled = resized(snippets, high, wide)
         if self.crops == 1:
             centre: Tensor = tvf.center_crop(scaled, [self.size, self.size])
             return centre
@@ -186,24 +111,13 @@ class Normalise:
     std: tuple[float, ...]
 
     def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
-        """Normalise (N, C, H, W)."""
-        repeats = snippets.shape[1] // len(self.mean)
-        mean = torch.tensor(self.mean).repeat(repeats)[:, None, None]
-        std = torch.tensor(self.std).repeat(repeats)[:, None, None]
+        """Normalise (..., C, H, W), where it lies."""
+        repeats = snippets.shape[-3] // len(self.mean)
+        mean, std = (
+            torch.tensor(values, device=snippets.device).repeat(repeats)[:, None, None]
+            for values in (self.mean, self.std)
+        )
         return snippets.to(torch.float32).sub_(mean).div_(std)
-
-
-@dataclass(frozen=True, slots=True)
-class Compose:
-    """One transform after the other, all from the same generator."""
-
-    transforms: tuple[Transform, ...]
-
-    def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
-        """Apply them in order."""
-        for transform in self.transforms:
-            snippets = transform(snippets, generator)
-        return snippets
 
 
 def train_transform(
@@ -214,6 +128,7 @@ def train_transform(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     scales: Sequence[float] | None = None,
+    normalise: bool = True,
 ) -> Compose:
     """Return what training does to the snippets of a clip.
 
@@ -229,11 +144,15 @@ def train_transform(
         Normalisation of RGB levels, in red, green, blue; by default ImageNet's.
     scales
         Sides of the crops, as parts of the short side; by default those of the modality.
+    normalise
+        False leaves the levels as they are, a quarter of the bytes, for :func:`normalisation` on
+        the network's device.
 
     Returns
     -------
     Compose
-        (segments, C, H, W) to (segments, C, size, size) float32.
+        (segments, C, H, W) to (segments, C, size, size) float32; without `normalise` of the type
+        that comes in.
 
     Raises
     ------
@@ -255,8 +174,8 @@ def train_transform(
     colours = (Jitter(jitter),) if jitter else ()
     if scales is None:
         scales = FLOW_SCALES if _is_flow(modality) else _SCALES
-    steps = (ScaledCrop(size, tuple(scales)), Flip(_is_flow(modality)), *colours)
-    return Compose((*steps, normalisation(modality, mean, std)))
+    last = (normalisation(modality, mean, std),) if normalise else ()
+    return Compose((RandomView(size, tuple(scales), _is_flow(modality)), *colours, *last))
 
 
 def test_transform(
@@ -346,25 +265,9 @@ def _check(modality: Modality, size: int) -> None:
         raise ParameterError(f"size is {size}; it must be from 16 to 4096 pixels")
 
 
-def _resized(snippets: Tensor, height: int, width: int) -> Tensor:
-    # torchvision takes half as long for images of three channels as for ten; the levels are equal.
-    planes = snippets.shape[0] * snippets.shape[1]
-    images = snippets.reshape(-1, 1 if planes % 3 else 3, *snippets.shape[2:])
-    resized: Tensor = tvf.resize(images, [height, width], antialias=True)
-    return resized.reshape(*snippets.shape[:2], height, width)
-
-
 def _along(height: int, width: int, size: int) -> Pairs:
     """Return (top, left) of three crops along the longer side, as PySlowFast's ``uniform_crop``."""
     down, right = height - size, width - size
     if height > width:
         return [(y, -(-right // 2)) for y in (0, -(-down // 2), down)]
     return [(-(-down // 2), x) for x in (0, -(-right // 2), right)]
-
-
-def _drawn(choices: Pairs, generator: torch.Generator) -> tuple[int, int]:
-    return choices[int(torch.randint(len(choices), (), generator=generator).item())]
-
-
-def _uniform(generator: torch.Generator) -> float:
-    return float(torch.rand((), generator=generator))

@@ -15,12 +15,15 @@ from flowpipe.training.data import datasets
 from flowpipe.training.data.clip_index import UnusableClipsError
 from flowpipe.training.data.datasets import stream_clips, training_transform
 from flowpipe.training.data.pairs import PairedClips, joined
+from flowpipe.training.data.views import Compose
+from flowpipe.training.testing import TestViews
 from tests.helpers.clips import frames, smooth_flow, store_clip, write_video
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 
 SEEN = ClipInput("rgb+flow", 3, 4, 32)
 NETWORK = Network("two-stream-fusion", "resnet18")
+VIEWS = TestViews(1, 10, 37, 32, "scores")
 
 
 @pytest.fixture
@@ -66,7 +69,8 @@ def test_crops_and_flips_are_shared():
     """Where frames and flow hold the same levels, they do after the transform."""
     position = np.indices((60, 80)).sum(axis=0).astype(np.uint8)
     levels = torch.from_numpy(np.broadcast_to(position, (2, 11, 60, 80)).copy())
-    transforms = [training_transform(SEEN, NETWORK), datasets.testing_transform(SEEN, NETWORK, 10)]
+    training = Compose((training_transform(SEEN), datasets.input_transform(SEEN, NETWORK)))
+    transforms = [training, datasets.testing_transform(SEEN, NETWORK, VIEWS)]
     for transform in transforms:
         for seed in range(12):
             out = transform(levels, torch.Generator().manual_seed(seed))
