@@ -121,10 +121,11 @@ class _Clips(Dataset[tuple[Tensor, int]]):
         """
         snippets, generator = self.draw(index)
         transform, view = self.transform, None
-        if isinstance(transform, Compose) and isinstance(transform.transforms[0], RandomView):
+        steps = transform.transforms if isinstance(transform, Compose) else ()
+        if steps and isinstance(steps[0], RandomView):
             meta = self._reader(index).meta
-            view = transform.transforms[0].draw(meta.height, meta.width, generator)
-            transform = Compose(transform.transforms[1:])
+            view = steps[0].draw(meta.height, meta.width, generator)
+            transform = Compose(steps[1:])
         levels = torch.from_numpy(self.levels(index, snippets, view))
         if transform is not None:
             levels = transform(levels, generator)

@@ -263,9 +263,7 @@ def test_real_flow_to_one_level():
     for seed in range(4):
         data = FlowClips(folder, [(folder.name, 0)], seed=seed, transform=transform, **options)
         raw = FlowClips(folder, [(folder.name, 0)], seed=seed, **options)
-        rng = data._rng(0)
-        data._starts(0, rng)
-        drawn = generator(int(rng.integers(1 << 63)))
+        _, drawn = data.draw(0)
         levels = raw[0][0].numpy()[0]
         view = transform.transforms[0].draw(*levels.shape[1:], drawn)
         assert np.abs(data[0][0][0].numpy().astype(int) - by_torchvision(levels, view)).max() <= 1
