@@ -44,6 +44,7 @@ from flowpipe.training.distributed import Group
 from flowpipe.training.faults import Losses, check_finite, is_out_of_memory, more_parts
 from flowpipe.training.loading import DataLoading, batch_loader
 from flowpipe.training.log import Epoch, Step, TrainingLog
+from flowpipe.training.memory import kept_memory
 from flowpipe.training.optimisation import Training
 from flowpipe.training.optimizers import (
     load_optimizer_state,
@@ -128,7 +129,8 @@ def train(
     run = _Run(network, clips, parameters, out, about, group, loading or DataLoading())
     log = TrainingLog(out, tensorboard=tensorboard) if group.is_main else None
     devices = [group.device] if group.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    memory = nullcontext() if devices else kept_memory()
+    with torch.random.fork_rng(devices=devices), memory:
         run.resume()
         if log:
             log.write(run.at.epochs)
