@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from flowpipe.errors import ParameterError
-from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.clip_input import BOTH, ClipInput
 
 if TYPE_CHECKING:
     from torch import nn
@@ -189,7 +189,9 @@ def resnet3d(clip: ClipInput, *, architecture: str) -> nn.Module:
     """Return a 3-D ResNet by the name of its architecture."""
     from flowpipe.models import resnet3d
 
-    return resnet3d.ResNet3D(getattr(resnet3d, architecture), clip.channels_per_frame, 1)
+    flow = clip.channels_per_frame
+    channels = (3, flow) if clip.modality == BOTH else flow
+    return resnet3d.ResNet3D(getattr(resnet3d, architecture), channels, 1)
 
 
 def eco(clip: ClipInput, *, full: bool) -> nn.Module:

@@ -23,7 +23,7 @@ class ClipInput:
 
     modality: Modality = "flow"
     """RGB frames, flow, differences of RGB frames, flow without the camera's motion (the output of
-    warp-flow), or, for networks of two inputs, stacks of flow each with the frame in its middle."""
+    warp-flow), or, for networks of two inputs, flow with RGB frames of the same instants."""
     segments: int = 3
     """Number of equal parts of a clip. In training, one snippet is drawn from each."""
     length: int = 5
@@ -43,6 +43,11 @@ class ClipInput:
     bound: Annotated[float | None, arg(metavar="PIXELS", help_behavior_hint="(default: 20)")] = None
     """Displacement that saturates 8-bit flow. Only for flow that does not record it: flow stored
     as floating point, and 8-bit flow of other tools."""
+    fields_per_frame: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: that of the model)")
+    ] = None
+    """Number of flow fields for each RGB frame of a rgb+flow snippet. SlowFast has 4 or 8; other
+    networks see one frame, in the middle of the snippet, and take no number."""
 
     def __post_init__(self) -> None:
         if self.modality not in get_args(Modality):
@@ -76,6 +81,17 @@ class ClipInput:
                 )
         if self.bound is not None and not 0 < self.bound <= 4096:
             raise ParameterError(f"bound is {self.bound}; it must be more than 0, and at most 4096")
+        if self.fields_per_frame is not None:
+            if self.modality != BOTH:
+                raise ParameterError(
+                    f"fields_per_frame is {self.fields_per_frame}; it applies to {BOTH}, and "
+                    f"modality is {self.modality!r}"
+                )
+            if self.fields_per_frame < 1 or self.length % self.fields_per_frame:
+                raise ParameterError(
+                    f"length is {self.length} and fields_per_frame {self.fields_per_frame}; the "
+                    "length must be a multiple of it"
+                )
 
     @property
     def is_flow(self) -> bool:
@@ -100,4 +116,22 @@ class ClipInput:
     @property
     def channels(self) -> int:
         """Number of channels of a snippet, all its fields or frames together."""
-        return self.channels_per_frame * self.length + 3 * (self.modality == BOTH)
+        return self.channels_per_frame * self.length + 3 * self.rgb_frames
+
+    @property
+    def rgb_frames(self) -> int:
+        """Number of RGB frames beside the flow of a snippet."""
+        if self.modality != BOTH:
+            return 0
+        return 1 if self.fields_per_frame is None else self.length // self.fields_per_frame
+
+
+def rgb_channels(channels: int, fields_per_frame: int | None) -> int:
+    """Return how many of the channels of a rgb+flow snippet of any length are of RGB frames.
+
+    Examples
+    --------
+    >>> rgb_channels(3 + 2 * 10, None), rgb_channels(3 * 8 + 2 * 32, 4)
+    (3, 24)
+    """
+    return 3 if fields_per_frame is None else channels * 3 // (3 + 2 * fields_per_frame)

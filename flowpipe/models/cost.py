@@ -75,7 +75,7 @@ def network_cost(network: Network, clip: ClipInput, n_classes: int = 400) -> Cos
             f"length={clip.length} and input_size={clip.input_size}: {reason}"
         ) from None
     inputs = [clips] if isinstance(clips, Tensor) else list(clips.values())
-    _, _, frames, height, width = inputs[0].shape
+    _, _, frames, height, width = inputs[-1].shape
     parameters = sum(weight.numel() for weight in built.parameters())
     shape = (sum(each.shape[1] for each in inputs), frames, height, width)
     return Cost(shape, parameters, counter.get_total_flops() // 2)

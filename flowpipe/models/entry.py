@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.clip_input import BOTH, ClipInput, Modality
 
 if TYPE_CHECKING:
     from torch import nn
@@ -108,6 +108,9 @@ class Model:
         It takes clips of more frames than it is trained on.
     fixed_size
         It takes no other size of frames than it is trained on.
+    alpha
+        Frames of its fast pathway for each of its slow one, where it has two: it also takes flow in
+        the fast and RGB frames in the slow one.
     """
 
     build: Callable[..., nn.Module]
@@ -126,6 +129,7 @@ class Model:
     names: Callable[[State], State] | None = None
     any_length: bool = False
     fixed_size: bool = False
+    alpha: int | None = None
     channels_first: Literal["never", "training", "always"] = "never"
 
     @property
@@ -135,4 +139,11 @@ class Model:
 
     def suited(self, clip: ClipInput) -> ClipInput:
         """Return the input of a preset with the changes that this network needs."""
-        return replace(clip, **dict(self.input))
+        return replace(clip, **self.changes(clip.modality))
+
+    def changes(self, modality: Modality) -> dict[str, Any]:
+        """Return the changes of the input of a preset that this network needs."""
+        changes = dict(self.input)
+        if modality == BOTH and self.alpha is not None:
+            changes["fields_per_frame"] = self.alpha
+        return changes

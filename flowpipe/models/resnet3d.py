@@ -8,7 +8,6 @@ the names of the release of SlowFast's authors, so that its weights load directl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -117,6 +116,7 @@ class ResNet3D(nn.Module):
                 f"classes and of channels for each of {len(pathways)} pathways"
             )
         self.architecture = architecture
+        self.first_channels = inputs[0]
         widths = [width, max(1, round(width * architecture.fast_width))][: len(pathways)]
         self.s1 = Stem(inputs, widths, [pathway.stem for pathway in pathways])
         lateral = self._add_fusion("s1_fuse", widths)
@@ -161,8 +161,8 @@ class ResNet3D(nn.Module):
         ----------
         clips
             (B, C, T, H, W). A network with two pathways takes the frames of the fast one and draws
-            those of the slow one from them, or takes ``{"rgb": slow, "flow": fast}``, both with
-            the frames of the fast pathway.
+            those of the slow one from them, or takes ``{"rgb": slow, "flow": fast}``, T fields and
+            the frames of those that :func:`slow_frames` names.
 
         Returns
         -------
@@ -171,7 +171,7 @@ class ResNet3D(nn.Module):
         Raises
         ------
         ParameterError
-            The number of frames is no multiple of the fast pathway's frames per slow frame.
+            There are more or fewer slow frames than belong to the fields.
         """
         scores: Tensor = self.head(self.features(clips)[:, 0])
         return scores
@@ -191,14 +191,18 @@ class ResNet3D(nn.Module):
         return fusion.conv_f2s.out_channels
 
     def _pathway_inputs(self, clips: Tensor | Mapping[str, Tensor]) -> list[Tensor]:
+        if len(self.architecture.pathways) == 1 and isinstance(clips, Tensor):
+            return [clips]
+        fast = clips if isinstance(clips, Tensor) else clips["flow"]
+        chosen = slow_frames(fast.shape[2], self.architecture.alpha)
         if isinstance(clips, Tensor):
-            if len(self.architecture.pathways) == 1:
-                return [clips]
-            clips = {"rgb": clips, "flow": clips}
-        alpha, frames = self.architecture.alpha, clips["flow"].shape[2]
-        if frames % alpha:
-            raise ParameterError(f"a clip has {frames} frames; it must be a multiple of {alpha}")
-        return [clips["rgb"].index_select(2, slow_frames(frames, alpha)), clips["flow"]]
+            return [fast.index_select(2, chosen.to(fast.device)), fast]
+        if clips["rgb"].shape[2] != len(chosen):
+            raise ParameterError(
+                f"a clip has {clips['rgb'].shape[2]} RGB frames and {fast.shape[2]} flow fields; "
+                f"there must be {len(chosen)} frames"
+            )
+        return [clips["rgb"], fast]
 
     def _maps(
         self, maps: list[Tensor], outputs: dict[str, list[Tensor]] | None = None
@@ -220,14 +224,17 @@ class ResNet3D(nn.Module):
 def slow_frames(frames: int, alpha: int) -> Tensor:
     """Return which frames of the fast pathway the slow one sees.
 
-    They are spread from the first to the last frame, as in the release, not every `alpha`-th.
+    They are spread from the first to the last frame, as in the release, not every `alpha`-th. Where
+    the number of frames is no multiple of `alpha`, there is one more, as in the lateral maps.
 
     Examples
     --------
     >>> slow_frames(32, 8).tolist()
     [0, 10, 20, 31]
+    >>> slow_frames(50, 8).tolist()
+    [0, 8, 16, 24, 32, 40, 49]
     """
-    return torch.linspace(0, frames - 1, frames // alpha).long()
+    return torch.linspace(0, frames - 1, -(-frames // alpha)).long()
 
 
 class Stem(nn.Module):
@@ -369,39 +376,3 @@ class Head(nn.Module):
         """Map (B, F) to (B, classes)."""
         scores: Tensor = self.projection(self.dropout(features))
         return scores
-
-
-# pytorchvideo counts stages from 0 and the head as block 5 or 6 of one or two pathways.
-_PYTORCHVIDEO = (
-    (r"^blocks\.0\.multipathway_blocks\.(\d)\.conv", r"s1.pathway\1_stem.conv"),
-    (r"^blocks\.0\.multipathway_blocks\.(\d)\.norm", r"s1.pathway\1_stem.bn"),
-    (r"^blocks\.0\.conv", r"s1.pathway0_stem.conv"),
-    (r"^blocks\.0\.norm", r"s1.pathway0_stem.bn"),
-    (r"multipathway_fusion\.conv_fast_to_slow", "conv_f2s"),
-    (r"multipathway_fusion\.norm", "bn"),
-    (r"multipathway_blocks\.(\d)\.res_blocks\.(\d+)", r"pathway\1_res\2"),
-    (r"^(blocks\.\d)\.res_blocks\.(\d+)", r"\1.pathway0_res\2"),
-    (r"branch1_conv", "branch1"),
-    (r"branch1_norm", "branch1_bn"),
-    (r"branch2\.conv_([abc])", r"branch2.\1"),
-    (r"branch2\.norm_([abc])", r"branch2.\1_bn"),
-    (r"^blocks\.\d\.proj", "head.projection"),
-)
-
-
-def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of pytorchvideo's networks under the names of :class:`ResNet3D`.
-
-    Weights of the SlowFast release have these names already and are returned as they are.
-    """
-    renamed = {}
-    for full, value in state.items():
-        name = full
-        for pattern, replacement in _PYTORCHVIDEO:
-            name = re.sub(pattern, replacement, name)
-        stage = re.match(r"^blocks\.(\d)\.", name)
-        if stage:
-            fused = "_fuse" if "conv_f2s" in name or re.match(r"^blocks\.\d\.bn", name) else ""
-            name = f"s{int(stage[1]) + 1}{fused}.{name[stage.end() :]}"
-        renamed[name] = value
-    return renamed

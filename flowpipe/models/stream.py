@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from flowpipe.errors import ParameterError
 from flowpipe.models import table
 from flowpipe.models.adapt import adapt_first_convolution, remove_layer, take_last_layer
-from flowpipe.models.clip_input import BOTH, ClipInput
+from flowpipe.models.clip_input import BOTH, ClipInput, rgb_channels
 from flowpipe.models.consensus import consensus
 from flowpipe.models.loading import load_weights
 from flowpipe.models.names import State
@@ -69,10 +69,16 @@ class StreamNetwork(nn.Module):
                 f"segments is {clip.segments}; {network.model} sees consecutive frames, "
                 "and segments must be 1"
             )
-        if (clip.modality == BOTH) != (entry.takes == "both"):
+        is_paired = clip.modality == BOTH
+        if is_paired != (entry.takes == "both") and not (is_paired and entry.alpha):
             wanted = BOTH if entry.takes == "both" else "that of one input"
             raise ParameterError(
                 f"modality is {clip.modality!r}; for {network.model} it must be {wanted}"
+            )
+        if is_paired and clip.fields_per_frame != entry.alpha:
+            raise ParameterError(
+                f"fields_per_frame is {clip.fields_per_frame}; for {network.model} it must be "
+                f"{entry.alpha}"
             )
         if entry.takes == "both" and len(classes) > 1:
             raise ParameterError(
@@ -91,7 +97,8 @@ class StreamNetwork(nn.Module):
             n_features = cast(int, self.backbone.n_features)
             if self.takes != "both":  # whose streams have lost theirs
                 remove_layer(self.backbone, self.head_name)
-        channels = clip.channels_per_frame if self.takes == "frames" else clip.channels
+        is_single = self.takes == "frames" and not is_paired
+        channels = clip.channels_per_frame if is_single else clip.channels
         self.channels = channels
         # A network that takes its input apart says how many channels its first convolution has.
         first = getattr(self.backbone, "first_channels", channels)
@@ -183,23 +190,24 @@ class StreamNetwork(nn.Module):
 
         (B, K, C, H, W) -> (B, C, T, H, W). T is the number of segments, or of the frames of the
         snippet, whose channels then are those of a frame. For networks of two inputs
-        ``{"rgb": (B, 3, T, H, W), "flow": (B, 2 L, T, H, W)}``.
+        ``{"rgb": (B, 3, T, H, W), "flow": (B, 2 L, T, H, W)}``; for SlowFast
+        ``{"rgb": (B, 3, T / alpha, H, W), "flow": (B, 2, T, H, W)}``.
         """
+        if self.takes == "frames" and self.clip.modality == BOTH:
+            rgb = rgb_channels(snippets.shape[2], self.clip.fields_per_frame)
+            frames, fields = snippets[:, 0, :rgb], snippets[:, 0, rgb:]
+            return {"rgb": _apart(frames, 3), "flow": _apart(fields, 2)}
         if self.takes == "both":
             clips = snippets.transpose(1, 2)
             return {"rgb": clips[:, :3], "flow": clips[:, 3:]}
         if self.takes == "frames":
-            return self._frames(snippets[:, 0])
+            return _apart(snippets[:, 0], self.channels)
         return snippets.transpose(1, 2)
-
-    def _frames(self, snippets: Tensor) -> Tensor:
-        """Map (N, C L, H, W) to (N, C, L, H, W)."""
-        return snippets.unflatten(1, (-1, self.channels)).transpose(1, 2)
 
     def features(self, clips: Clips) -> Tensor:
         """Return what the head sees: (B, C, T, H, W) -> (B, T', F).
 
-        Of networks of two inputs: (B, 2, F), of the fused stream and of that of flow.
+        Of two-stream fusion: (B, 2, F), of the fused stream and of that of flow.
         """
         if isinstance(clips, Mapping):
             both: Tensor = cast(Any, self.backbone).features(clips)
@@ -239,8 +247,7 @@ class StreamNetwork(nn.Module):
     def snippets(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Score snippets one by one: (N, C L, H, W) -> scores (N, classes), features (N, F)."""
         assert self.last is not None
-        clips = self._frames(images) if self.takes == "frames" else images[:, :, None]
-        features = self.features(clips).mean(dim=1)
+        features = self.features(self.clips(images[:, None])).mean(dim=1)
         return self.last(self.dropout(features)), features
 
     def load_backbone(self, state: State, origin: str, part: str = "") -> None:
@@ -267,11 +274,12 @@ class StreamNetwork(nn.Module):
             They are not of this kind of network; the message says what differs.
         """
         entry = table.model(self.network.model)
+        one = self.clip.channels_per_frame if self.takes == "frames" else self.channels
         load_weights(
             self.streams[part],
             entry.names(state) if entry.names else state,
             origin,
-            channels={"rgb": 3, "flow": self.channels - 3}.get(part, self.channels),
+            channels={"rgb": 3, "flow": self.channels - 3}.get(part, one),
             kind=self.network.backbone if entry.has_backbone else self.network.model,
             left_out=(f"{self.head_name}.", "aux1.", "aux2.", "AuxLogits."),
         )
@@ -323,6 +331,11 @@ def _built(entry: table.Model, network: Network, clip: ClipInput) -> nn.Module:
     if entry.has_backbone:
         return entry.build(clip, network.backbone)
     return entry.build(clip)
+
+
+def _apart(snippets: Tensor, channels: int) -> Tensor:
+    """Map (N, C L, H, W) to (N, C, L, H, W)."""
+    return snippets.unflatten(1, (-1, channels)).transpose(1, 2)
 
 
 def _flat(features: Tensor) -> Tensor:

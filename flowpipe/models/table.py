@@ -254,9 +254,10 @@ MODELS: dict[str, Model] = {
             views=recipes.SLOWFAST_VIEWS,
             any_length=True,
             weights=_FILE + "SlowFast's release or pytorchvideo",
-            names=build.renaming("resnet3d", "own_names"),
+            names=build.renaming("resnet3d_names", "own_names"),
             normalisation=_SLOWFAST,
             channels_first="always",
+            alpha={"slowfast-r50-8x8": 4, "slowfast-r50-4x16": 8}.get(name),
         )
         for name, architecture, frames, title, published, accuracy in (
             ("c2d-r50", "C2D_R50", 8, "a 2-D ResNet-50 that pools over time", papers.NON_LOCAL, ""),

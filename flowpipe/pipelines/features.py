@@ -199,7 +199,7 @@ def _of_network(
     made_with = {**stage.description(), "network": described}
     key = provenance.digest(made_with)
     weights = sum(each.numel() * each.element_size() for each in network.parameters())
-    pixels = stage.length * (seen.channels // seen.length) * seen.input_size**2
+    pixels = stage.length * -(-seen.channels // seen.length) * seen.input_size**2
     workers = workers.within_memory(_BASE + 2 * weights + 4 * _COPIES * stage.crops * pixels)
     if pick_device(device).type != "cpu":
         workers = replace(workers, jobs=min(workers.local_jobs, 1))

@@ -112,7 +112,9 @@ class _Scoring:
     def of_snippets(self, snippets: Tensor) -> Tensor:
         """Return the consensus of the snippets, each the mean over its crops."""
         network = self.network
-        frames = snippets.shape[1] // network.channels if network.takes == "frames" else 1
+        frames = snippets.shape[1] // network.clip.channels_per_frame
+        if network.takes != "frames":
+            frames = 1
         scores: list[Tensor] = []
         features: list[Tensor] = []
         for snippet in snippets.split(1):

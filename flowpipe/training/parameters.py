@@ -82,8 +82,11 @@ class Stream:
     def description(self) -> Json:
         """Return everything that determines the network, besides the clips, as JSON."""
         described = {"stage": "train", **asdict(self)}
+        # What most networks lack is not in their records, which older versions have written too.
         if self.flow_weights is None:
             del described["flow_weights"]
+        if self.clip.fields_per_frame is None:
+            del described["clip"]["fields_per_frame"]
         return described
 
     def changed(self, **options: Any) -> Stream:
@@ -163,7 +166,7 @@ def preset(name: Preset, modality: Modality = "flow", model: str = "tsn") -> Str
     backbone = stream.network.backbone if entry.has_backbone else "resnet50"
     if model == "tea":
         backbone = "resnet50"
-    clip = replace(stream.clip, **_suited(entry, name))
+    clip = replace(stream.clip, **_suited(entry, name, modality))
     network = replace(stream.network, model=model, backbone=backbone)
     if name == "finetune":  # of a file, where there are none by name
         training = stream.training.changed(dict(entry.finetune))
@@ -177,8 +180,8 @@ def preset(name: Preset, modality: Modality = "flow", model: str = "tsn") -> Str
     return stream
 
 
-def _suited(entry: table.Model, name: Preset) -> dict[str, Any]:
-    changes = dict(entry.input)
+def _suited(entry: table.Model, name: Preset, modality: Modality) -> dict[str, Any]:
+    changes = entry.changes(modality)
     if name == "small" and entry.has_backbone:
         changes.pop("input_size", None)  # the preset's is for machines without a GPU
     return changes

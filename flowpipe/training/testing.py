@@ -9,6 +9,7 @@ from tyro.conf import arg
 
 from flowpipe.errors import ParameterError
 from flowpipe.models import table
+from flowpipe.models.clip_input import BOTH
 from flowpipe.models.entry import Views
 from flowpipe.runner.json_files import Json
 
@@ -106,6 +107,8 @@ class Testing:
                 f"test_clips is 'all', and {network.network.model} takes a fixed number of frames; "
                 f"it must be a number. 'all' applies to {able}"
             )
+        if clips == "all" and network.clip.modality == BOTH:
+            raise ParameterError(f"test_clips is 'all'; for {BOTH} it must be a number")
         crop = self.crop_size or round(usual.crop * size)
         short = self.short_side or max(crop, round(usual.short_side * size))
         if short < crop:

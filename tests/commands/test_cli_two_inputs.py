@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,11 @@ from flowpipe.classify.scores import load_scores
 from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, write_synthetic
 from flowpipe.errors import ParameterError
+from flowpipe.models import MODELS
+from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.network import Network
+from flowpipe.models.resnet3d import SLOWFAST_R50_8X8, ResNet3D
+from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import load_model
 from flowpipe.prediction import load_classifier
 from flowpipe.prediction.live.networks import NetworkWindow
@@ -152,6 +158,78 @@ def test_training_resumes_with_both_inputs(run, videos, flow, streams, tmp_path,
     assert (tmp_path / "parts/01-split1/checkpoint.npz").exists()
     assert run(*options, "--out", tmp_path / "parts")[0] == 0
     assert_same_model(tmp_path / "parts/01-split1", tmp_path / "whole/01-split1")
+
+
+SLOWFAST = ("--preset", "small", "--model", "slowfast-r50-8x8", "--modality", "rgb+flow")
+SLOWFAST += ("--length", 8, "--frame-stride", 1, "--input-size", 32, "--epochs", 1)
+SLOWFAST += ("--batch-size", 3, "--loader-workers", 0, "--device", "cpu")
+
+
+@pytest.fixture
+def narrow_slowfast(monkeypatch):
+    def build(clip):
+        return ResNet3D(SLOWFAST_R50_8X8, (3, 2), 1, width=8)
+
+    entry = replace(MODELS["slowfast-r50-8x8"], build=build)
+    monkeypatch.setitem(MODELS, "slowfast-r50-8x8", entry)
+
+
+@pytest.mark.usefixtures("narrow_slowfast")
+def test_slowfast_sees_frames_in_its_slow_and_flow_in_its_fast_pathway(run, videos, flow, tmp_path):
+    net, scores, out = tmp_path / "net", tmp_path / "scores", tmp_path / "features"
+    status, told = run("train", videos, flow, *SLOWFAST, "--out", net)
+    assert status == 0, told
+    network = load_model(net / "01-split1/model.safetensors")[0].backbone
+    assert network.s1.pathway0_stem.conv.in_channels == 3
+    assert network.s1.pathway1_stem.conv.in_channels == 2
+
+    test = ("--test-clips", 2, "--crops", 1, "--loader-workers", 0, "--device", "cpu")
+    status, told = run("evaluate", net, videos, flow, *test, "--out", scores)
+    assert (status, "rgb+flow " in told) == (0, True), told
+    found = load_scores(scores / "scores.npz").splits[0]
+
+    name = found.names[0]
+    (video,) = (path for path in videos.rglob("*.*") if str(path.with_suffix("")).endswith(name))
+    labels = tmp_path / "labels.csv"
+    options = ("--format", "csv", "--top", 6, "--jobs", 0, "--out", labels)
+    status, told = run("predict", scores / "classifiers/01-split1", video, *options)
+    assert status == 0, told
+    classes = load_scores(scores / "scores.npz").classes
+    for row in (line.split(",") for line in labels.read_text().splitlines()[1:]):
+        assert float(row[4]) == pytest.approx(found.scores[0][classes.index(row[3])], abs=1e-3)
+
+    of = ("--classifier", net / "01-split1", "--stride", 1, "--jobs", 0, "--device", "cpu")
+    status, told = run("features", flow, *of, "--out", out)
+    assert status == 0, told
+    # 9 fields: two windows of 8; 4 * 64 features of the slow and 4 * 8 of the fast pathway.
+    assert np.load(out / f"{name}.npy").shape == (2, 256 + 32)
+
+
+@pytest.mark.usefixtures("narrow_slowfast")
+def test_what_slowfast_cannot_take_is_refused(run, videos, flow, tmp_path):
+    for options, told in (
+        (("--length", 6), "length is 6 and fields_per_frame 4; the length must be a multiple"),
+        (("--fields-per-frame", 8), "fields_per_frame is 8; for slowfast-r50-8x8 it must be 4"),
+        (("--modality", "flow", "--fields-per-frame", 4), "it applies to rgb+flow"),
+        (("--model", "slow-r50"), "for slow-r50 it must be that of one input"),
+    ):
+        status, error = run("train", videos, flow, *SLOWFAST, *options, "--out", tmp_path / "net")
+        assert (status, told in error) == (2, True), error
+    assert not (tmp_path / "net").exists()
+
+
+def test_weights_of_rgb_begin_both_pathways_of_slowfast():
+    seen = replace(MODELS["slowfast-r50-8x8"].suited(ClipInput("rgb+flow")), input_size=32)
+    network = StreamNetwork(Network("slowfast-r50-8x8"), seen, [5])
+    rgb = ResNet3D(SLOWFAST_R50_8X8, 3, 400)
+    network.load_backbone(rgb.state_dict(), "a test")
+    stems = [
+        [getattr(each.s1, f"pathway{pathway}_stem").conv.weight for pathway in (0, 1)]
+        for each in (network.backbone, rgb)
+    ]
+    assert torch.equal(stems[0][0], stems[1][0])
+    mean = stems[1][1].mean(dim=1, keepdim=True)
+    torch.testing.assert_close(stems[0][1], mean.expand(-1, 2, -1, -1, -1))
 
 
 @pytest.mark.parametrize(

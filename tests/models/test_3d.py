@@ -15,6 +15,7 @@ from flowpipe.models.deepvideo import FRAMES, DeepVideo
 from flowpipe.models.i3d import I3D
 from flowpipe.models.non_local import NonLocal
 from flowpipe.models.resnet3d import ResNet3D, slow_frames
+from flowpipe.models.resnet3d_names import own_names
 from tests.helpers.clips import shared
 from tests.helpers.golden import Golden, assert_equal, parameters
 
@@ -100,7 +101,7 @@ def test_3d_resnets_equal_the_release(name, architecture):
     golden = Golden(name)
     architecture = dataclasses.replace(architecture, fast_width=1 / 4)
     network = ResNet3D(architecture, 3, 5, width=4).eval()
-    network.load_state_dict(resnet3d.own_names(golden.state))
+    network.load_state_dict(own_names(golden.state))
     found = network(golden.input())
     if "logits" in golden.outputs():
         assert_equal(found, golden.output("logits"))
@@ -126,12 +127,19 @@ def test_slowfast_with_a_silent_fast_pathway_ignores_it():
         if isinstance(module, resnet3d.Lateral):
             module.bn.weight.zero_()
     network.head.projection.weight[:, 256:] = 0
-    rgb = torch.randn(1, 3, 8, 32, 32)
+    rgb = torch.randn(1, 3, 2, 32, 32)
     flows = [torch.randn(1, 2, 8, 32, 32) for _ in range(2)]
     one, two = (network({"rgb": rgb, "flow": flow}) for flow in flows)
     torch.testing.assert_close(one, two)
-    with pytest.raises(ParameterError, match="a clip has 6 frames; it must be a multiple of 4"):
-        network({"rgb": rgb[:, :, :6], "flow": flows[0][:, :, :6]})
+    with pytest.raises(ParameterError, match="2 RGB frames and 9 flow fields; there must be 3"):
+        network({"rgb": rgb, "flow": torch.zeros(1, 2, 9, 32, 32)})
+
+
+def test_slowfast_takes_any_number_of_frames():
+    network = ResNet3D(resnet3d.SLOWFAST_R50_4X16, classes=5, width=8).eval()
+    for frames in (1, 7, 8, 9, 50):
+        slow, fast = network.stages(torch.randn(1, 3, frames, 32, 32))["s5"]
+        assert (slow.shape[2], fast.shape[2]) == (-(-frames // 8), frames)
 
 
 @pytest.mark.parametrize(

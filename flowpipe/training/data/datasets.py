@@ -68,7 +68,9 @@ def stream_clips(
         "test_clips": test_clips,
     }
     if clip.has_flow:
-        kind = PairedClips if clip.modality == BOTH else FlowClips
+        kind: type[FlowClips | PairedClips] = FlowClips
+        if clip.modality == BOTH:
+            kind, taken["fields_per_frame"] = PairedClips, clip.fields_per_frame
         return kind(
             source,
             clips,
@@ -142,7 +144,7 @@ def training_transform(clip: ClipInput) -> Transform:
     """Return the random crops and flips of training, which give levels."""
     if clip.modality == BOTH:
         of = partial(train_transform, size=clip.input_size, scales=FLOW_SCALES, normalise=False)
-        return PairedTransform(of("rgb"), of("flow"))
+        return PairedTransform(of("rgb"), of("flow"), clip.fields_per_frame)
     return train_transform(clip.modality, clip.input_size, normalise=False)
 
 
@@ -189,8 +191,10 @@ def _completed(of: Callable[[Modality], Compose], clip: ClipInput, network: Netw
     """Return the transform of a modality, or of both, with what else the network asks for."""
     if clip.modality == BOTH:
         rgb = ClipInput("rgb", clip.segments, 1, clip.input_size)
-        flow = replace(clip, modality="flow")
-        return PairedTransform(_completed(of, rgb, network), _completed(of, flow, network))
+        flow = replace(clip, modality="flow", fields_per_frame=None)
+        return PairedTransform(
+            _completed(of, rgb, network), _completed(of, flow, network), clip.fields_per_frame
+        )
     steps = of(clip.modality).transforms
     if clip.subtract_mean:
         steps = (*steps, SubtractMean())

@@ -1,7 +1,9 @@
 """Frames and flow of the same instants, for networks of two inputs.
 
 A snippet is a stack of flow and the RGB frame in its middle: between the two fields of a stack of
-two, as the frame of each stack in convolutional fusion (Feichtenhofer et al., CVPR 2016).
+two, as the frame of each stack in convolutional fusion (Feichtenhofer et al., CVPR 2016). Or, for
+SlowFast, it is consecutive fields and the frames that its slow pathway sees, one for every few
+fields, spread from the first to the last.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from torch.utils.data import Dataset
 
 from flowpipe.datasets.base import Clip
 from flowpipe.io.source import resized
+from flowpipe.models.clip_input import rgb_channels
+from flowpipe.models.resnet3d import slow_frames
 from flowpipe.training.data.clip_index import UnusableClipsError
 from flowpipe.training.data.clips import FlowClips, FrameClips
 from flowpipe.training.data.views import Transform
@@ -32,7 +36,9 @@ class PairedClips(Dataset[tuple[Tensor, int]]):
     source, clips
         As for :class:`FlowClips`: flow that was stored with frames, or whose videos are there.
     transform
-        Takes the (segments, 3 + 2 * length, H, W) uint8 levels, red, green and blue first.
+        Takes the (segments, 3 F + 2 * length, H, W) uint8 levels of F frames and of the flow.
+    fields_per_frame
+        Number of flow fields for each frame; None for one frame, in the middle of a snippet.
     **options
         As for :class:`FlowClips`; snippets are drawn as there.
 
@@ -50,6 +56,7 @@ class PairedClips(Dataset[tuple[Tensor, int]]):
         segments: int,
         length: int,
         transform: Transform | None = None,
+        fields_per_frame: int | None = None,
         **options: Any,
     ) -> None:
         reasons: dict[str, str] = {}
@@ -63,7 +70,7 @@ class PairedClips(Dataset[tuple[Tensor, int]]):
             reasons = {**error.reasons, **reasons}
         if reasons:
             raise UnusableClipsError(reasons, len(clips))
-        self.length, self.transform = length, transform
+        self.transform, self._places = transform, frame_places(length, fields_per_frame)
         self.names, self.labels = self._flow.names, self._flow.labels
 
     def __len__(self) -> int:
@@ -78,20 +85,34 @@ class PairedClips(Dataset[tuple[Tensor, int]]):
         """Return the snippets of clip ``index``, transformed, and its class."""
         fields, generator = self._flow.draw(index)
         flow = self._flow.levels(index, fields)
-        middle = fields[:, self.length // 2]
-        frames = self._frames.levels(index, middle[:, None])
+        frames = self._frames.levels(index, fields[:, self._places])
         levels = torch.from_numpy(np.stack([*map(joined, frames, flow)]))
         if self.transform is not None:
             levels = self.transform(levels, generator)
         return levels, self.labels[index]
 
 
-def joined(frame: NDArray[Any], flow: NDArray[Any]) -> NDArray[Any]:
-    """Return (3, H, W) and (2 L, h, w) as (3 + 2 L, h, w); frames of other tools may be larger."""
-    if frame.shape[1:] != flow.shape[1:]:
+def frame_places(length: int, fields_per_frame: int | None) -> list[int]:
+    """Return which fields of a snippet have a frame beside them.
+
+    Examples
+    --------
+    >>> frame_places(10, None), frame_places(32, 8)
+    ([5], [0, 10, 20, 31])
+    """
+    if fields_per_frame is None:
+        return [length // 2]
+    return slow_frames(length, fields_per_frame).tolist()
+
+
+def joined(frames: NDArray[Any], flow: NDArray[Any]) -> NDArray[Any]:
+    """Return (3 F, H, W) and (2 L, h, w) as one; frames of other tools may be larger."""
+    if frames.shape[1:] != flow.shape[1:]:
         size = (flow.shape[2], flow.shape[1])
-        frame = resized(np.ascontiguousarray(frame.transpose(1, 2, 0)), size).transpose(2, 0, 1)
-    return np.concatenate([frame, flow])
+        images = frames.reshape(-1, 3, *frames.shape[1:]).transpose(0, 2, 3, 1)
+        scaled = np.stack([resized(np.ascontiguousarray(image), size) for image in images])
+        frames = scaled.transpose(0, 3, 1, 2).reshape(-1, *flow.shape[1:])
+    return np.concatenate([frames, flow])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +123,18 @@ class PairedTransform:
     ----------
     rgb, flow
         Transforms whose first draws are of the same crops, and of the flip.
+    fields_per_frame
+        As for :class:`PairedClips`.
     """
 
     rgb: Transform
     flow: Transform
+    fields_per_frame: int | None = None
 
     def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
-        """Map (..., N, 3 + 2 L, H, W) to (..., N', 3 + 2 L, h, w)."""
+        """Map (..., N, 3 F + 2 L, H, W) to (..., N', 3 F + 2 L, h, w)."""
+        rgb = rgb_channels(snippets.shape[-3], self.fields_per_frame)
         state = generator.get_state()
-        frames = self.rgb(snippets[..., :3, :, :], generator)
+        frames = self.rgb(snippets[..., :rgb, :, :], generator)
         generator.set_state(state)
-        return torch.cat([frames, self.flow(snippets[..., 3:, :, :], generator)], dim=-3)
+        return torch.cat([frames, self.flow(snippets[..., rgb:, :, :], generator)], dim=-3)

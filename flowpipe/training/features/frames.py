@@ -24,7 +24,7 @@ from flowpipe.runner import provenance
 from flowpipe.training.data.clip_index import check_members
 from flowpipe.training.data.clips import video_of
 from flowpipe.training.data.export import flow_identity
-from flowpipe.training.data.pairs import joined
+from flowpipe.training.data.pairs import frame_places, joined
 from flowpipe.training.data.stacks import read_stack
 
 
@@ -260,18 +260,19 @@ class StoredFrames(ClipFrames):
 
 
 class StoredBoth(ClipFrames):
-    """Stored flow, and the frame in the middle of each snippet.
+    """Stored flow, and the frames that belong to each snippet.
 
     Parameters
     ----------
     reader
         The clip, which is closed with this.
     seen
-        What the network sees: the stacking of the fields.
+        What the network sees: the stacking of the fields, and the fields for each frame.
     """
 
     def __init__(self, reader: FlowReader, seen: ClipInput) -> None:
         super().__init__(reader)
+        self._fields_per_frame = seen.fields_per_frame
         self._fields, self._frames = StoredFields(reader, seen), StoredFrames(reader, seen)
 
     def close(self) -> None:
@@ -296,9 +297,10 @@ class StoredBoth(ClipFrames):
         self._frames.expect(starts, length)
 
     def snippet(self, indices: Sequence[int]) -> NDArray[Any]:
-        """Return (3 + 2 L, H, W) of L fields and the frame in their middle."""
-        middle = indices[len(indices) // 2]
-        return joined(self._frames.snippet([middle]), self._fields.snippet(indices))
+        """Return (3 F + 2 L, H, W) of L fields and the F frames that belong to them."""
+        places = frame_places(len(indices), self._fields_per_frame)
+        frames = self._frames.snippet([indices[place] for place in places])
+        return joined(frames, self._fields.snippet(indices))
 
     def forget(self, before: int) -> None:
         """Drop the fields and frames before one."""

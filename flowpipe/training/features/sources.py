@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, get_args
 
@@ -185,10 +185,11 @@ def check_length(network: StreamNetwork, length: int) -> None:
     frames = len(range(0, length, seen.frame_stride))
     if frames == seen.length == usual.length:
         return
-    clip = torch.zeros(1, network.channels, frames, seen.input_size, seen.input_size)
     try:
+        as_given = replace(seen, length=frames)
+        clip = torch.zeros(1, 1, as_given.channels, seen.input_size, seen.input_size)
         with torch.inference_mode():
-            network.eval().features(clip)
+            network.eval().features(network.clips(clip))
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise ParameterError(

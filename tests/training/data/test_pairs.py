@@ -55,6 +55,19 @@ def test_the_frame_is_in_the_middle_of_its_flow(flow, length):
             assert torch.equal(snippets[:, :3], images[middle])
 
 
+def test_slowfast_has_frames_spread_over_its_fields(flow):
+    options = {"segments": 1, "length": 8, "sampling": "random", "seed": 5}
+    pairs = PairedClips(flow, CLIPS, fields_per_frame=2, **options)
+    stacks = FlowClips(flow, CLIPS, **options)
+    every = FrameClips(flow, CLIPS, segments=1, length=13, sampling="test")
+    for index in range(3):
+        snippet = pairs[index][0][0]
+        assert torch.equal(snippet[12:], stacks[index][0][0])
+        images = every[index][0].unflatten(1, (13, 3))[0]
+        seen = stacks.starts(index)[0] + [0, 2, 4, 7]
+        assert torch.equal(snippet[:12].unflatten(0, (4, 3)), images[seen])
+
+
 def test_frames_are_decoded_where_they_are_not_stored(tmp_path):
     video = write_video(tmp_path / "a.avi", 9)
     source = {"path": "../a.avi", "bytes": video.stat().st_size}
