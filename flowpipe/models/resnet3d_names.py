@@ -25,8 +25,7 @@ _PYTORCHVIDEO = (
 
 
 def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of pytorchvideo's networks under the names of
-    :class:`~flowpipe.models.resnet3d.ResNet3D`.
+    """Return the weights of pytorchvideo's networks under the names here.
 
     Weights of the SlowFast release have these names already and are returned as they are.
     """
