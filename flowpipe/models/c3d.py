@@ -101,6 +101,10 @@ class C3D(nn.Module):
         """Return the output of fc6 after the ReLU: (B, C, 16, 112, 112) -> (B, 4096)."""
         return nn.functional.relu(self.fc6(self.maps(clips).flatten(1)))
 
+    def layer_features(self, clips: Tensor, layer: str) -> Tensor:
+        """Return the output of fc6 or fc7 after the ReLU: (B, C, 16, 112, 112) -> (B, 1, 4096)."""
+        return self.descriptors(clips)[:, None] if layer == "fc6" else self.features(clips)
+
     def features(self, clips: Tensor) -> Tensor:
         """Return the output of fc7 after the ReLU: (B, C, 16, 112, 112) -> (B, 1, 4096)."""
         hidden = self.dropout(self.descriptors(clips))

@@ -18,6 +18,15 @@ Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 Options = tuple[tuple[str, Any], ...]
 
 IMAGENET: Normalisation = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+PYSLOWFAST: Normalisation = ((114.75,) * 3, (57.375,) * 3)
+
+
+def frames_of(length: int, size: int = 224, stride: int = 1, short: str = "refuse") -> Options:
+    """Return the input of a network on consecutive frames."""
+    return (
+        ("segments", 1), ("length", length), ("input_size", size), ("frame_stride", stride),
+        ("short_clips", short),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,13 @@ class Model:
         It takes clips of more frames than it is trained on.
     fixed_size
         It takes no other size of frames than it is trained on.
+    torchvision
+        Its name in torchvision, which has weights of it by name; empty where it has none.
+    bgr
+        It takes the channels of frames in the order blue, green, red, as networks from Caffe do.
+    layers
+        Names of layers whose output can be the feature of a clip, besides what the last layer sees.
+        The network then has ``layer_features(clips, layer)``, (B, C, T, H, W) -> (B, 1, F).
     alpha
         Frames of its fast pathway for each of its slow one, where it has two: it also takes flow in
         the fast and RGB frames in the slow one.
@@ -129,6 +145,9 @@ class Model:
     names: Callable[[State], State] | None = None
     any_length: bool = False
     fixed_size: bool = False
+    torchvision: str = ""
+    bgr: bool = False
+    layers: tuple[str, ...] = ()
     alpha: int | None = None
     channels_first: Literal["never", "training", "always"] = "never"
 

@@ -6,7 +6,8 @@ import re
 
 from torch import Tensor
 
-# pytorchvideo counts stages from 0 and the head as block 5 or 6 of one or two pathways.
+# pytorchvideo counts stages from 0. The temporal pool of C2D and I3D is block 2, which has no
+# weights; the head is the last block.
 _PYTORCHVIDEO = (
     (r"^blocks\.0\.multipathway_blocks\.(\d)\.conv", r"s1.pathway\1_stem.conv"),
     (r"^blocks\.0\.multipathway_blocks\.(\d)\.norm", r"s1.pathway\1_stem.bn"),
@@ -29,6 +30,7 @@ def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
     Weights of the SlowFast release have these names already and are returned as they are.
     """
+    has_pool = not any(name.startswith("blocks.2.") for name in state)
     renamed = {}
     for full, value in state.items():
         name = full
@@ -37,6 +39,7 @@ def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
         stage = re.match(r"^blocks\.(\d)\.", name)
         if stage:
             fused = "_fuse" if "conv_f2s" in name or re.match(r"^blocks\.\d\.bn", name) else ""
-            name = f"s{int(stage[1]) + 1}{fused}.{name[stage.end() :]}"
+            number = int(stage[1]) - (has_pool and int(stage[1]) > 2)
+            name = f"s{number + 1}{fused}.{name[stage.end() :]}"
         renamed[name] = value
     return renamed

@@ -223,6 +223,13 @@ class StreamNetwork(nn.Module):
         images = clips.transpose(1, 2)
         return _flat(self.backbone(images.flatten(0, 1))).unflatten(0, images.shape[:2])
 
+    def layer_features(self, clips: Clips, layer: str | None) -> Tensor:
+        """Return the output of a layer that the table names; None: what the head sees."""
+        if layer is None:
+            return self.features(clips)
+        features: Tensor = cast(Any, self.backbone).layer_features(clips, layer)
+        return features
+
     def forward(self, clips: Clips) -> Tensor:
         """Return scores before the softmax: (B, C, T, H, W) -> (B, classes)."""
         return self.score(self.features(clips))

@@ -7,7 +7,8 @@ from typing import Any
 
 from flowpipe.errors import ParameterError
 from flowpipe.models import build, papers, recipes
-from flowpipe.models.entry import Model, Normalisation, Recipe, Views
+from flowpipe.models.entry import PYSLOWFAST, Model, Normalisation, frames_of
+from flowpipe.models.table_torchvision import VIDEO_NETWORKS
 
 # torch is imported by the functions that build networks: the command line reads the table.
 
@@ -27,19 +28,10 @@ def model(name: str) -> Model:
     return MODELS[name]
 
 
-_KINETICS: Normalisation = ((110.2008, 100.63983, 95.99475), (58.14765, 56.46975, 55.332195))
-_SLOWFAST: Normalisation = ((114.75,) * 3, (57.375,) * 3)
 _UNIT: Normalisation = ((127.5,) * 3, (127.5,) * 3)
 _BGR: Normalisation = ((104.0, 117.0, 128.0), (1.0,) * 3)
-
-
-def _clip_of(
-    length: int, size: int = 224, stride: int = 1, short: str = "refuse"
-) -> tuple[tuple[str, Any], ...]:
-    return (
-        ("segments", 1), ("length", length), ("input_size", size), ("frame_stride", stride),
-        ("short_clips", short),
-    )  # fmt: skip
+# The mean of each channel of the cube that C3D's release subtracts.
+_SPORTS1M: Normalisation = ((90.0, 98.0, 102.0), (1.0,) * 3)
 
 
 def _segments_of(count: int, length: int = 1) -> tuple[tuple[str, Any], ...]:
@@ -48,13 +40,6 @@ def _segments_of(count: int, length: int = 1) -> tuple[tuple[str, Any], ...]:
 
 _IMAGES = "torchvision's of the backbone, by name (--weights)"
 _FILE = "a file of "
-
-# Recipe, views, stride and short clips, where they are not those of R(2+1)D.
-_TORCHVISION: dict[str, tuple[Recipe | None, Views | None, int, str]] = {
-    "s3d": (recipes.S3D, None, 1, "refuse"),
-    "mvit_v2_s": (recipes.MVIT, recipes.MVIT_VIEWS, 4, "repeat"),
-    "swin3d_t": (recipes.SWIN, recipes.SWIN_VIEWS, 2, "loop"),
-}
 
 MODELS: dict[str, Model] = {
     "tsn": Model(
@@ -183,6 +168,7 @@ MODELS: dict[str, Model] = {
         relates_segments=True,
         input=_segments_of(16),
         normalisation=_BGR,
+        bgr=True,
         recipe=recipes.ECO,
         views=recipes.CENTRE,
         weights=_FILE + "ECO-pytorch",
@@ -196,6 +182,7 @@ MODELS: dict[str, Model] = {
         relates_segments=True,
         input=_segments_of(16),
         normalisation=_BGR,
+        bgr=True,
         recipe=recipes.ECO,
         views=recipes.CENTRE,
         weights=_FILE + "ECO-pytorch",
@@ -207,7 +194,7 @@ MODELS: dict[str, Model] = {
             f"an early network on RGB frames, {how}",
             papers.DEEPVIDEO,
             accuracy,
-            input=_clip_of(frames, 170),
+            input=frames_of(frames, 170),
         )
         for joining, how, frames, accuracy in (
             ("single", "one at a time", 1, "Sports-1M 59.3 (video hit@1)"),
@@ -222,8 +209,11 @@ MODELS: dict[str, Model] = {
         "eight 3-D convolutions on 16 frames",
         "D. Tran et al., 'Learning Spatiotemporal Features with 3D CNNs', ICCV 2015",
         "UCF101 82.3 (fc6 and a linear SVM)",
-        input=_clip_of(16, 112, short="loop"),
+        input=frames_of(16, 112, short="loop"),
         fixed_size=True,
+        normalisation=_SPORTS1M,
+        bgr=True,
+        layers=("fc6", "fc7"),
         names=build.renaming("c3d", "own_names"),
         recipe=recipes.C3D,
         views=recipes.TEN,
@@ -235,7 +225,7 @@ MODELS: dict[str, Model] = {
         "Inception-v1 inflated to 3-D",
         "J. Carreira and A. Zisserman, 'Quo Vadis, Action Recognition?', CVPR 2017",
         "UCF101 95.6 RGB, 96.7 flow, 98.0 both (Kinetics)",
-        input=_clip_of(64, short="loop"),
+        input=frames_of(64, short="loop"),
         normalisation=_UNIT,
         recipe=recipes.I3D,
         views=recipes.WHOLE,
@@ -249,13 +239,13 @@ MODELS: dict[str, Model] = {
             title,
             published,
             accuracy,
-            input=_clip_of(frames, stride=2 if frames == 32 else 8, short="repeat"),
+            input=frames_of(frames, stride=2 if frames == 32 else 8, short="repeat"),
             recipe=recipes.SLOWFAST,
             views=recipes.SLOWFAST_VIEWS,
             any_length=True,
             weights=_FILE + "SlowFast's release or pytorchvideo",
             names=build.renaming("resnet3d_names", "own_names"),
-            normalisation=_SLOWFAST,
+            normalisation=PYSLOWFAST,
             channels_first="always",
             alpha={"slowfast-r50-8x8": 4, "slowfast-r50-4x16": 8}.get(name),
         )
@@ -311,7 +301,7 @@ MODELS: dict[str, Model] = {
             weights=_FILE + "TimeSformer's release or transformers, or of torchvision's vit_b_16",
             finetune=recipes.TRANSFORMER,
             names=build.renaming("timesformer", "own_names", "from_torchvision"),
-            normalisation=_SLOWFAST,
+            normalisation=PYSLOWFAST,
         )
         for attention, how, accuracy in (
             ("divided", "attention over time, then over space", "Kinetics-400 77.9"),
@@ -326,7 +316,7 @@ MODELS: dict[str, Model] = {
             f"a transformer on tubelets, {how}",
             papers.VIVIT,
             accuracy,
-            input=_clip_of(32, stride=2, short="loop"),
+            input=frames_of(32, stride=2, short="loop"),
             fixed_size=True,
             recipe=recipes.vivit(0.05 if number == 2 else 0.1) if number < 3 else None,
             views=recipes.VIVIT_VIEWS,
@@ -342,70 +332,6 @@ MODELS: dict[str, Model] = {
             (4, "heads", "half of the heads for time, half for space", "Kinetics-400 76.3"),
         )
     },
-    **{
-        name.replace("_", "-"): Model(
-            partial(build.torchvision_video, name=name),
-            "frames",
-            title,
-            published,
-            accuracy,
-            input=_clip_of(frames, size, stride, short),
-            recipe=recipe,
-            views=views,
-            any_length=size == 112 or name == "s3d",
-            fixed_size=name == "mvit_v2_s",
-            weights=_FILE + f"torchvision's {name}, trained on Kinetics-400",
-            finetune=recipes.TRANSFORMER if name in ("mvit_v2_s", "swin3d_t") else (),
-            names=build.renaming("torchvision_video", "own_names"),
-            channels_first="training" if name == "r2plus1d_18" else "never",
-            normalisation=_KINETICS,
-        )
-        for name, frames, size, title, published, accuracy in (
-            ("r3d_18", 16, 112, "a 3-D ResNet-18", papers.R2PLUS1D, "Kinetics-400 63.2"),
-            (
-                "mc3_18",
-                16,
-                112,
-                "3-D convolutions below, 2-D above",
-                papers.R2PLUS1D,
-                "Kinetics-400 64.0",
-            ),
-            (
-                "r2plus1d_18",
-                16,
-                112,
-                "3-D convolutions split into space and time",
-                papers.R2PLUS1D,
-                "Kinetics-400 67.5; UCF101 96.8",
-            ),
-            (
-                "s3d",
-                64,
-                224,
-                "I3D with convolutions split into space and time",
-                "S. Xie et al., 'Rethinking Spatiotemporal Feature Learning', ECCV 2018",
-                "Kinetics-400 68.4",
-            ),
-            (
-                "mvit_v2_s",
-                16,
-                224,
-                "a transformer with pooled attention",
-                "Y. Li et al., 'MViTv2', CVPR 2022",
-                "Kinetics-400 80.8",
-            ),
-            (
-                "swin3d_t",
-                32,
-                224,
-                "a transformer with shifted windows",
-                "Z. Liu et al., 'Video Swin Transformer', CVPR 2022",
-                "Kinetics-400 77.7",
-            ),
-        )
-        for recipe, views, stride, short in (
-            _TORCHVISION.get(name, (recipes.R2PLUS1D, recipes.TEN, 1, "refuse")),
-        )
-    },
+    **VIDEO_NETWORKS,
 }
 """Networks by the name that a user types; a new one is a function and a line here."""

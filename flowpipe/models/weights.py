@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from flowpipe.errors import BackendUnavailableError, FormatError, ParameterError
+from flowpipe.models import table
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.names import State
 from flowpipe.models.network import Network
@@ -36,7 +37,8 @@ from flowpipe.runner.provenance import sha256
 MODEL = "flowpipe model 1"
 """Format of the description in a trained network's file."""
 
-_CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
+_CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".pyth", ".tar", ".bin", ".pickle")
 # Programs whose objects (options, logs, counters) are found in published checkpoints.
 _HARMLESS = ("argparse.", "numpy.", "mmengine.", "mmcv.", "yacs.", "omegaconf.", "easydict.")
 
@@ -74,16 +76,17 @@ def _initialise(network: StreamNetwork, weights: str, part: str = "") -> None:
     if weights == "none":
         return
     path = Path(weights)
-    if path.suffix in (".safetensors", ".pt", ".pth", ".tar", ".bin"):
+    if path.suffix in _SUFFIXES:
         network.load_backbone(read_state(path), repr(weights), part)
         return
-    backbone = network.network.backbone
-    if network.takes not in ("snippets", "both"):
+    entry = table.model(network.network.model)
+    name = network.network.backbone if entry.has_backbone else entry.torchvision
+    if not name:
         raise ParameterError(
             f"weights is {weights!r}; for {network.network.model} it must be none, or a file that "
             "ends in .pth, .pt or .safetensors"
         )
-    network.load_backbone(_published(backbone, weights), f"{weights!r} of torchvision", part)
+    network.load_backbone(_published(name, weights), f"{weights!r} of torchvision", part)
 
 
 def identity(weights: str) -> str:

@@ -28,6 +28,7 @@ from flowpipe.training.features.sources import (
     NetworkSource,
     PublishedNetwork,
     TrainedNetwork,
+    check_layer,
     check_length,
     default_length,
     describe,
@@ -189,6 +190,7 @@ def _of_network(
     stage = stage.of_length(default_length(network))
     assert stage.length is not None
     check_length(network, stage.length)
+    check_layer(network, stage.layer)
     if isinstance(origin, TrainedNetwork) and seen.has_flow:
         check_flow(origin.path, _trained_on(origin.path), source)
     found = store.stored_clips(source, frames_only=not seen.has_flow)
@@ -225,8 +227,9 @@ def _of_tracks(
         raise ParameterError(
             "length is not given; trajectories need it, such as length 64 and stride 16 frames"
         )
-    if stage.crops != 1:
-        raise ParameterError(f"crops is {stage.crops}; it applies to networks")
+    for name, usual in (("crops", 1), ("layer", None)):
+        if (value := getattr(stage, name)) != usual:
+            raise ParameterError(f"{name} is {value!r}; it applies to networks")
     if stage.entry.has_times:
         raise ParameterError(
             f"layout is {stage.layout!r}, which stores times; trajectories have none"

@@ -501,13 +501,13 @@ def test_the_list_of_networks_fits_a_terminal_and_says_what_it_leaves_out(capsys
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--model", "slowfast-r50-4x16", "--length", "9"), "must be a multiple of 8"),
+        (("--model", "mvit-v2-s", "--length", "8"), "mvit-v2-s cannot take flow clips"),
         (("--backbone", "squeezenet1_1", "--stochastic-depth", "0.1"), "no residual blocks"),
         (("--amp", "float16"), "amp is 'float16', which takes a GPU"),
         (("--weights", "WRONG"), "holds no weights of shufflenet_v2_x0_5"),
         (
-            ("--preset", "finetune", "--model", "r3d-18", "--length", "8"),
-            "weights is 'default'; for r3d-18 it must be",
+            ("--preset", "finetune", "--model", "i3d", "--length", "8"),
+            "weights is 'default'; for i3d it must be",
         ),
         (("--schedule", "cosine", "--milestones", "0.5"), "they apply to the schedule steps"),
         (("--backbone-rate", "0"), "backbone_rate is 0 and weights is 'none'"),

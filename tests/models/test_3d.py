@@ -13,6 +13,7 @@ from flowpipe.errors import ParameterError
 from flowpipe.models import c3d, resnet3d
 from flowpipe.models.deepvideo import FRAMES, DeepVideo
 from flowpipe.models.i3d import I3D
+from flowpipe.models.names import matching
 from flowpipe.models.non_local import NonLocal
 from flowpipe.models.resnet3d import ResNet3D, slow_frames
 from flowpipe.models.resnet3d_names import own_names
@@ -115,6 +116,27 @@ def test_3d_resnets_equal_the_release(name, architecture):
             assert_equal(stages[part][pathway == "fast"], expected)
 
 
+def test_names_of_pytorchvideo():
+    def renamed(*names):
+        return list(own_names({name: torch.zeros(1) for name in names}))
+
+    pooled = (
+        "blocks.1.res_blocks.2.branch2.norm_b.bias",
+        "blocks.3.res_blocks.0.branch1_conv.weight",
+    )
+    assert renamed(*pooled, "blocks.6.proj.bias") == [
+        "s2.pathway0_res2.branch2.b_bn.bias",
+        "s3.pathway0_res0.branch1.weight",  # their block 2 is the temporal pool of C2D and I3D
+        "head.projection.bias",
+    ]
+    assert renamed(
+        "blocks.2.res_blocks.0.branch1_norm.bias", "blocks.4.res_blocks.1.branch2.conv_c.weight"
+    ) == [
+        "s3.pathway0_res0.branch1_bn.bias",
+        "s5.pathway0_res1.branch2.c.weight",
+    ]
+
+
 def test_the_slow_pathway_sees_the_frames_of_the_release():
     for name, expected in Golden("slowfast_slow_indices").outputs().items():
         frames, alpha = (int(part.strip("Talph")) for part in name.split("_"))
@@ -180,8 +202,12 @@ def test_c3d_equals_the_release():
         network(clip[:, :, :8])
 
 
-def test_c3d_takes_the_names_of_the_other_port():
+def test_c3d_takes_the_names_of_other_ports():
     own = c3d.C3D(width=1 / 64).state_dict()
+    mmaction = {f"backbone.{name}": value for name, value in own.items() if "fc8" not in name}
+    mmaction["cls_head.fc_cls.bias"] = torch.zeros(101)
+    found = matching(c3d.own_names(mmaction), set(own))
+    assert found.keys() == own.keys() - {"fc8.weight", "fc8.bias"}
     theirs = {
         name.replace("1a.conv", "1").replace("2a.conv", "2").replace(".conv", ""): value
         for name, value in own.items()

@@ -12,10 +12,14 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torchvision.models import get_model
+from torchvision.models import get_model, get_model_weights
 from torchvision.models.shufflenetv2 import ShuffleNet_V2_X0_5_Weights
 
 from flowpipe.errors import BackendUnavailableError, FlowpipeError, FormatError, ParameterError
+from flowpipe.models import MODELS
+from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.network import Network
+from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import (
     identity,
     initialise,
@@ -209,6 +213,33 @@ def test_names_of_torchvision(monkeypatch):
         initialise(network, name)
         assert torch.equal(network.first.weight, state["conv1.0.weight"])
     assert asked == ["IMAGENET1K_V1"] * 2
+
+
+@pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry.torchvision])
+def test_video_networks_take_weights_of_kinetics_by_name(monkeypatch, name):
+    entry = MODELS[name]
+    kinds = get_model_weights(entry.torchvision)
+    preset = kinds.DEFAULT.transforms()
+    for own, theirs in zip(entry.normalisation, (preset.mean, preset.std), strict=True):
+        np.testing.assert_allclose(own, [255 * each for each in theirs], rtol=1e-5)
+    state = get_model(entry.torchvision, weights=None).state_dict()
+    monkeypatch.setattr(kinds, "get_state_dict", lambda self, **options: state)
+    clip = entry.suited(ClipInput("flow", length=1))
+    network = StreamNetwork(Network(name, batch_norm="train"), clip, [5])
+    initialise(network, "KINETICS400_V1")
+    first = next(value for value in state.values() if value.ndim == 5)
+    mean = first.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(network.first.weight, mean.expand(-1, 2, -1, -1, -1))
+    with pytest.raises(ParameterError, match="it must be none, default, KINETICS400_V1"):
+        initialise(network, "IMAGENET1K_V1")
+
+
+@pytest.mark.parametrize("name", ["SLOW_8x8_R50.pyth", "c3d.pickle"])
+def test_files_of_the_releases_of_3d_networks(tmp_path, name):
+    weights = {"s1.pathway0_stem.conv.weight": torch.ones(1)}
+    content = {"model_state": weights, "cfg": "", "epoch": 3} if "SLOW" in name else weights
+    torch.save(content, tmp_path / name)
+    assert read_state(tmp_path / name) == weights
 
 
 def test_without_a_connection(monkeypatch):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2.functional import resize
 
 import flowpipe
 from flowpipe.cli import main
@@ -15,6 +18,8 @@ from flowpipe.commands import doctor
 from flowpipe.errors import FlowpipeError, FormatError, ParameterError
 from flowpipe.flow.extract import FlowStage
 from flowpipe.flow.parameters import Tvl1
+from flowpipe.models import MODELS
+from flowpipe.models.c3d import C3D
 from flowpipe.models.weights import load_model, save_model
 from flowpipe.runner.provenance import StageMismatchError
 from flowpipe.training.features.layouts import LAYOUTS, FeatureLayout
@@ -453,3 +458,35 @@ def test_the_command(flow, tmp_path, capsys):
     assert end.value.code == 0, told
     assert "feature_stride=2, sample_stride=1, offset_frames=2" in told
     assert np.load(tmp_path / "out/a.npy").shape == (4, 1024)
+
+
+def test_c3d_gives_the_layer_of_its_paper(tmp_path, monkeypatch):
+    flow = store_flow(tmp_path, {"jump/a": 24, "run/b": 16})
+    small = partial(C3D, classes=1, width=1 / 64)
+    entry = replace(MODELS["c3d"], build=lambda clip: small(clip.channels_per_frame))
+    monkeypatch.setitem(MODELS, "c3d", entry)
+    network = small(3).eval()
+    weights = tmp_path / "c3d.pickle"
+    torch.save(network.state_dict(), weights)
+    given = {"model": "c3d", "weights": str(weights), "length": 16, "stride": 8}
+    for layer in ("fc6", "fc7"):
+        assert run(flow, tmp_path / layer, layer=layer, **given).done == 2
+    usual = tmp_path / "usual"
+    run(flow, usual, **given)
+
+    # Frames of 48 x 32 are scaled to a short side of 128; blue comes first, less its mean.
+    images = torch.from_numpy(images_of(flow, "jump/a"))[8:24]
+    scaled = resize(images, [128, 192], antialias=True)[..., 8:120, 40:152].float()
+    clip = (scaled.flip(1) - torch.tensor([90.0, 98.0, 102.0])[:, None, None]).transpose(0, 1)
+    with torch.inference_mode():
+        fc6, fc7 = network.descriptors(clip[None])[0], network.features(clip[None])[0, 0]
+    for folder, feature in (("fc6", fc6), ("fc7", fc7), ("usual", fc7)):
+        found = np.load(tmp_path / folder / "jump/a.npy")
+        assert found.shape == (2, 64)
+        np.testing.assert_allclose(found[1], feature, rtol=1e-4, atol=1e-4)
+    assert json.loads((tmp_path / "fc6/.flowpipe/stage.json").read_text())["layer"] == "fc6"
+    with pytest.raises(ParameterError, match="layer is 'fc9', and the network is c3d; it must be"):
+        run(flow, tmp_path / "out", layer="fc9", **given)
+    net = save_network(tmp_path)
+    with pytest.raises(ParameterError, match="the network is tsn; layers apply to c3d"):
+        run(flow, tmp_path / "out", net, layer="fc6")

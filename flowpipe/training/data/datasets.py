@@ -198,7 +198,7 @@ def _completed(of: Callable[[Modality], Compose], clip: ClipInput, network: Netw
     steps = of(clip.modality).transforms
     if clip.subtract_mean:
         steps = (*steps, SubtractMean())
-    is_caffe = network.backbone == "bn-inception" or network.model.startswith("eco")
+    is_caffe = network.backbone == "bn-inception" or table.model(network.model).bgr
     if is_caffe and not clip.is_flow:
         steps = (ReverseColours(), *steps)
     return Compose(steps)

@@ -111,6 +111,7 @@ class NetworkFeatures:
                 starts,
                 windows.length,
                 crops=self.stage.crops,
+                layer=self.stage.layer,
                 device=pick_device(self.device),
                 advance=advance,
             )
@@ -156,6 +157,7 @@ def window_features(
     length: int,
     *,
     crops: Crops = 1,
+    layer: str | None = None,
     device: torch.device | None = None,
     advance: Advance = lambda windows: None,
 ) -> NDArray[np.float32]:
@@ -173,6 +175,8 @@ def window_features(
         Fields or frames of a window.
     crops
         Crops whose features are averaged: 1, 3 or 10.
+    layer
+        Layer whose output is the feature; see :meth:`StreamNetwork.layer_features`.
     device
         Where the network computes.
     advance
@@ -194,7 +198,7 @@ def window_features(
     with torch.inference_mode(), _exact(device):
         for batch in _batches(_views(network, frames, starts, length, transform), at_once):
             clips = network.clips(torch.cat(batch).to(device))
-            features = network.features(clips).float()  # (windows * crops, T', F)
+            features = network.layer_features(clips, layer).float()  # (windows * crops, T', F)
             means = features.unflatten(0, (len(batch), -1)).flatten(1, 2).mean(dim=1)
             rows.append(means.cpu().numpy())
             advance(len(batch))

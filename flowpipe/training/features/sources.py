@@ -164,6 +164,22 @@ def default_length(network: StreamNetwork) -> int:
     return segments * network.clip.span
 
 
+def check_layer(network: StreamNetwork, layer: str | None) -> None:
+    """Check that features can be taken of a layer.
+
+    Raises
+    ------
+    ParameterError
+        They cannot; the message names those that can.
+    """
+    name = network.network.model
+    if layer is None or layer in (known := table.model(name).layers):
+        return
+    able = ", ".join(each for each, entry in table.MODELS.items() if entry.layers)
+    wanted = f"it must be {' or '.join(known)}" if known else f"layers apply to {able}"
+    raise ParameterError(f"layer is {layer!r}, and the network is {name}; {wanted}")
+
+
 def check_length(network: StreamNetwork, length: int) -> None:
     """Check that a network takes windows of a length.
 

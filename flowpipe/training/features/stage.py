@@ -38,6 +38,11 @@ class FeatureStage:
     """Names, axes and windows as another program reads them: (T, F) arrays with the clips' folders
     (npy) or without them (actionformer, opentad), with times beside them (video-features), or
     (F, frames), a feature per frame (ms-tcn)."""
+    layer: Annotated[
+        str | None,
+        arg(metavar="NAME", help_behavior_hint="(default: what the last layer sees)"),
+    ] = None
+    """Layer of a network whose output is the feature: fc6 or fc7 of c3d."""
     crops: Crops = 1
     """Crops of a window whose features are averaged: the centre (1), three along the longer side
     (3), or corners, centre and their mirror images (10)."""
@@ -78,7 +83,9 @@ class FeatureStage:
     def description(self) -> Json:
         """Return what ``stage.json`` says of the windows."""
         windows = self.windows
+        layer = {} if self.layer is None else {"layer": self.layer}
         return {
+            **layer,
             "stage": "features",
             "length": windows.length,
             "stride": windows.stride,
