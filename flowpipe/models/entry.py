@@ -103,6 +103,9 @@ class Model:
         How the authors test it, if they say so.
     weights
         Where weights come from, besides files that ``train`` has written.
+    torchvision
+        The network of torchvision whose weights it takes by their names. Where there is a backbone,
+        those of the backbone are taken.
     finetune
         Changes of the options of training that the preset ``finetune`` gives.
     normalisation
@@ -117,8 +120,6 @@ class Model:
         It takes clips of more frames than it is trained on.
     fixed_size
         It takes no other size of frames than it is trained on.
-    torchvision
-        Its name in torchvision, which has weights of it by name; empty where it has none.
     bgr
         It takes the channels of frames in the order blue, green, red, as networks from Caffe do.
     layers
@@ -140,12 +141,12 @@ class Model:
     recipe: Recipe | None = None
     views: Views | None = None
     weights: str = ""
+    torchvision: str = ""
     finetune: Options = ()
     normalisation: Normalisation = IMAGENET
     names: Callable[[State], State] | None = None
     any_length: bool = False
     fixed_size: bool = False
-    torchvision: str = ""
     bgr: bool = False
     layers: tuple[str, ...] = ()
     alpha: int | None = None

@@ -8,6 +8,7 @@ pixel at the end; a network with symmetric padding gives other numbers from the 
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 
 import torch
@@ -60,6 +61,14 @@ class I3D(nn.Module):
 
     head_name = "logits"
     """The last layer."""
+
+    @staticmethod
+    def from_images(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of torchvision's GoogLeNet under the names here, as they are.
+
+        It has the same layers on input of the same range, but pads symmetrically.
+        """
+        return own_names(state)
 
     def __init__(
         self, channels: int = 3, classes: int = 400, *, dropout: float = 0.5, width: float = 1.0
@@ -209,6 +218,41 @@ class Mixed(nn.Module):
             self.b3b(self.b3a(maps)),
         )
         return torch.cat(branches, dim=1)
+
+
+_GOOGLENET = {
+    "conv1": "Conv3d_1a_7x7",
+    "conv2": "Conv3d_2b_1x1",
+    "conv3": "Conv3d_2c_3x3",
+    **{
+        f"inception{number}": f"Mixed_{own}"
+        for number, own in zip("3a 3b 4a 4b 4c 4d 4e 5a 5b".split(), _MIXED, strict=True)
+    },
+    "branch1": "b0",
+    "branch2.0": "b1a",
+    "branch2.1": "b1b",
+    "branch3.0": "b2a",
+    "branch3.1": "b2b",
+    "branch4.1": "b3b",
+    "fc.weight": "logits.conv3d.weight",
+    "fc.bias": "logits.conv3d.bias",
+}
+
+
+def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of torchvision's GoogLeNet under the names of :class:`I3D`.
+
+    Weights of pytorch-i3d have these names already and are returned as they are.
+    """
+    if "inception5b.branch1.conv.weight" not in state:
+        return state
+    renamed = {}
+    for full, value in state.items():
+        name = full.replace(".conv.", ".conv3d.")
+        for theirs, own in _GOOGLENET.items():
+            name = re.sub(rf"\b{re.escape(theirs)}(?=\.|$)", own, name)
+        renamed[name] = value
+    return renamed
 
 
 def _same_padding(maps: Tensor, kernel: object, stride: object) -> tuple[list[int], list[int]]:

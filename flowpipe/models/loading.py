@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from flowpipe.errors import FormatError
+from flowpipe.models.inflate import inflated
 from flowpipe.models.names import State, matching
 
 
@@ -16,12 +17,14 @@ def load_weights(
     channels: int,
     kind: str,
     left_out: tuple[str, ...],
+    whole: bool = False,
 ) -> None:
     """Load the weights of a network of the same kind into one without its last layer.
 
     The weights of a first convolution for another number of channels are averaged over them and
-    copied to as many as there are here. Weights that ``network.plain_names`` lacks, where there are
-    such names, keep their initial values.
+    copied to as many as there are here. 2-D kernels are inflated where the network's are 3-D.
+    Weights that ``network.plain_names`` lacks, where there are such names, keep their initial
+    values.
 
     Parameters
     ----------
@@ -35,6 +38,8 @@ def load_weights(
         Where they come from, and the name of the network, for the error.
     left_out
         Beginnings of the names that are not loaded.
+    whole
+        Weights that ``network.plain_names`` lacks must be there, too.
 
     Raises
     ------
@@ -52,11 +57,12 @@ def load_weights(
         if weight.ndim > 3 and weight.shape[1] != own[name].shape[1] == channels:
             mean = weight.mean(dim=1, keepdim=True)
             taken[name] = mean.expand(own[name].shape[0], channels, *weight.shape[2:])
+        taken[name] = inflated(taken[name], own[name])
     # Old files lack the counters of batch normalisation, which nothing here looks at.
     wrong = [
         f"{name} lacks"
         for name in own
-        if name not in taken and not _is_counter(name) and (not plain or name in plain)
+        if name not in taken and not _is_counter(name) and (whole or not plain or name in plain)
     ]
     used = {source[name] for name in taken}
     wrong += [f"{name} is no part of it" for name in found if name not in used]

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from flowpipe.errors import ParameterError
 from flowpipe.models.non_local import NonLocal
+from flowpipe.models.resnet3d_names import from_images, own_names
+
+__all__ = ["BLOCKS", "Architecture", "ResNet3D", "own_names", "slow_frames"]
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
@@ -96,6 +99,9 @@ class ResNet3D(nn.Module):
     head_name = "head.projection"
     """The last layer."""
 
+    from_images = staticmethod(from_images)
+    """Return the weights of torchvision's ResNet under the names here, as they are."""
+
     def __init__(
         self,
         architecture: Architecture,
@@ -138,6 +144,9 @@ class ResNet3D(nn.Module):
         self.pool = nn.MaxPool3d((2, 1, 1)) if architecture.temporal_pool else nn.Identity()
         self.n_features = sum(sizes)
         self.head = Head(self.n_features, classes, dropout)
+        if architecture.non_local:
+            # Networks that it is started from lack the blocks in between.
+            self.plain_names = {name: name for name in self.state_dict() if "_nonlocal" not in name}
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -257,7 +257,9 @@ class StreamNetwork(nn.Module):
         features = self.features(self.clips(images[:, None])).mean(dim=1)
         return self.last(self.dropout(features)), features
 
-    def load_backbone(self, state: State, origin: str, part: str = "") -> None:
+    def load_backbone(
+        self, state: State, origin: str, part: str = "", *, whole: bool = False
+    ) -> None:
         """Load the weights of a network of the same kind, except for its last layer.
 
         The weights of a first convolution for another number of channels are averaged over them
@@ -274,6 +276,8 @@ class StreamNetwork(nn.Module):
             Where they come from, for the error.
         part
             ``rgb`` or ``flow``: the stream of a network of two inputs.
+        whole
+            Temporal modules must be in the file, too.
 
         Raises
         ------
@@ -289,6 +293,7 @@ class StreamNetwork(nn.Module):
             channels={"rgb": 3, "flow": self.channels - 3}.get(part, one),
             kind=self.network.backbone if entry.has_backbone else self.network.model,
             left_out=(f"{self.head_name}.", "aux1.", "aux2.", "AuxLogits."),
+            whole=whole,
         )
         if part:
             head: Any = self.head

@@ -230,7 +230,9 @@ MODELS: dict[str, Model] = {
         recipe=recipes.I3D,
         views=recipes.WHOLE,
         any_length=True,
-        weights=_FILE + "pytorch-i3d",
+        weights=_FILE + "pytorch-i3d; or torchvision's of googlenet, ImageNet, by name",
+        torchvision="googlenet",
+        names=build.renaming("i3d", "own_names"),
     ),
     **{
         name: Model(
@@ -243,7 +245,10 @@ MODELS: dict[str, Model] = {
             recipe=recipes.SLOWFAST,
             views=recipes.SLOWFAST_VIEWS,
             any_length=True,
-            weights=_FILE + "SlowFast's release or pytorchvideo",
+            weights=_FILE
+            + "SlowFast's release or pytorchvideo"
+            + ("" if frames == 32 else "; or torchvision's of resnet50, ImageNet, by name"),
+            torchvision="" if frames == 32 else "resnet50",
             names=build.renaming("resnet3d_names", "own_names"),
             normalisation=PYSLOWFAST,
             channels_first="always",
@@ -298,7 +303,9 @@ MODELS: dict[str, Model] = {
             recipe=recipes.TIMESFORMER,
             views=recipes.TIMESFORMER_VIEWS,
             fixed_size=True,
-            weights=_FILE + "TimeSformer's release or transformers, or of torchvision's vit_b_16",
+            weights=_FILE + "TimeSformer's release or transformers; or torchvision's of vit_b_16, "
+            "ImageNet, by name",
+            torchvision="vit_b_16",
             finetune=recipes.TRANSFORMER,
             names=build.renaming("timesformer", "own_names", "from_torchvision"),
             normalisation=PYSLOWFAST,

@@ -73,20 +73,28 @@ def initialise(network: StreamNetwork, weights: str, flow_weights: str | None = 
 
 
 def _initialise(network: StreamNetwork, weights: str, part: str = "") -> None:
-    if weights == "none":
-        return
+    if weights != "none":
+        network.load_backbone(*find_weights(network, weights), part)
+
+
+def find_weights(network: StreamNetwork, weights: str) -> tuple[State, str]:
+    """Return the weights of a name or of a file, and where they come from, for messages.
+
+    Parameters, errors
+        As for :func:`initialise`; ``none`` is no name.
+    """
     path = Path(weights)
     if path.suffix in _SUFFIXES:
-        network.load_backbone(read_state(path), repr(weights), part)
-        return
-    entry = table.model(network.network.model)
-    name = network.network.backbone if entry.has_backbone else entry.torchvision
-    if not name:
+        return read_state(path), repr(weights)
+    model = network.network.model
+    entry = table.model(model)
+    theirs = network.network.backbone if entry.has_backbone else entry.torchvision
+    if not theirs:
         raise ParameterError(
-            f"weights is {weights!r}; for {network.network.model} it must be none, or a file that "
-            "ends in .pth, .pt or .safetensors"
+            f"weights is {weights!r}; for {model} it must be none, or a file that ends in .pth, "
+            ".pt or .safetensors"
         )
-    network.load_backbone(_published(name, weights), f"{weights!r} of torchvision", part)
+    return _published(theirs, weights), f"{weights!r} of torchvision's {theirs}"
 
 
 def identity(weights: str) -> str:
