@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 import flowpipe
 from flowpipe.classify.scores import Scores, SplitScores, save_scores
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.extract import FlowStage
 from flowpipe.flow.parameters import Tvl1
+from flowpipe.models.i3d import I3D
 from tests.helpers import media
 from tests.helpers.clips import environment, smooth_flow, store_clip
 
@@ -77,6 +79,8 @@ def test_the_example_of_every_name_runs(name, folder, monkeypatch):
     monkeypatch.chdir(folder)
     if name in ("load_classifier", "predict", "predict_live"):
         flowpipe.idt_baseline("videos", "idt", gaussians=4)
+    if name == "load_classifier":
+        save_file(I3D().state_dict(), "i3d_rgb.safetensors")
     found = doctest.DocTestFinder(recurse=False).find(getattr(flowpipe, name), name, globs={})
     examples = [example for test in found for example in test.examples]
     assert examples

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Predict:
-    """Label new videos with a trained classifier.
+    """Label new videos with a trained classifier, or a network with published weights.
 
     Flow, frames or trajectories are extracted exactly as those of the training clips. Probabilities
     are calibrated on held-out clips where the classifier was evaluated; otherwise they are the
@@ -30,9 +30,15 @@ class Predict:
 
     classifier: Positional[Annotated[Path, arg(metavar="CLASSIFIER")]]
     """Output folder of idt-baseline, two-stream, evaluate, fuse or train, or the folder of one of
-    its splits."""
+    its splits; or, with --weights, a network and the classes that it knows, such as
+    i3d-kinetics400."""
     videos: Inputs
     """Folders (searched recursively), video files, globs, or list files (.txt, .lst, .csv)."""
+    weights: Annotated[
+        str | None, arg(metavar="FILE", help_behavior_hint="(default: those of the classifier)")
+    ] = None
+    """Published weights, in place of a classifier of one's own: a file (.safetensors, .pth), or a
+    name of torchvision's, such as KINETICS400_V1."""
     top: Annotated[int, arg(metavar="K")] = 5
     """Number of classes to show for each video."""
     format: Literal["table", "csv", "jsonl"] = "table"
@@ -91,7 +97,7 @@ class Predict:
         if self.live is not None:
             return self._run_live(self.live)
         self._refuse(("overlay", "live_options"), "it applies to --live SOURCE")
-        classifier = load_classifier(self.classifier, device=self.device)
+        classifier = load_classifier(self.classifier, device=self.device, weights=self.weights)
         classifier = with_views(classifier, self.test_clips, self.crops)
         found = predict(
             classifier,
@@ -114,14 +120,14 @@ class Predict:
     def _run_live(self, source: str) -> int:
         from flowpipe.io.stream import StreamError
         from flowpipe.pipelines.live import json_line, predict_live
+        from flowpipe.prediction import load_classifier
 
         others = (
             "videos", "format", "out", "cache", "draw", "test_clips", "crops", "workers", "shard"
         )  # fmt: skip
         self._refuse(others, "with --live it must be left out")
-        labels = predict_live(
-            self.classifier, source, self.live_options, overlay=self.overlay, device=self.device
-        )
+        classifier = load_classifier(self.classifier, device=self.device, weights=self.weights)
+        labels = predict_live(classifier, source, self.live_options, overlay=self.overlay)
         written = 0
         with closing(labels):
             try:

@@ -96,6 +96,8 @@ class Classifier(ABC):
     record: Record
     unit: ClassVar[str] = "frames"
     """What the extraction counts, in the plural."""
+    is_network: ClassVar[bool] = False
+    """Whether it is a network, which has views and a device."""
 
     @property
     @abstractmethod

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from flowpipe.classify.splits import CLASSIFIERS, FINAL
 from flowpipe.errors import FormatError, ParameterError
+from flowpipe.models.published import split_name
 from flowpipe.prediction.base import Classifier, the_one
 from flowpipe.prediction.fusion import FILE as FUSION
 from flowpipe.prediction.fusion import FusionClassifier, read_fusion
@@ -23,9 +24,12 @@ _DEEPEST = 4
 
 
 def load_classifier(
-    folder: str | PathLike[str], testing: Testing | None = None, device: str = "auto"
+    folder: str | PathLike[str],
+    testing: Testing | None = None,
+    device: str = "auto",
+    weights: str | PathLike[str] | None = None,
 ) -> Classifier:
-    """Read a trained classifier.
+    """Read a trained classifier, or a network with published weights.
 
     Parameters
     ----------
@@ -34,10 +38,15 @@ def load_classifier(
         the folder of one of its splits, or the file ``classifier.safetensors``,
         ``model.safetensors`` or ``fusion.json`` itself. Where a folder holds the
         classifiers of several splits, the one that was fitted to all clips (``--final``) is taken.
+        With `weights`, the name of a network and of the data set whose classes it knows, such as
+        ``i3d-kinetics400``.
     testing
         Views of a clip, for networks; by default those of their evaluation.
     device
         Device of a network: ``cpu``, a torch device such as ``cuda:1``, or a GPU if there is one.
+    weights
+        Published weights of a network: a file, or a name of torchvision's, such as
+        ``KINETICS400_V1``.
 
     Returns
     -------
@@ -58,7 +67,20 @@ def load_classifier(
     >>> classifier = flowpipe.load_classifier("idt/classifiers/01-split1")
     >>> classifier.classes
     ('horizontal', 'orbit', 'spin', 'stretch', 'vertical', 'zoom')
+    >>> network = flowpipe.load_classifier("i3d-kinetics400", weights="i3d_rgb.safetensors")
+    >>> network.classes[:2]
+    ('abseiling', 'air drumming')
     """
+    name = str(folder)
+    if weights is not None or (split_name(name) and not Path(folder).exists()):
+        if Path(folder).exists():
+            raise ParameterError(
+                f"weights is {str(weights)!r}; it applies to a name such as i3d-kinetics400, and "
+                f"{name!r} has weights of its own"
+            )
+        from flowpipe.prediction.published import load_published
+
+        return load_published(name, None if weights is None else str(weights), testing, device)
     found = _load(find_classifier(Path(folder)), testing, device, _DEEPEST)
     if not _has_network(found):
         if testing is not None:
@@ -137,7 +159,7 @@ def _load(path: Path, testing: Testing | None, device: str, depth: int) -> Class
 def _has_network(classifier: Classifier) -> bool:
     if isinstance(classifier, FusionClassifier):
         return any(map(_has_network, classifier.members))
-    return classifier.path.name == _NETWORK
+    return classifier.is_network
 
 
 def find_classifier(path: Path) -> Path:
@@ -154,7 +176,10 @@ def find_classifier(path: Path) -> Path:
             raise FormatError(f"{str(path)!r} is no classifier; a file {names} is expected")
         return path
     if not path.is_dir():
-        raise ParameterError(f"{str(path)!r} does not exist; a trained classifier is expected")
+        raise ParameterError(
+            f"{str(path)!r} does not exist; a trained classifier is expected, or with weights the "
+            "name of a published network such as i3d-kinetics400"
+        )
     for folder in (path, path / CLASSIFIERS):
         for place in (folder, folder / FINAL):
             for name in _FILES:

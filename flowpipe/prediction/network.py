@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from flowpipe.runner import atomic, json_files
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done, Work
 from flowpipe.training.data.clip_index import UnusableClipsError
-from flowpipe.training.data.datasets import test_view_clips, testing_transform
+from flowpipe.training.data.datasets import SnippetsInTurn, test_view_clips, testing_transform
 from flowpipe.training.distributed import pick_device
 from flowpipe.training.evaluate import RawClips, score_clips
 from flowpipe.training.precision import trained_with
@@ -60,6 +61,7 @@ class NetworkClassifier(Classifier):
     record: Record
     device: str
     about: Json = field(default_factory=dict)
+    is_network: ClassVar[bool] = True
 
     @property
     def trained(self) -> NDArray[np.bool_]:
@@ -164,7 +166,8 @@ class NetworkClassifier(Classifier):
         except UnusableClipsError as error:  # its advice is for lists of clips
             (reason,) = error.reasons.values()
             raise FormatError(f"{str(clip.path)!r}: {reason}") from None
-        return self.scores_of(clips, views)
+        # A long video has more frames than fit into memory.
+        return self.scores_of(SnippetsInTurn(clips, self.network), views)
 
     def scores_of(self, clips: RawClips, views: TestViews) -> NDArray[np.float32]:
         """Return the scores before the softmax of the snippets of one clip."""

@@ -10,7 +10,7 @@ averages, of which the softmax makes the averages again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -34,8 +34,8 @@ class RawClips(Protocol):
     def __len__(self) -> int:
         """Return the number of clips."""
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return (segments, C, H, W) of a clip, and its class."""
+    def __getitem__(self, index: int) -> tuple[Tensor | Iterator[Tensor], int]:
+        """Return (segments, C, H, W) of a clip, or parts of it in turn, and its class."""
 
 
 def score_clips(
@@ -100,7 +100,7 @@ def score_clips(
 
 @dataclass(frozen=True)
 class _Scoring:
-    """Scores of the snippets of a clip: (n, C, H, W) -> (classes,)."""
+    """Scores of the snippets of a clip, (n, C, H, W) or parts of them: -> (classes,)."""
 
     network: StreamNetwork
     transform: Transform
@@ -109,15 +109,14 @@ class _Scoring:
     most: int
     average: Average
 
-    def of_snippets(self, snippets: Tensor) -> Tensor:
+    def of_snippets(self, snippets: Tensor | Iterator[Tensor]) -> Tensor:
         """Return the consensus of the snippets, each the mean over its crops."""
         network = self.network
-        frames = snippets.shape[1] // network.clip.channels_per_frame
-        if network.takes != "frames":
-            frames = 1
         scores: list[Tensor] = []
         features: list[Tensor] = []
-        for snippet in snippets.split(1):
+        for snippet in _parts(snippets, 1):
+            consecutive = network.takes == "frames"
+            frames = snippet.shape[1] // network.clip.channels_per_frame if consecutive else 1
             images = self._images(snippet)
             crops = len(images)
             for batch in images.split(max(1, self.most // frames)):
@@ -131,11 +130,11 @@ class _Scoring:
         combined: Tensor = network.consensus(*(each.mean(dim=1)[None] for each in means))[0]
         return combined
 
-    def of_segments(self, snippets: Tensor) -> Tensor:
+    def of_segments(self, snippets: Tensor | Iterator[Tensor]) -> Tensor:
         """Return the mean over the views of scores of all segments together."""
         network, segments = self.network, self.network.clip.segments
         scores = []
-        for clip in snippets.split(segments):
+        for clip in _parts(snippets, segments):
             views = self._images(clip).unflatten(0, (segments, -1)).transpose(0, 1)
             for batch in views.split(max(1, self.most // segments)):  # of (crops, K, C, H, W)
                 with autocast(self.device, self.amp):
@@ -156,3 +155,7 @@ class _Scoring:
         return torch.cat([each.log_softmax(1).logsumexp(0) for each in sets]) - math.log(
             len(scores)
         )
+
+
+def _parts(snippets: Tensor | Iterator[Tensor], size: int) -> Iterator[Tensor]:
+    return iter(snippets.split(size)) if isinstance(snippets, Tensor) else snippets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -129,6 +129,34 @@ def test_view_clips(
     return stream_clips(
         source, clips, network.clip, sampling="test", transform=None, segments=views.test_clips
     )
+
+
+@dataclass(frozen=True)
+class SnippetsInTurn:
+    """The snippets of clips without a transform, read when they are scored and not before.
+
+    Attributes
+    ----------
+    clips
+        Of :func:`test_view_clips`.
+    network
+        Which relates segments, or scores each snippet by itself.
+    """
+
+    clips: FlowClips | FrameClips | PairedClips
+    network: StreamNetwork
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> tuple[Iterator[Tensor], int]:
+        """Return what is scored together in turn, (segments, C, H, W), and the clip's class."""
+        snippets, _ = self.clips.draw(index)
+        together = self.network.clip.segments if self.network.joins_segments else 1
+        parts = (snippets[at : at + together] for at in range(0, len(snippets), together))
+        levels = (torch.from_numpy(self.clips.levels(index, part)) for part in parts)
+        return levels, self.clips.labels[index]
 
 
 @dataclass(frozen=True, slots=True)

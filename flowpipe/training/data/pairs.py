@@ -83,13 +83,21 @@ class PairedClips(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Return the snippets of clip ``index``, transformed, and its class."""
-        fields, generator = self._flow.draw(index)
-        flow = self._flow.levels(index, fields)
-        frames = self._frames.levels(index, fields[:, self._places])
-        levels = torch.from_numpy(np.stack([*map(joined, frames, flow)]))
+        fields, generator = self.draw(index)
+        levels = torch.from_numpy(self.levels(index, fields))
         if self.transform is not None:
             levels = self.transform(levels, generator)
         return levels, self.labels[index]
+
+    def draw(self, index: int) -> tuple[NDArray[np.int64], torch.Generator]:
+        """Return what is read of clip ``index``; see :meth:`FlowClips.draw`."""
+        return self._flow.draw(index)
+
+    def levels(self, index: int, snippets: NDArray[np.int64]) -> NDArray[Any]:
+        """Return (segments, 3 F + 2 * length, H, W) of the fields of snippets and their frames."""
+        flow = self._flow.levels(index, snippets)
+        frames = self._frames.levels(index, snippets[:, self._places])
+        return np.stack([*map(joined, frames, flow)])
 
 
 def frame_places(length: int, fields_per_frame: int | None) -> list[int]:
