@@ -1,6 +1,6 @@
 """Networks and their weights."""
 
-from flowpipe.models.inflate import inflate
+from flowpipe.models.inflation import inflate
 from flowpipe.models.table import MODELS
 
 __all__ = ["MODELS", "inflate"]

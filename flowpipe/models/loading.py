@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from flowpipe.errors import FormatError
-from flowpipe.models.inflate import inflated
+from flowpipe.models.inflation import inflated
 from flowpipe.models.names import State, matching
 
 
