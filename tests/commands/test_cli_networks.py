@@ -506,8 +506,8 @@ def test_the_list_of_networks_fits_a_terminal_and_says_what_it_leaves_out(capsys
         (("--amp", "float16"), "amp is 'float16', which takes a GPU"),
         (("--weights", "WRONG"), "holds no weights of shufflenet_v2_x0_5"),
         (
-            ("--preset", "finetune", "--model", "i3d", "--length", "8"),
-            "weights is 'default'; for i3d it must be",
+            ("--preset", "finetune", "--model", "c3d"),
+            "weights is 'default'; for c3d it must be",
         ),
         (("--schedule", "cosine", "--milestones", "0.5"), "they apply to the schedule steps"),
         (("--backbone-rate", "0"), "backbone_rate is 0 and weights is 'none'"),

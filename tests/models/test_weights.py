@@ -16,7 +16,7 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.models.shufflenetv2 import ShuffleNet_V2_X0_5_Weights
 
 from flowpipe.errors import BackendUnavailableError, FlowpipeError, FormatError, ParameterError
-from flowpipe.models import MODELS
+from flowpipe.models import MODELS, table_torchvision
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork
@@ -215,7 +215,7 @@ def test_names_of_torchvision(monkeypatch):
     assert asked == ["IMAGENET1K_V1"] * 2
 
 
-@pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry.torchvision])
+@pytest.mark.parametrize("name", table_torchvision.VIDEO_NETWORKS)
 def test_video_networks_take_weights_of_kinetics_by_name(monkeypatch, name):
     entry = MODELS[name]
     kinds = get_model_weights(entry.torchvision)
