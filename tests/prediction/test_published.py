@@ -116,6 +116,14 @@ def test_the_command_labels_several_videos_and_a_folder(weights, tmp_path, capsy
     assert len(list((tmp_path / "drawn").rglob("*.mp4"))) == 3
 
 
+def test_a_live_source_is_labelled_too(weights, tmp_path):
+    classifier = flowpipe.load_classifier(NAME, weights=weights)
+    video = write_video(tmp_path / "live.avi", 40)
+    labels = list(flowpipe.predict_live(classifier, str(video), every=0.5))
+    assert labels
+    assert {label.label for label in labels} <= set(kinetics400())
+
+
 def test_one_repeated_frame_scores_as_that_frame_does(network, weights, tmp_path):
     single = write_video(tmp_path / "single.avi", 1)
     found = flowpipe.load_classifier(NAME, Testing(1, 1), weights=weights).predict(single)
