@@ -209,11 +209,13 @@ def deepvideo(clip: ClipInput, *, joining: Any) -> nn.Module:
 
 
 def tdn(clip: ClipInput) -> nn.Module:
-    """Return TDN."""
+    """Return TDN on the differences of RGB frames, or on RGB frames and flow."""
     from flowpipe.models.tdn import TDN
 
+    if clip.modality == BOTH:
+        return TDN(1, motion_channels=clip.channels - 3)
     if clip.modality != "rgb":
-        raise ParameterError(f"modality is {clip.modality!r}; tdn takes rgb")
+        raise ParameterError(f"modality is {clip.modality!r}; tdn takes rgb, or {BOTH}")
     return TDN(1)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowpipe.errors import FlowpipeError, ParameterError
+from flowpipe.models import table
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork
@@ -70,9 +71,11 @@ def network_cost(network: Network, clip: ClipInput, n_classes: int = 400) -> Cos
         raise
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
+        its = table.model(network.model).suited(clip)
         raise ParameterError(
             f"{network.model} cannot take {clip.modality} clips with segments={clip.segments}, "
-            f"length={clip.length} and input_size={clip.input_size}: {reason}"
+            f"length={clip.length} and input_size={clip.input_size} ({reason}); its authors have "
+            f"segments={its.segments}, length={its.length} and input_size={its.input_size}"
         ) from None
     inputs = [clips] if isinstance(clips, Tensor) else list(clips.values())
     _, _, frames, height, width = inputs[-1].shape

@@ -125,9 +125,11 @@ class Model:
     layers
         Names of layers whose output can be the feature of a clip, besides what the last layer sees.
         The network then has ``layer_features(clips, layer)``, (B, C, T, H, W) -> (B, 1, F).
+    paired
+        It also takes RGB frames with the flow around them, each for a part of its own.
     alpha
-        Frames of its fast pathway for each of its slow one, where it has two: it also takes flow in
-        the fast and RGB frames in the slow one.
+        Frames of its fast pathway for each of its slow one, where it has two; of a pair, the first
+        takes flow and the second RGB frames.
     """
 
     build: Callable[..., nn.Module]
@@ -149,6 +151,7 @@ class Model:
     fixed_size: bool = False
     bgr: bool = False
     layers: tuple[str, ...] = ()
+    paired: bool = False
     alpha: int | None = None
     channels_first: Literal["never", "training", "always"] = "never"
 

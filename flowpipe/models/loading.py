@@ -59,26 +59,30 @@ def load_weights(
             taken[name] = mean.expand(own[name].shape[0], channels, *weight.shape[2:])
         taken[name] = inflated(taken[name], own[name])
     # Old files lack the counters of batch normalisation, which nothing here looks at.
-    wrong = [
-        f"{name} lacks"
+    missing = [
+        name
         for name in own
         if name not in taken and not _is_counter(name) and (whole or not plain or name in plain)
     ]
     used = {source[name] for name in taken}
-    wrong += [f"{name} is no part of it" for name in found if name not in used]
+    wrong = [f"{name} is no part of it" for name in found if name not in used]
     wrong += [
         f"{name} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
         for name, value in taken.items()
         if value.shape != own[name].shape
     ]
+    if missing:
+        wrong.insert(0, f"it lacks {_few(missing)}")
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        examples = ", ".join(list(state)[:3])
         raise FormatError(
-            f"{origin} holds no weights of {kind}: {'; '.join(wrong[:3])}{more}; "
-            f"it has names such as {examples}"
+            f"{origin} holds no weights of {kind}: {'; '.join(wrong[:3])}; it has names such as "
+            f"{', '.join(list(state)[:3])}"
         )
     network.load_state_dict(taken, strict=False)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _is_counter(name: str) -> bool:

@@ -70,7 +70,7 @@ class StreamNetwork(nn.Module):
                 "and segments must be 1"
             )
         is_paired = clip.modality == BOTH
-        if is_paired != (entry.takes == "both") and not (is_paired and entry.alpha):
+        if is_paired != (entry.takes == "both") and not (is_paired and entry.paired):
             wanted = BOTH if entry.takes == "both" else "that of one input"
             raise ParameterError(
                 f"modality is {clip.modality!r}; for {network.model} it must be {wanted}"
@@ -197,7 +197,7 @@ class StreamNetwork(nn.Module):
             rgb = rgb_channels(snippets.shape[2], self.clip.fields_per_frame)
             frames, fields = snippets[:, 0, :rgb], snippets[:, 0, rgb:]
             return {"rgb": _apart(frames, 3), "flow": _apart(fields, 2)}
-        if self.takes == "both":
+        if self.clip.modality == BOTH:
             clips = snippets.transpose(1, 2)
             return {"rgb": clips[:, :3], "flow": clips[:, 3:]}
         if self.takes == "frames":
@@ -285,7 +285,10 @@ class StreamNetwork(nn.Module):
             They are not of this kind of network; the message says what differs.
         """
         entry = table.model(self.network.model)
+        # Of a network that sees pairs, both parts begin with the same weights.
         one = self.clip.channels_per_frame if self.takes == "frames" else self.channels
+        if entry.paired and self.takes != "frames" and self.clip.modality == BOTH:
+            one = self.channels - 3
         load_weights(
             self.streams[part],
             entry.names(state) if entry.names else state,

@@ -157,7 +157,10 @@ MODELS: dict[str, Model] = {
         input=_segments_of(8, length=5),
         recipe=recipes.TDN,
         views=recipes.THIRTY,
-        weights=_FILE + "TDN",
+        weights=_FILE + "TDN; or torchvision's of resnet50, ImageNet, by name",
+        torchvision="resnet50",
+        names=build.renaming("tdn", "own_names"),
+        paired=True,
     ),
     "eco-lite": Model(
         partial(build.eco, full=False),
@@ -252,6 +255,7 @@ MODELS: dict[str, Model] = {
             names=build.renaming("resnet3d_names", "own_names"),
             normalisation=PYSLOWFAST,
             channels_first="always",
+            paired=name.startswith("slowfast"),
             alpha={"slowfast-r50-8x8": 4, "slowfast-r50-4x16": 8}.get(name),
         )
         for name, architecture, frames, title, published, accuracy in (

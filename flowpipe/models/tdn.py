@@ -7,6 +7,7 @@ directly.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -17,6 +18,8 @@ from flowpipe.models.temporal import Temporal, TemporalConvolution, set_frames
 
 FIELDS = 5
 """Frames of a segment, whose middle one is the image and whose differences are the motion."""
+
+_TEMPORAL = re.compile(r"\.(mse|shift)\.|^conv1_5\.1\.")
 
 
 class SegmentDifference(Temporal):
@@ -162,6 +165,12 @@ class TDN(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(self.n_features, classes)
 
+    @property
+    def plain_names(self) -> dict[str, str]:
+        """The weights that a network of images has, too: see :func:`from_torchvision`."""
+        names = [name for name in self.state_dict() if not _TEMPORAL.search(name)]
+        return dict(zip(names, names, strict=True))
+
     def features(self, clips: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Return the feature of every segment: see :meth:`forward` -> (B, K, F)."""
         image, motion, frames = self._inputs(clips)
@@ -211,24 +220,32 @@ class TDN(nn.Module):
         return image, motion, clips["rgb"].shape[2]
 
 
+def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights of the release as they are, and those of a torchvision ResNet renamed."""
+    return from_torchvision(state) if "layer1.0.conv1.weight" in state else state
+
+
 def from_torchvision(state: dict[str, Tensor], motion_channels: int = 12) -> dict[str, Tensor]:
     """Return the weights of a torchvision ResNet under the names of :class:`TDN`.
 
     The first convolution of the motion is the mean of the image's over its channels; the first
     stage of the motion starts as the image's. The biases of the convolutions, which a torchvision
-    ResNet lacks, are left out, and so are the temporal modules.
+    ResNet does not have, are 0. The last layer and the temporal modules are left out.
     """
     result = {}
     for name, value in state.items():
+        if name.startswith("fc."):
+            continue
+        stage, _, rest = name.partition(".")
+        places = [name]
         if name.startswith("layer"):
-            stage, _, rest = name.partition(".")
-            result[f"{stage}_bak.{rest}"] = value
+            places = [f"{stage}_bak.{rest}"]
             if stage == "layer1":
-                result[f"resnext_layer1.{rest}"] = value
-        elif name == "conv1.weight":
-            result[name] = value
-            mean = value.mean(dim=1, keepdim=True)
-            result["conv1_5.0.weight"] = mean.expand(-1, motion_channels, -1, -1).clone()
-        elif not name.startswith("fc."):
-            result[name] = value
+                places.append(f"resnext_layer1.{rest}")
+        for place in places:
+            result[place] = value
+            if value.ndim == 4:
+                result[place.removesuffix("weight") + "bias"] = value.new_zeros(len(value))
+    mean = state["conv1.weight"].mean(dim=1, keepdim=True)
+    result["conv1_5.0.weight"] = mean.expand(-1, motion_channels, -1, -1).clone()
     return result

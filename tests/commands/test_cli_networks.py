@@ -470,7 +470,7 @@ def test_networks_are_listed_and_described(capsys, run):
     assert run("models", "lenet") == (2, run("models", "lenet")[1])
     assert "model is 'lenet'" in run("models", "lenet")[1]
     status, told = run("models", "tdn", "--modality", "flow")
-    assert (status, "modality is 'flow'; tdn takes rgb" in told) == (2, True)
+    assert (status, "modality is 'flow'; tdn takes rgb, or rgb+flow" in told) == (2, True)
 
 
 def test_the_list_of_networks_fits_a_terminal_and_says_what_it_leaves_out(capsys, monkeypatch, run):
@@ -481,7 +481,7 @@ def test_the_list_of_networks_fits_a_terminal_and_says_what_it_leaves_out(capsys
     told = capsys.readouterr().out
     rows = {line.split()[0]: line for line in told.splitlines() if line}
     assert rows["tsn"].startswith("tsn                  10 3 224 224       24.3")
-    assert "tdn: modality is 'flow'; tdn takes rgb" in told
+    assert "tdn: modality is 'flow'; tdn takes rgb, or rgb+flow" in told
     # A row is the name, the costs and the venue in 80 columns, and the accuracy in 120.
     for entry in MODELS.values():
         assert len(entry.published.rpartition(", ")[2]) == len("ECCV 2016")

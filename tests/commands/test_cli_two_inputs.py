@@ -8,17 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from torchvision.models import get_model
 
 from flowpipe.classify.scores import load_scores
 from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, write_synthetic
 from flowpipe.errors import ParameterError
-from flowpipe.models import MODELS
+from flowpipe.models import MODELS, tdn
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.network import Network
 from flowpipe.models.resnet3d import SLOWFAST_R50_8X8, ResNet3D
 from flowpipe.models.stream import StreamNetwork
-from flowpipe.models.weights import load_model
+from flowpipe.models.weights import initialise, load_model
 from flowpipe.prediction import load_classifier
 from flowpipe.prediction.live.networks import NetworkWindow
 from flowpipe.prediction.live.parameters import Live
@@ -158,6 +160,53 @@ def test_training_resumes_with_both_inputs(run, videos, flow, streams, tmp_path,
     assert (tmp_path / "parts/01-split1/checkpoint.npz").exists()
     assert run(*options, "--out", tmp_path / "parts")[0] == 0
     assert_same_model(tmp_path / "parts/01-split1", tmp_path / "whole/01-split1")
+
+
+TDN = ("--preset", "small", "--model", "tdn", "--modality", "rgb+flow", "--segments", 2)
+TDN += ("--length", 3, "--input-size", 32, "--batch-size", 3, "--epochs", 1)
+TDN += ("--loader-workers", 0, "--device", "cpu", "--split", "split1")
+
+
+@pytest.fixture
+def narrow_tdn(monkeypatch):
+    def build(clip):
+        return tdn.TDN(
+            1, motion_channels=clip.channels - 3, blocks=(1, 1, 1, 1), planes=(8, 16, 16, 16)
+        )
+
+    monkeypatch.setitem(MODELS, "tdn", replace(MODELS["tdn"], build=build))
+
+
+@pytest.mark.usefixtures("narrow_tdn")
+def test_tdn_sees_flow_in_place_of_differences(run, videos, flow, tmp_path):
+    net, scores = tmp_path / "net", tmp_path / "scores"
+    status, told = run("train", videos, flow, *TDN, "--out", net)
+    assert status == 0, told
+    network = load_model(net / "01-split1/model.safetensors")[0].backbone
+    assert network.conv1.in_channels == 3
+    assert network.conv1_5[0].in_channels == 6
+    test = ("--split", "split1", "--crops", 1, "--loader-workers", 0, "--device", "cpu")
+    status, told = run("evaluate", net, videos, flow, *test, "--out", scores)
+    assert (status, "rgb+flow " in told, "of 6 tests" in told) == (0, True, True), told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("modality", "channels"), [("rgb", 12), ("rgb+flow", 6)])
+def test_tdn_begins_as_a_network_of_images(tmp_path, modality, channels):
+    """Where nothing moves, its first stages are those of the ResNet, and both streams are alike."""
+    theirs = get_model("resnet50", weights=None).eval()
+    save_file(theirs.state_dict(), tmp_path / "resnet50.safetensors")
+    length = 5 if modality == "rgb" else 3
+    clip = ClipInput(modality, segments=2, length=length, input_size=64)
+    network = StreamNetwork(Network("tdn", batch_norm="train"), clip, [5])
+    initialise(network, str(tmp_path / "resnet50.safetensors"))
+    mean = theirs.conv1.weight.mean(dim=1, keepdim=True)
+    first = network.backbone.conv1_5[0].weight
+    torch.testing.assert_close(first, mean.expand(-1, channels, -1, -1))
+    images = torch.randn(2, 64, 16, 16)
+    for stage in ("layer1_bak", "resnext_layer1"):
+        found = network.eval().backbone.get_submodule(stage)(images)
+        torch.testing.assert_close(found, theirs.layer1(images))
 
 
 SLOWFAST = ("--preset", "small", "--model", "slowfast-r50-8x8", "--modality", "rgb+flow")

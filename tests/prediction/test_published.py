@@ -204,7 +204,7 @@ def faulty(state: dict, fault: str) -> dict:
         ("head", "has no last layer 'head.projection', so that it scores no classes"),
         ("classes", "scores 101 classes; kinetics400 has 400"),
         ("channels", "sees 12 channels; small-kinetics400 sees 3 of RGB or 2 of flow"),
-        ("layer", "holds no weights of small: s4.pathway0_res0.branch1.weight lacks"),
+        ("layer", "holds no weights of small: it lacks s4.pathway0_res0.branch1.weight"),
         ("other", "holds no weights of small"),
     ],
 )
