@@ -205,7 +205,8 @@ def train_networks(
                 _discard_other_labels(folder, split.name, about)
             group.wait()
             if group.is_main and not models[-1].exists():
-                kind = f"{stream.network.model}, {stream.network.backbone}"
+                kind = stream.network.model
+                kind += f", {stream.network.backbone}" * MODELS[kind].has_backbone
                 logger.info(f"{split.name}: {len(clips)} clips, {kind}")
             elif group.is_main:
                 logger.info(f"{split.name}: trained already")
