@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from flowpipe.pipelines.two_stream import two_stream
     from flowpipe.prediction.load import load_classifier
     from flowpipe.runner.pool import Workers
-    from flowpipe.training.data.clips import FlowClips, FrameClips
+    from flowpipe.training.data.clips import FlowClips
+    from flowpipe.training.data.frame_clips import FrameClips
     from flowpipe.training.data.transforms import test_transform, train_transform
     from flowpipe.trajectories.dense import dense_trajectories
 
@@ -82,7 +83,7 @@ _HOMES = {
     "FlowClips": "training.data.clips",
     "FlowStage": "flow.extract",
     "FlowpipeError": "errors",
-    "FrameClips": "training.data.clips",
+    "FrameClips": "training.data.frame_clips",
     "Metrics": "classify.metrics",
     "Workers": "runner.pool",
     "create_model": "models.create",

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowpipe.training.data.clips import FlowClips, FrameClips
+    from flowpipe.training.data.clips import FlowClips
+    from flowpipe.training.data.frame_clips import FrameClips
     from flowpipe.training.data.transforms import test_transform, train_transform
 
 __all__ = ["FlowClips", "FrameClips", "test_transform", "train_transform"]
@@ -14,7 +15,7 @@ __all__ = ["FlowClips", "FrameClips", "test_transform", "train_transform"]
 # torch is imported with the first of these, so that what does without it starts at once.
 _HOMES = {
     "FlowClips": "data.clips",
-    "FrameClips": "data.clips",
+    "FrameClips": "data.frame_clips",
     "test_transform": "data.transforms",
     "train_transform": "data.transforms",
 }

@@ -21,7 +21,7 @@ from flowpipe.models.create import create_model
 from flowpipe.models.entry import Views
 from flowpipe.models.published import kinetics400
 from flowpipe.models.resnet3d import SLOW_R50, ResNet3D
-from flowpipe.training.data.clips import FrameClips
+from flowpipe.training.data.frame_clips import FrameClips
 from flowpipe.training.testing import Testing
 from tests.helpers.clips import shared, shared_data, write_video
 

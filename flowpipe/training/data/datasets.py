@@ -17,7 +17,8 @@ from flowpipe.models import table
 from flowpipe.models.clip_input import BOTH, ClipInput, Modality
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork
-from flowpipe.training.data.clips import FlowClips, FrameClips
+from flowpipe.training.data.clips import FlowClips
+from flowpipe.training.data.frame_clips import FrameClips
 from flowpipe.training.data.pairs import PairedClips, PairedTransform
 from flowpipe.training.data.sampling import Sampling
 from flowpipe.training.data.transforms import (

@@ -24,7 +24,8 @@ from flowpipe.io.source import resized
 from flowpipe.models.clip_input import rgb_channels
 from flowpipe.models.resnet3d import slow_frames
 from flowpipe.training.data.clip_index import UnusableClipsError
-from flowpipe.training.data.clips import FlowClips, FrameClips
+from flowpipe.training.data.clips import FlowClips
+from flowpipe.training.data.frame_clips import FrameClips
 from flowpipe.training.data.views import Transform
 
 

@@ -22,8 +22,8 @@ from flowpipe.io.source import resized
 from flowpipe.models.clip_input import BOTH, ClipInput
 from flowpipe.runner import provenance
 from flowpipe.training.data.clip_index import check_members
-from flowpipe.training.data.clips import video_of
 from flowpipe.training.data.export import flow_identity
+from flowpipe.training.data.frame_clips import video_of
 from flowpipe.training.data.pairs import frame_places, joined
 from flowpipe.training.data.stacks import read_stack
 
