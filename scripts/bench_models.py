@@ -4,12 +4,14 @@
 
 Each network of the table is run forward, as in tests, and forward and backward, as in training, in
 turn with its plain peer, on the clips that its paper has. The peers are torchvision's own video
-networks; its ResNet-50 on single frames with the mean of their scores (tsn); and the same ResNet-50
+networks; its ResNet-50 on single frames with the mean of their scores (tsn); the same ResNet-50
 with the shift of TSM written with a new tensor and three copies before the first convolution of
-every block, as released programs have it (tsm). Peers keep torchvision's memory format; flowpipe's
-networks have that of tests, and of training. Times are medians of `rounds`; a ratio below 1 means
-that flowpipe is faster, or needs less. Memory is what a process, or the GPU, needs for one step of
-training in addition to the weights and the clips; each is measured in a process of its own.
+every block, as released programs have it (tsm); and, where Python can import them, pytorchvideo's
+SlowFast and the I3D of pytorch-i3d (pytorch_i3d.py in a folder of PYTHONPATH). Peers keep
+torchvision's memory format; flowpipe's networks have that of tests, and of training. Times are
+medians of `rounds`; a ratio below 1 means that flowpipe is faster, or needs less. Memory is what a
+process, or the GPU, needs for one step of training in addition to the weights and the clips; each
+is measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ from torch import Tensor, nn
 from flowpipe.models import MODELS
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.network import Network
+from flowpipe.models.resnet3d import slow_frames
 from flowpipe.models.stream import StreamNetwork
 
 CLASSES = 400
@@ -80,6 +85,43 @@ def plain_tsm(clip: ClipInput) -> nn.Module:
     return OnFrames(backbone)
 
 
+class TwoPathways(nn.Module):
+    """pytorchvideo's SlowFast on the frames of its fast pathway."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return the scores: (B, C, T, H, W) to (B, classes)."""
+        slow = clips.index_select(2, slow_frames(clips.shape[2], 4))
+        scores: Tensor = self.network([slow, clips])
+        return scores
+
+
+class OverTime(nn.Module):
+    """pytorch-i3d's I3D, whose scores are averaged over time."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return the mean scores: (B, C, T, H, W) to (B, classes)."""
+        scores: Tensor = self.network(clips).mean(2)
+        return scores
+
+
+def pytorchvideo_slowfast(clip: ClipInput) -> nn.Module:
+    slowfast: Any = import_module("pytorchvideo.models.slowfast")
+    return TwoPathways(slowfast.create_slowfast(model_num_class=CLASSES))
+
+
+def pytorch_i3d(clip: ClipInput) -> nn.Module:
+    released: Any = import_module("pytorch_i3d")
+    return OverTime(released.InceptionI3d(CLASSES))
+
+
 def of_torchvision(name: str) -> Callable[[ClipInput], nn.Module]:
     def build(clip: ClipInput) -> nn.Module:
         network: nn.Module = torchvision.models.get_model(name, num_classes=CLASSES)
@@ -97,7 +139,11 @@ PEERS: dict[str, Callable[[ClipInput], nn.Module]] = {
     "s3d": of_torchvision("s3d"),
     "mvit-v2-s": of_torchvision("mvit_v2_s"),
     "swin3d-t": of_torchvision("swin3d_t"),
+    "slowfast-r50-8x8": pytorchvideo_slowfast,
+    "i3d": pytorch_i3d,
 }
+NEEDS = {"slowfast-r50-8x8": "pytorchvideo", "i3d": "pytorch_i3d"}
+"""Modules that are not flowpipe's dependencies."""
 
 
 def clip_of(name: str) -> ClipInput:
@@ -180,7 +226,7 @@ def bench(name: str, batch: int, rounds: int, device: torch.device) -> str:
     """Return the line of a network."""
     clips = clips_of(name, batch, device)
     networks = {ours: build(name, ours, device) for ours in (True, False)}
-    cells = [f"{name:12s} {'x'.join(map(str, clips.shape[1:])):>16s}"]
+    cells = [f"{name:16s} {'x'.join(map(str, clips.shape[1:])):>16s}"]
     for call in (forward, step):
         lay_out(networks[True], training=call is step)
         times: dict[bool, list[float]] = {True: [], False: []}
@@ -209,12 +255,16 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.names) - set(PEERS):
         parser.error(f"{', '.join(sorted(unknown))}: no plain network is known for it")
+    lacking = {name: module for name, module in NEEDS.items() if not find_spec(module)}
+    for name in lacking.keys() & set(options.names):
+        parser.error(f"{name}: Python cannot import {lacking[name]}")
+    names = options.names or [name for name in PEERS if name not in lacking]
     device = torch.device(options.device)
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {device}", end=", ")
     print(f"{torch.get_num_threads()} threads, batches of {options.batch}")
     print("milliseconds a clip: flowpipe, plain, ratio; MiB of a training step in addition")
-    print(f"{'network':12s} {'clip':>16s}  {'forward':>26s}  {'forward and backward':>26s}  memory")
-    for name in options.names or PEERS:
+    print(f"{'network':16s} {'clip':>16s}  {'forward':>26s}  {'forward and backward':>26s}  memory")
+    for name in names:
         print(bench(name, options.batch, options.rounds, device), flush=True)
 
 

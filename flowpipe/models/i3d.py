@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpipe.errors import ParameterError
+from flowpipe.models.flat_conv import FlatConv3d
 
 Triple = tuple[int, int, int]
 
@@ -156,7 +157,7 @@ class Unit(nn.Module):
         plain: bool = False,
     ) -> None:
         super().__init__()
-        self.conv3d = nn.Conv3d(inputs, outputs, kernel, stride, bias=plain)
+        self.conv3d = FlatConv3d(inputs, outputs, kernel, stride, bias=plain)
         # The momentum of the release, .999, is torch's .001.
         self.bn = None if plain else nn.BatchNorm3d(outputs, eps=1e-3, momentum=1e-3)
 
@@ -166,9 +167,7 @@ class Unit(nn.Module):
         before, after = _same_padding(maps, kernel, stride)
         if before == after:
             # The convolution pads by itself, without a copy of the maps.
-            maps = nn.functional.conv3d(
-                maps, self.conv3d.weight, self.conv3d.bias, self.conv3d.stride, before
-            )
+            maps = self.conv3d.padded_by(before, maps)
         else:
             maps = self.conv3d(_padded(maps, before, after))
         return maps if self.bn is None else nn.functional.relu(self.bn(maps), inplace=True)

@@ -13,6 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from flowpipe.errors import ParameterError
+from flowpipe.models.flat_conv import FlatConv3d
 
 
 class NonLocal(nn.Module):
@@ -56,10 +57,10 @@ class NonLocal(nn.Module):
             raise ParameterError(f"form is {form!r}; it must be softmax or dot")
         inner = inner or max(1, channels // 2)
         self.form = form
-        self.conv_theta = nn.Conv3d(channels, inner, 1)
-        self.conv_phi = nn.Conv3d(channels, inner, 1)
-        self.conv_g = nn.Conv3d(channels, inner, 1)
-        self.conv_out = nn.Conv3d(inner, channels, 1)
+        self.conv_theta = FlatConv3d(channels, inner, 1)
+        self.conv_phi = FlatConv3d(channels, inner, 1)
+        self.conv_g = FlatConv3d(channels, inner, 1)
+        self.conv_out = FlatConv3d(inner, channels, 1)
         self.bn = nn.BatchNorm3d(channels)
         self.pool = nn.MaxPool3d(pool) if pool else None
         for layer in (self.conv_theta, self.conv_phi, self.conv_g, self.conv_out):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpipe.errors import ParameterError
+from flowpipe.models.flat_conv import FlatConv3d
 from flowpipe.models.non_local import NonLocal
 from flowpipe.models.resnet3d_names import from_images, own_names
 
@@ -268,7 +269,7 @@ class ConvNorm(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, extent: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(
+        self.conv = FlatConv3d(
             inputs, outputs, (extent, 7, 7), (1, 2, 2), (extent // 2, 3, 3), bias=False
         )
         self.bn = nn.BatchNorm3d(outputs)
@@ -322,9 +323,9 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, inner: int, extent: int, stride: int) -> None:
         super().__init__()
-        self.branch1: nn.Conv3d | None = None
+        self.branch1: FlatConv3d | None = None
         if inputs != 4 * inner or stride != 1:
-            self.branch1 = nn.Conv3d(inputs, 4 * inner, 1, (1, stride, stride), bias=False)
+            self.branch1 = FlatConv3d(inputs, 4 * inner, 1, (1, stride, stride), bias=False)
             self.branch1_bn = nn.BatchNorm3d(4 * inner)
         self.branch2 = Branch(inputs, inner, extent, stride)
 
@@ -339,11 +340,11 @@ class Branch(nn.Module):
 
     def __init__(self, inputs: int, inner: int, extent: int, stride: int) -> None:
         super().__init__()
-        self.a = nn.Conv3d(inputs, inner, (extent, 1, 1), padding=(extent // 2, 0, 0), bias=False)
+        self.a = FlatConv3d(inputs, inner, (extent, 1, 1), padding=(extent // 2, 0, 0), bias=False)
         self.a_bn = nn.BatchNorm3d(inner)
-        self.b = nn.Conv3d(inner, inner, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False)
+        self.b = FlatConv3d(inner, inner, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False)
         self.b_bn = nn.BatchNorm3d(inner)
-        self.c = nn.Conv3d(inner, 4 * inner, 1, bias=False)
+        self.c = FlatConv3d(inner, 4 * inner, 1, bias=False)
         self.c_bn = nn.BatchNorm3d(4 * inner)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -359,7 +360,7 @@ class Lateral(nn.Module):
 
     def __init__(self, channels: int, kernel: int, alpha: int) -> None:
         super().__init__()
-        self.conv_f2s = nn.Conv3d(
+        self.conv_f2s = FlatConv3d(
             channels, 2 * channels, (kernel, 1, 1), (alpha, 1, 1), (kernel // 2, 0, 0), bias=False
         )
         self.bn = nn.BatchNorm3d(2 * channels)

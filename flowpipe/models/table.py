@@ -254,7 +254,6 @@ MODELS: dict[str, Model] = {
             torchvision="" if frames == 32 else "resnet50",
             names=build.renaming("resnet3d_names", "own_names"),
             normalisation=PYSLOWFAST,
-            channels_first="always",
             paired=name.startswith("slowfast"),
             alpha={"slowfast-r50-8x8": 4, "slowfast-r50-4x16": 8}.get(name),
         )

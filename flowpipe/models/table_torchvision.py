@@ -31,7 +31,6 @@ def _network(
     normalisation: Normalisation = KINETICS,
     is_transformer: bool = False,
     fixed_size: bool = False,
-    trains_channels_first: bool = False,
 ) -> Model:
     return Model(
         partial(build.torchvision_video, name=name),
@@ -47,7 +46,6 @@ def _network(
         weights=f"torchvision's {name} of Kinetics-400, by name (--weights default) or a file",
         finetune=recipes.TRANSFORMER if is_transformer else (),
         names=build.renaming("torchvision_video", "own_names"),
-        channels_first="training" if trains_channels_first else "never",
         normalisation=normalisation,
         torchvision=name,
     )
@@ -70,7 +68,6 @@ VIDEO_NETWORKS: dict[str, Model] = {
         "3-D convolutions split into space and time",
         papers.R2PLUS1D,
         "Kinetics-400 67.5; UCF101 96.8",
-        trains_channels_first=True,
     ),
     "s3d": _network(
         "s3d",

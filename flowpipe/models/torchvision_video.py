@@ -5,6 +5,8 @@ from __future__ import annotations
 import torchvision
 from torch import Tensor, nn
 
+from flowpipe.models.flat_conv import flatten_convolutions
+
 
 class TorchvisionVideo(nn.Module):
     """Give a video network of torchvision the interface of the others.
@@ -18,6 +20,7 @@ class TorchvisionVideo(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.net = torchvision.models.get_model(name, weights=None)
+        flatten_convolutions(self.net)
         self.head_name = [
             name
             for name, module in self.named_modules()

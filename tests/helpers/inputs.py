@@ -20,7 +20,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     **{f"deepvideo-{each}": {"input_size": 96} for each in ("single", "early", "late", "slow")},
     "c3d": {"length": 16, "input_size": 112},  # takes no others
     "i3d": {"length": 16, "input_size": 64},
-    "s3d": {"length": 16, "input_size": 64},
+    "s3d": {"length": 16, "input_size": 224},  # takes no smaller ones
     "mvit-v2-s": {"length": 16, "input_size": 224},  # takes no others
 }
 
