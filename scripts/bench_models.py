@@ -8,10 +8,10 @@ networks; its ResNet-50 on single frames with the mean of their scores (tsn); th
 with the shift of TSM written with a new tensor and three copies before the first convolution of
 every block, as released programs have it (tsm); and, where Python can import them, pytorchvideo's
 SlowFast and the I3D of pytorch-i3d (pytorch_i3d.py in a folder of PYTHONPATH). Peers keep
-torchvision's memory format; flowpipe's networks have that of tests, and of training. Times are
-medians of `rounds`; a ratio below 1 means that flowpipe is faster, or needs less. Memory is what a
-process, or the GPU, needs for one step of training in addition to the weights and the clips; each
-is measured in a process of its own.
+torchvision's memory format; flowpipe's networks have that of tests and training. Times are medians
+of `rounds`; a ratio below 1 means that flowpipe is faster, or needs less. Memory is what a process,
+or the GPU, needs for one step of training in addition to the weights and the clips; each is
+measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -167,10 +167,10 @@ def clips_of(name: str, batch: int, device: torch.device) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
 
 
-def lay_out(network: nn.Module, *, training: bool) -> None:
-    """Give flowpipe's networks the memory format that tests or training give them."""
+def lay_out(network: nn.Module) -> None:
+    """Give flowpipe's networks the memory format that tests and training give them."""
     if isinstance(network, StreamNetwork):
-        network.laid_out(training=training)
+        network.laid_out()
 
 
 def forward(network: nn.Module, clips: Tensor) -> None:
@@ -203,7 +203,7 @@ def seconds(
 def memory(name: str, ours: bool, batch: int, device: torch.device) -> float:
     """Return the MiB that a step of training takes, in this process."""
     network, clips = build(name, ours, device), clips_of(name, batch, device)
-    lay_out(network, training=True)
+    lay_out(network)
     forward(network, clips[:1])  # what is allocated once
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -226,9 +226,9 @@ def bench(name: str, batch: int, rounds: int, device: torch.device) -> str:
     """Return the line of a network."""
     clips = clips_of(name, batch, device)
     networks = {ours: build(name, ours, device) for ours in (True, False)}
+    lay_out(networks[True])
     cells = [f"{name:16s} {'x'.join(map(str, clips.shape[1:])):>16s}"]
     for call in (forward, step):
-        lay_out(networks[True], training=call is step)
         times: dict[bool, list[float]] = {True: [], False: []}
         for number in range(rounds + 1):
             for ours, network in networks.items():

@@ -110,10 +110,6 @@ class Model:
         Changes of the options of training that the preset ``finetune`` gives.
     normalisation
         Mean and standard deviation of RGB levels of 0 to 255, per channel.
-    channels_first
-        When 3-D convolutions are faster on a CPU with their channels first, as
-        ``scripts/bench_models.py`` measures: never, in training, or always. That is so where most
-        kernels are long in time or in space alone.
     names
         Return published weights under the names of the network; None where they have them.
     any_length
@@ -153,7 +149,6 @@ class Model:
     layers: tuple[str, ...] = ()
     paired: bool = False
     alpha: int | None = None
-    channels_first: Literal["never", "training", "always"] = "never"
 
     @property
     def has_backbone(self) -> bool:

@@ -143,26 +143,13 @@ class StreamNetwork(nn.Module):
             norm.eval()
         return self
 
-    def laid_out(self, *, training: bool) -> StreamNetwork:
-        """Store the weights of convolutions as is fastest on their device: mostly channels last.
-
-        Parameters
-        ----------
-        training
-            For forward and backward passes, and not for forward passes alone.
-        """
-        own = table.model(self.network.model).channels_first
-        first = own == "always" or (own == "training" and training)
+    def laid_out(self) -> StreamNetwork:
+        """Store the weights of convolutions as is fastest: with the channels last."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 module.to(memory_format=torch.channels_last)
             elif isinstance(module, nn.Conv3d):
-                on_cpu = module.weight.device.type == "cpu"
-                module.to(
-                    memory_format=torch.contiguous_format
-                    if first and on_cpu
-                    else torch.channels_last_3d
-                )
+                module.to(memory_format=torch.channels_last_3d)
         return self
 
     def new_layers(self) -> set[str]:

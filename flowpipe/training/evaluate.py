@@ -80,7 +80,7 @@ def score_clips(
         Before any softmax, of the classes of all data sets of the network.
     """
     device = device or torch.device("cpu")
-    network = network.to(device).laid_out(training=False).eval()
+    network = network.to(device).laid_out().eval()
     loader = DataLoader(
         cast(Dataset[Any], clips),
         batch_size=None,

@@ -178,7 +178,7 @@ class _Run:
         loading: DataLoading,
     ) -> None:
         prepare(network, parameters)
-        self.network = network.to(group.device).laid_out(training=True)
+        self.network = network.to(group.device).laid_out()
         self.clips, self.parameters = clips, parameters
         self.out, self.group, self.loading = out, group, loading
         self.about = {**about, "training": asdict(parameters)}

@@ -146,7 +146,7 @@ class NetworkFeatures:
 
     def _loaded(self) -> StreamNetwork:
         if self._network is None:
-            self._network = self.source.load().laid_out(training=False).eval()
+            self._network = self.source.load().laid_out().eval()
         return self._network
 
 
