@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.models import table
 from flowpipe.models.clip_input import Modality
+from flowpipe.models.table_torchvision import VIDEO_NETWORKS
 
 if TYPE_CHECKING:
     from flowpipe.models.stream import StreamNetwork
@@ -72,7 +73,7 @@ def published_network(name: str, weights: str | None) -> tuple[StreamNetwork, tu
     """
     from flowpipe.models.create import create_model
     from flowpipe.models.names import matching
-    from flowpipe.models.weights import find_weights
+    from flowpipe.models.weights import find_weights, is_file_name
 
     found = split_name(name)
     if found is None:
@@ -84,6 +85,12 @@ def published_network(name: str, weights: str | None) -> tuple[StreamNetwork, tu
     if weights in (None, "none"):
         raise ParameterError(
             f"weights is {weights!r}; {name} needs {table.model(model).weights} (--weights)"
+        )
+    if not is_file_name(str(weights)) and model not in VIDEO_NETWORKS:
+        # torchvision's for these are of images, with other classes.
+        raise ParameterError(
+            f"weights is {str(weights)!r}; for {name} it must be a file that ends in .pth, "
+            ".pyth, .pt or .safetensors"
         )
     classes = CLASSES[data_set]()
     network = create_model(model, "rgb", len(classes))

@@ -83,9 +83,8 @@ def find_weights(network: StreamNetwork, weights: str) -> tuple[State, str]:
     Parameters, errors
         As for :func:`initialise`; ``none`` is no name.
     """
-    path = Path(weights)
-    if path.suffix in _SUFFIXES:
-        return read_state(path), repr(weights)
+    if is_file_name(weights):
+        return read_state(Path(weights)), repr(weights)
     model = network.network.model
     entry = table.model(model)
     theirs = network.network.backbone if entry.has_backbone else entry.torchvision
@@ -95,6 +94,11 @@ def find_weights(network: StreamNetwork, weights: str) -> tuple[State, str]:
             ".pt or .safetensors"
         )
     return _published(theirs, weights), f"{weights!r} of torchvision's {theirs}"
+
+
+def is_file_name(weights: str) -> bool:
+    """Return whether weights are named by a file, and not by a name of torchvision's."""
+    return Path(weights).suffix in _SUFFIXES
 
 
 def identity(weights: str) -> str:
@@ -288,8 +292,8 @@ def _published(backbone: str, weights: str) -> State:
         return cast(State, chosen.get_state_dict(progress=False, check_hash=True))
     except (URLError, OSError) as error:
         raise BackendUnavailableError(
-            f"{chosen.url} cannot be downloaded ({error}); bring the file here and name it as "
-            "the weights, or take none"
+            f"{chosen.url} cannot be downloaded ({error}); bring the file here, and name it as "
+            "the weights"
         ) from None
 
 
