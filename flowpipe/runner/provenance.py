@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ STAGES = {
 """Every stage by the name in its record, with a description of its outputs."""
 _BLOCK = 1 << 16
 _MOST_SHOWN = 8
+_LONGEST_SHOWN = 120
 
 
 class StageMismatchError(FlowpipeError):
@@ -175,8 +177,13 @@ class Difference:
     requested: Any
 
     def __str__(self) -> str:
-        recorded, requested = json.dumps(self.recorded), json.dumps(self.requested)
-        return f"{self.name}: {recorded} recorded, {requested} requested"
+        return f"{self.name}: {_shown(self.recorded)} recorded, {_shown(self.requested)} requested"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as JSON, digests by their first letters, and only the beginning if long."""
+    text = re.sub(r'"([0-9a-f]{8})[0-9a-f]{56}"', r"\1...", json.dumps(value))
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def differences(recorded: Any, requested: Any) -> list[Difference]:

@@ -153,3 +153,13 @@ def test_a_difference_has_a_name_and_both_values():
     (found,) = differences({"a": {"b": [1, 2]}, "c": 1}, {"a": {"b": (1, 3)}, "c": 1})
     assert (found.name, found.recorded, found.requested) == ("a.b", [1, 2], [1, 3])
     assert differences({"a": [1]}, {"a": (1,)}) == []
+
+
+def test_digests_are_told_by_their_first_letters_and_long_values_by_their_beginning():
+    digests = [["0123456789abcdef" * 4, 1.0], ["fedcba9876543210" * 4, 1.0]]
+    (found,) = differences({"streams": digests[:1]}, {"streams": digests})
+    assert str(found) == (
+        "streams: [[01234567..., 1.0]] recorded, [[01234567..., 1.0], [fedcba98..., 1.0]] requested"
+    )
+    (long,) = differences({"names": ["clip"] * 99}, {"names": []})
+    assert len(str(long)) < 200
