@@ -173,6 +173,21 @@ def lay_out(network: nn.Module) -> None:
         network.laid_out()
 
 
+def settle(network: nn.Module, clips: Tensor) -> None:
+    """Give normalisations the statistics of the clips.
+
+    With those that they are made with, maps of random weights become so small from layer to layer
+    that a processor computes them at a fraction of its speed.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
+            module.reset_running_stats()
+    network.train()
+    with torch.no_grad():
+        network(clips)
+
+
 def forward(network: nn.Module, clips: Tensor) -> None:
     network.eval()
     with torch.inference_mode():
@@ -228,6 +243,8 @@ def bench(name: str, batch: int, rounds: int, device: torch.device) -> str:
     networks = {ours: build(name, ours, device) for ours in (True, False)}
     lay_out(networks[True])
     cells = [f"{name:16s} {'x'.join(map(str, clips.shape[1:])):>16s}"]
+    for network in networks.values():
+        settle(network, clips)
     for call in (forward, step):
         times: dict[bool, list[float]] = {True: [], False: []}
         for number in range(rounds + 1):
