@@ -23,6 +23,7 @@ from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.runner.run import Shard, Summary, run_stage
 from flowpipe.training.distributed import alone, pick_device
 from flowpipe.training.features.layouts import check_names, read_record
+from flowpipe.training.features.maps import MapFeatures, check_maps
 from flowpipe.training.features.network import NetworkFeatures
 from flowpipe.training.features.sources import (
     NetworkSource,
@@ -146,18 +147,14 @@ def extract_features(
         task = _of_tracks(source, out, path, stage, workers, overwrite)
     check_names(stage.layout, [clip.name for clip in task.clips])
     provenance.open_stage(out, task.description)
-    windows = task.work.stage.windows
-    logger.info(
-        f"{len(task.clips)} clips, {task.title}, windows of {windows.length} every "
-        f"{windows.stride} -> {out}"
-    )
+    logger.info(f"{len(task.clips)} clips, {task.title}, {_of_what(task.work.stage)} -> {out}")
     summary = run_stage(
         task.work,
         task.clips,
         out=out,
         workers=task.workers,
         shard=shard,
-        unit="windows",
+        unit="windows" if task.work.stage.maps is None else "maps",
         outputs=lambda clip: task.work.files(clip).all,
         overwrite=overwrite,
     )
@@ -169,7 +166,7 @@ def extract_features(
 class _Task:
     """What is computed of which clips."""
 
-    work: NetworkFeatures | TrackFeatures
+    work: NetworkFeatures | MapFeatures | TrackFeatures
     clips: Sequence[Any]
     description: Json
     title: str
@@ -187,10 +184,13 @@ def _of_network(
 ) -> _Task:
     network = origin.load()
     seen = network.clip
-    stage = stage.of_length(default_length(network))
-    assert stage.length is not None
-    check_length(network, stage.length)
-    check_layer(network, stage.layer)
+    if stage.maps is None:
+        stage = stage.of_length(default_length(network))
+        assert stage.length is not None
+        check_length(network, stage.length)
+        check_layer(network, stage.layer)
+    else:
+        check_maps(network, stage.maps)
     if isinstance(origin, TrainedNetwork) and seen.has_flow:
         check_flow(origin.path, _trained_on(origin.path), source)
     found = store.stored_clips(source, frames_only=not seen.has_flow)
@@ -201,15 +201,18 @@ def _of_network(
     made_with = {**stage.description(), "network": described}
     key = provenance.digest(made_with)
     weights = sum(each.numel() * each.element_size() for each in network.parameters())
-    pixels = stage.length * -(-seen.channels // seen.length) * seen.input_size**2
+    length, side = stage.length or seen.length, stage.short_side or seen.input_size
+    pixels = length * -(-seen.channels // seen.length) * side**2
     workers = workers.within_memory(_BASE + 2 * weights + 4 * _COPIES * stage.crops * pixels)
     if pick_device(device).type != "cpu":
         workers = replace(workers, jobs=min(workers.local_jobs, 1))
+    kind = NetworkFeatures if stage.maps is None else MapFeatures
     return _Task(
-        NetworkFeatures(origin, stage, out, seen, described["weights"], key, device, overwrite),
+        kind(origin, stage, out, seen, described["weights"], key, device, overwrite),
         clips,
         {**made_with, "source": provenance.read_stage(source)},
-        f"features of {network.network.model} on {seen.modality}",
+        f"{'features' if stage.maps is None else 'maps'} of {network.network.model} on "
+        f"{seen.modality}",
         workers,
     )
 
@@ -223,11 +226,11 @@ def _of_tracks(
     overwrite: bool,
 ) -> _Task:
     classifier = TrajectoryClassifier.load(path)
-    if stage.length is None:
+    if stage.length is None and stage.maps is None:
         raise ParameterError(
             "length is not given; trajectories need it, such as length 64 and stride 16 frames"
         )
-    for name, usual in (("crops", 1), ("layer", None)):
+    for name, usual in (("crops", 1), ("layer", None), ("maps", None)):
         if (value := getattr(stage, name)) != usual:
             raise ParameterError(f"{name} is {value!r}; it applies to networks")
     if stage.entry.has_times:
@@ -259,6 +262,12 @@ def _of_tracks(
         f"{encoding.encoder.title} of trajectories",
         workers,
     )
+
+
+def _of_what(stage: FeatureStage) -> str:
+    if stage.maps is not None:
+        return f"of {stage.maps} every {stage.map_stride}"
+    return f"windows of {stage.windows.length} every {stage.windows.stride}"
 
 
 def _log_settings(task: _Task) -> None:

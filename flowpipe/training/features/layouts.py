@@ -18,7 +18,6 @@ checksums of the arrays, which a .npy lacks.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from flowpipe.errors import FlowpipeError, FormatError, ParameterError
 from flowpipe.io.npz import NPY_FAULTS
 from flowpipe.runner import atomic, json_files
 from flowpipe.runner.json_files import Json
+from flowpipe.training.features.map_files import checksum_of, load_maps
 
 FORMAT = "flowpipe features 1"
 RECORD_SUFFIX = ".npy.json"
@@ -204,13 +204,19 @@ def write_features(
         The output folder.
     """
     files.record.unlink(missing_ok=True)
-    written = {}
     for path in files.arrays:
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(arrays[path]), allow_pickle=False)
-        data = buffer.getvalue()
-        atomic.write_atomic(path, data, root)
-        written[path.name] = {"bytes": len(data), "blake2b": _checksum(data)}
+        atomic.write_atomic(path, buffer.getvalue(), root)
+    write_record(files, about, root)
+
+
+def write_record(files: ClipFiles, about: Json, root: Path) -> None:
+    """Write the record of a clip, with the checksums of its arrays, which are in place."""
+    written = {
+        path.name: {"bytes": path.stat().st_size, "blake2b": checksum_of(path)}
+        for path in files.arrays
+    }
     record = {"format": FORMAT, **about, "files": written}
     atomic.write_atomic(files.record, json_files.to_json(record), root)
 
@@ -267,10 +273,12 @@ def verify(stored: StoredFeatures) -> str | None:
     """
     try:
         for path, expected in _listed(stored).items():
-            data = path.read_bytes()
-            if _checksum(data) != expected:
+            if checksum_of(path) != expected:
                 return f"{str(path)!r} is damaged: its checksum is not that of its record"
-        load_features(stored.path)
+        if "maps" in (read_record(stored.record) or {}):
+            load_maps(stored.path)
+        else:
+            load_features(stored.path)
     except FlowpipeError as error:
         return str(error)
     except OSError as error:
@@ -331,7 +339,3 @@ def _listed(stored: StoredFeatures) -> dict[Path, str]:
             raise FormatError(f"{str(stored.record)!r} lists {name!r}, which is no file beside it")
         listed[stored.record.parent / name] = str(about.get("blake2b"))
     return listed
-
-
-def _checksum(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()

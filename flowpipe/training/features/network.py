@@ -195,7 +195,7 @@ def window_features(
     frames.expect(starts, length)
     at_once = 1 if device.type == "cpu" else max(1, _BATCH // crops)
     rows = []
-    with torch.inference_mode(), _exact(device):
+    with torch.inference_mode(), exact(device):
         for batch in _batches(_views(network, frames, starts, length, transform), at_once):
             clips = network.clips(torch.cat(batch).to(device))
             features = network.layer_features(clips, layer).float()  # (windows * crops, T', F)
@@ -245,7 +245,7 @@ def _batches(views: Iterator[Tensor], size: int) -> Iterator[list[Tensor]]:
         yield batch
 
 
-def _exact(device: torch.device) -> AbstractContextManager[Any]:
+def exact(device: torch.device) -> AbstractContextManager[Any]:
     """Compute with one thread on a CPU, and with all bits of float32 on a GPU."""
     if device.type == "cpu":
         return torch_threads(1)

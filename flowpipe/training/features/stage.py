@@ -43,6 +43,15 @@ class FeatureStage:
         arg(metavar="NAME", help_behavior_hint="(default: what the last layer sees)"),
     ] = None
     """Layer of a network whose output is the feature: fc6 or fc7 of c3d."""
+    maps: Annotated[str | None, arg(metavar="LAYER", help_behavior_hint="(default: features)")] = (
+        None
+    )
+    """Store the maps of a layer of a 2-D network in place of features, (T, H, W, C) float16, one of
+    every frame or stack of flow: layer3 of a ResNet, features.14.conv.0 of mobilenet_v2."""
+    short_side: Annotated[
+        int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the network's input)")
+    ] = None
+    """Length that the short side of the whole frame is scaled to, for --maps."""
     crops: Crops = 1
     """Crops of a window whose features are averaged: the centre (1), three along the longer side
     (3), or corners, centre and their mirror images (10)."""
@@ -63,6 +72,22 @@ class FeatureStage:
                     f"stride is {self.stride}; layout {self.layout} has a feature per frame, and "
                     "stride must be 1"
                 )
+        if self.maps is None and self.short_side is not None:
+            raise ParameterError(
+                f"short_side is {self.short_side}; it applies to maps, and none are asked for"
+            )
+        if self.maps is not None:
+            self._refuse_with_maps()
+
+    def _refuse_with_maps(self) -> None:
+        """Refuse what does not apply to maps."""
+        for name, usual in (("length", None), ("layout", "npy"), ("layer", None), ("crops", 1)):
+            if (value := getattr(self, name)) != usual:
+                raise ParameterError(
+                    f"{name} is {value!r}; it applies to features, and maps is {self.maps!r}"
+                )
+        if self.short_side is not None:
+            check_range("short_side", self.short_side, 16, 4096)
 
     @property
     def entry(self) -> FeatureLayout:
@@ -76,12 +101,24 @@ class FeatureStage:
         stride = 1 if self.entry.per_frame else self.stride or self.length
         return Windows(self.length, stride, self.entry.per_frame)
 
+    @property
+    def map_stride(self) -> int:
+        """Number of fields or frames from one map to the next."""
+        return self.stride or 1
+
     def of_length(self, length: int) -> FeatureStage:
         """Return this with a length, where none was given."""
         return self if self.length is not None else replace(self, length=length)
 
     def description(self) -> Json:
-        """Return what ``stage.json`` says of the windows."""
+        """Return what ``stage.json`` says of the windows, or of the maps."""
+        if self.maps is not None:
+            return {
+                "stage": "features",
+                "maps": self.maps,
+                "short_side": self.short_side,
+                "stride": self.map_stride,
+            }
         windows = self.windows
         layer = {} if self.layer is None else {"layer": self.layer}
         return {
