@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from flowpipe.pipelines.idt_baseline import idt_baseline
     from flowpipe.pipelines.live import predict_live
     from flowpipe.pipelines.predict import predict
+    from flowpipe.pipelines.tdd_baseline import tdd_baseline
     from flowpipe.pipelines.train import train
     from flowpipe.pipelines.trajectories import extract_trajectories
     from flowpipe.pipelines.two_stream import two_stream
@@ -69,6 +70,7 @@ __all__ = [
     "protocol",
     "read_flow",
     "read_video",
+    "tdd_baseline",
     "test_transform",
     "train",
     "train_transform",
@@ -95,6 +97,7 @@ _HOMES = {
     "extract_trajectories": "pipelines.trajectories",
     "fuse": "pipelines.fuse",
     "idt_baseline": "pipelines.idt_baseline",
+    "tdd_baseline": "pipelines.tdd_baseline",
     "list_models": "models.create",
     "load_classifier": "prediction.load",
     "load_dataset": "datasets.load",

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flowpipe import __version__
-from flowpipe.commands.baseline import Classify, Encode, IdtBaseline
+from flowpipe.commands.baseline import Classify, Encode, IdtBaseline, TddBaseline
 from flowpipe.commands.features import Features
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.maintenance import Clean, Demo, Doctor, Status, Verify
@@ -43,6 +43,7 @@ COMMANDS: dict[str, Any] = {
     "extract-flow": ExtractFlow,
     "extract-trajectories": ExtractTrajectories,
     "idt-baseline": IdtBaseline,
+    "tdd-baseline": TddBaseline,
     "encode": Encode,
     "classify": Classify,
     "two-stream": TwoStream,

@@ -1,4 +1,4 @@
-"""``idt-baseline``, ``encode`` and ``classify``."""
+"""``idt-baseline``, ``tdd-baseline``, ``encode`` and ``classify``."""
 
 from __future__ import annotations
 
@@ -80,6 +80,58 @@ class IdtBaseline:
             final=self.final,
             workers=self.workers,
             shard=self.shard,
+        )
+        return 1 if result.failed else 0
+
+
+@dataclass(frozen=True)
+class TddBaseline:
+    """Classify a labelled data set by maps of networks, pooled along its improved trajectories.
+
+    Extracts trajectories, pools the maps of features --maps along them (TDD), encodes them as
+    Fisher vectors, trains SVMs, and adds the scores of the trajectories' own descriptors. An
+    interrupted run resumes. The exit status is 1 if clips failed.
+    """
+
+    videos: DatasetPath
+    """Data set: its folder, or its list."""
+    maps: Annotated[tuple[Path, ...], arg(metavar="DIR")]
+    """Folders of features --maps, one for each layer and size of the frames; those of a network on
+    frames and of one on flow. The networks must not have been trained on test clips."""
+    dataset: Annotated[str, NameIn(KINDS)] = "auto"
+    """Kind of the data set; auto recognizes it by its folder."""
+    lists: Lists = ()
+    """List files of the data set, if they are not in their usual place."""
+    protocol: ProtocolName = None
+    """Training and test clips, as for idt-baseline."""
+    out: Path = Path("tdd-baseline")
+    """Output folder: metrics.json, fused.npz, report.html, and a folder per stage."""
+    frame_size: SizeOption = None
+    """Width and height that frames are resized to, in pixels."""
+    short_side: ShortSideOption = None
+    """Length in pixels that the short side of frames is resized to, instead of --frame-size."""
+    stage: Annotated[TrajectoryStage, arg(name="")] = field(default_factory=TrajectoryStage)
+    encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
+    svm: Annotated[Svm, arg(name="")] = field(default_factory=Svm)
+    idt: bool = True
+    """Add the scores of the trajectories' own descriptors."""
+    workers: WorkerOptions = field(default_factory=reporting_workers)
+
+    def run(self) -> int:
+        """Run all stages."""
+        from flowpipe.datasets.load import load_dataset
+        from flowpipe.pipelines.tdd_baseline import tdd_baseline
+
+        result = tdd_baseline(
+            load_dataset(self.videos, self.dataset, self.lists),
+            self.maps,
+            self.out,
+            self.protocol,
+            replace(self.stage, size=frame_size(self.frame_size, self.short_side)),
+            self.encoding,
+            self.svm,
+            idt=self.idt,
+            workers=self.workers,
         )
         return 1 if result.failed else 0
 

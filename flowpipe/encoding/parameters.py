@@ -21,6 +21,8 @@ Descriptor = Literal["trajectory", "hog", "hof", "mbhx", "mbhy"]
 _DEFAULT_ROWS = f"(default: {', '.join(f'{e.rows} for {n}' for n, e in ENCODERS.items())})"
 
 DESCRIPTORS: tuple[Descriptor, ...] = ("trajectory", "hog", "hof", "mbhx", "mbhy")
+POOLED = "tdd-"
+"""How the names of descriptors begin that are maps of a network, pooled along trajectories."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class Encoding:
                 f"encoding is {self.encoding!r}; it must be one of {', '.join(ENCODERS)}"
             )
         self._refuse_options_of_others()
-        unknown = set(self.descriptors) - set(DESCRIPTORS)
+        named = {name for name in self.descriptors if not name.startswith(POOLED)}
+        unknown = named - set(DESCRIPTORS)
         if unknown or not self.descriptors or len(set(self.descriptors)) < len(self.descriptors):
             raise ParameterError(
                 f"descriptors are {', '.join(self.descriptors) or 'none'}; they must be one or "

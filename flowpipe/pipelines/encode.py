@@ -44,8 +44,6 @@ logger = logging.getLogger(__name__)
 
 PROTOCOL = "protocol.json"
 
-_WIDEST = 108
-"""Numbers in a row of the widest descriptor."""
 _SHOWN = 10
 
 
@@ -114,7 +112,8 @@ def encode(
     logger.info(
         f"{len(tables)} clips, {_count(left.splits, 'split')}: {encoding.encoder.title} -> {out}"
     )
-    memory = 6 * 4 * _WIDEST * min(encoding.n_rows, sum(table.rows for table in tables.values()))
+    widest = max(table.widest for table in tables.values())
+    memory = 6 * 4 * widest * min(encoding.n_rows, sum(table.rows for table in tables.values()))
     fitted = timed(
         out,
         "encoders",
@@ -170,7 +169,7 @@ def encode(
 def description_of(protocol: Protocol, trajectories: Path, encoding: Encoding) -> Json:
     """Return the content of ``stage.json``."""
     upstream = provenance.read_stage(trajectories) or {}
-    if upstream.get("stage") != "trajectories":
+    if upstream.get("stage") not in ("trajectories", "tdd"):
         raise ParameterError(
             f"{str(trajectories)!r} holds no trajectories; make them with extract-trajectories"
         )

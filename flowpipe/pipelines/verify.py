@@ -151,7 +151,7 @@ def _from_root(stored: Stored) -> str:
 
 def _stored(source: Path) -> Sequence[Stored]:
     match stage_name(source) if source.is_dir() else None:
-        case "trajectories":
+        case "trajectories" | "tdd":
             return list(stored_tables(source))
         case None | "flow" | "warped-flow" | "export":
             return list(store.stored_clips(source))

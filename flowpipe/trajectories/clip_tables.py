@@ -46,6 +46,8 @@ class ClipTable:
         Path of the video.
     parameters
         Parameters of the trajectories.
+    widest
+        Number of columns of the widest descriptor.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ClipTable:
     size: tuple[int, int]
     video: Path
     parameters: TrajectoryParameters
+    widest: int
 
     @property
     def why_empty(self) -> str:
@@ -159,5 +162,13 @@ def _read(clip: Clip, path: Path, folder: Path) -> ClipTable:
                 f"{str(clip.path)!r} has changed since its trajectories were made; extract it again"
             )
         return ClipTable(
-            clip.name, path, len(table), length, sha256, size, clip.path, table.parameters
+            clip.name,
+            path,
+            len(table),
+            length,
+            sha256,
+            size,
+            clip.path,
+            table.parameters,
+            table.widest,
         )

@@ -31,6 +31,8 @@ FIELDS = ("info", "trajectory", "hog", "hof", "mbhx", "mbhy")
 """Datasets of a table, in the order of the released programs' columns."""
 
 FORMAT = "flowpipe trajectories 2"
+POOLED_FORMAT = "flowpipe pooled maps 1"
+"""A table whose descriptors are maps of networks; the attribute ``widths`` names them."""
 
 _STEPS = 32767
 _FAULTS = (KeyError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
@@ -164,6 +166,7 @@ class Table:
             raise FormatError(f"{name!r} is not an HDF5 file: {error}") from error
         try:
             attributes = _attributes(self._file, name)
+            self.fields: tuple[str, ...] = FIELDS
             self.parameters = self._check(name, attributes)
         except BaseException as error:
             self._file.close()
@@ -176,7 +179,7 @@ class Table:
 
     def _check(self, name: str, attributes: dict[str, Any]) -> TrajectoryParameters:
         stored = attributes.get("format")
-        if stored != FORMAT:
+        if stored not in (FORMAT, POOLED_FORMAT):
             raise FormatError(f"{name!r} has format {stored!r}; it must be {FORMAT!r}")
         if "length" not in attributes:
             raise FormatError(f"{name!r} was not finished; extract its clip again")
@@ -184,8 +187,12 @@ class Table:
             parameters = TrajectoryParameters(**json.loads(attributes["parameters"]))
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"{name!r} has unknown parameters: {error}") from error
+        widths = parameters.widths
+        if stored == POOLED_FORMAT:
+            widths = {"info": widths["info"], **_pooled_widths(name, attributes)}
+        self.fields, self.widest = tuple(widths), max(widths.values())
         lengths = set()
-        for field, width in parameters.widths.items():
+        for field, width in widths.items():
             data = self._file.get(field)
             if not isinstance(data, h5py.Dataset) or data.ndim != 2 or data.shape[1] != width:
                 raise FormatError(f"{name!r} has no dataset {field!r} of {width} columns")
@@ -209,9 +216,9 @@ class Table:
     def read(
         self,
         rows: slice | NDArray[np.integer] | Sequence[int] = slice(None),
-        fields: Sequence[str] = FIELDS,
+        fields: Sequence[str] | None = None,
     ) -> dict[str, Plane]:
-        """Read fields of some rows as float32, in the order of `rows`.
+        """Read fields of some rows, by default all, as float32, in the order of `rows`.
 
         Only the chunks that contain these rows are read.
 
@@ -222,9 +229,12 @@ class Table:
         FormatError
             The file is damaged.
         """
+        fields = self.fields if fields is None else fields
         for field in fields:
-            if field not in FIELDS:
-                raise ParameterError(f"field is {field!r}; it must be one of {', '.join(FIELDS)}")
+            if field not in self.fields:
+                raise ParameterError(
+                    f"field is {field!r}; it must be one of {', '.join(self.fields)}"
+                )
         if isinstance(rows, slice):
             return {name: self._values(name, rows) for name in fields}
         index = np.asarray(rows, np.int64)
@@ -255,6 +265,14 @@ class Table:
         except _FAULTS as error:
             raise FormatError(f"{self._file.filename!r} is damaged in {name!r}: {error}") from None
         return np.asarray(stored.astype(np.float32) * scale, np.float32)
+
+
+def _pooled_widths(name: str, attributes: dict[str, Any]) -> dict[str, int]:
+    """Return the number of columns of each descriptor of a table of pooled maps."""
+    widths = json.loads(attributes["widths"])
+    if not isinstance(widths, dict) or not all(type(each) is int for each in widths.values()):
+        raise FormatError(f"{name!r} does not say which descriptors it has")
+    return widths
 
 
 def _attributes(file: h5py.File, name: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@ maps are in memory: they are written as they come.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,9 @@ class MapFeatures:
                 "fps": meta.fps,
                 "width": meta.width,
                 "height": meta.height,
+                "pixels_per_cell": pixels_per_cell(
+                    (meta.height, meta.width), self._input_size(meta.height, meta.width), shape[1:3]
+                ),
                 "weights": self.weights,
                 "key": key,
             }
@@ -122,6 +126,9 @@ class MapFeatures:
     def __getstate__(self) -> Json:
         """Return everything but the network."""
         return {**self.__dict__, "_network": None}
+
+    def _input_size(self, height: int, width: int) -> tuple[int, int]:
+        return scaled_size(height, width, self.stage.short_side or self.seen.input_size)
 
     def _loaded(self) -> StreamNetwork:
         if self._network is None:
@@ -225,6 +232,39 @@ def check_maps(network: StreamNetwork, layer: str) -> None:
         layer_maps(network.eval(), torch.zeros(1, network.channels, size, size), layer)
 
 
+def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Return the height and width of frames whose short side is scaled."""
+    scale = short_side / min(height, width)
+    return round(height * scale), round(width * scale)
+
+
+def pixels_per_cell(
+    frame: Sequence[int], network_input: Sequence[int], maps: Sequence[int]
+) -> list[float]:
+    """Return the distance of two cells in pixels of the frames, along x and along y.
+
+    Strides of padded layers are powers of two, and a map has a cell for the rest at the border;
+    where that does not fit, the cells divide the frame.
+
+    Parameters
+    ----------
+    frame, network_input, maps
+        Heights and widths.
+
+    Examples
+    --------
+    >>> pixels_per_cell((256, 340), (256, 340), (16, 22))
+    [16.0, 16.0]
+    """
+    found = []
+    for before, fed, cells in zip(frame, network_input, maps, strict=True):
+        stride: float = 2 ** round(math.log2(fed / cells))
+        if -(-fed // stride) != cells:
+            stride = fed / cells
+        found.append(stride * before / fed)
+    return found[::-1]
+
+
 class _ReachedError(Exception):
     """The layer has been computed."""
 
@@ -237,8 +277,7 @@ class _WholeFrames:
 
     def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
         height, width = snippets.shape[-2:]
-        scale = self.short_side / min(height, width)
-        scaled: Tensor = resized(snippets, round(height * scale), round(width * scale))
+        scaled: Tensor = resized(snippets, *scaled_size(height, width, self.short_side))
         return scaled
 
 
