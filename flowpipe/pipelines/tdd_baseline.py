@@ -94,6 +94,17 @@ def tdd_baseline(
     -----
     L. Wang, Y. Qiao and X. Tang, "Action Recognition with Trajectory-Pooled Deep-Convolutional
     Descriptors", CVPR 2015.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> from flowpipe.encoding.parameters import Encoding
+    >>> options = {"backbone": "shufflenet_v2_x0_5", "input_size": 32, "epochs": 1}
+    >>> nets = flowpipe.train("videos", "flow", "net", "small", splits=["split1"], **options)
+    >>> summary = flowpipe.extract_features("flow", "maps", "net", maps="stage2")
+    >>> metrics = flowpipe.tdd_baseline("videos", ["maps"], encoding=Encoding(gaussians=2))
+    >>> metrics.confusion.shape  # true class by predicted class
+    (6, 6)
     """
     if not isinstance(dataset, Dataset):
         dataset = load_dataset(dataset)
