@@ -31,12 +31,13 @@ STAGES = {
     "stacks": "stacks of flow fields",
     "view": "pictures of optical flow",
     "trajectories": "dense trajectories",
+    "tdd": "maps of networks pooled along trajectories",
     "encode": "encoders, vectors and kernels",
     "classify": "scores of SVMs",
     "train": "trained networks",
     "evaluate": "scores of networks",
     "fuse": "fused scores",
-    "features": "features of windows of clips",
+    "features": "features of windows of clips, or maps of their frames",
 }
 """Every stage by the name in its record, with a description of its outputs."""
 _BLOCK = 1 << 16
