@@ -209,5 +209,5 @@ def check_length(network: StreamNetwork, length: int) -> None:
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise ParameterError(
-            f"length is {length}; {network.network.model} takes {usual.span} ({reason})"
+            f"length is {length}; {network.network.model} takes {usual.span} frames ({reason})"
         ) from None

@@ -1,0 +1,82 @@
+"""Networks learn the motions of the demo's set, which only motion tells apart, in minutes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import flowpipe
+from flowpipe.cli import main
+from flowpipe.training.distributed import torch_threads
+from flowpipe.training.optimisation import Training
+from flowpipe.training.parameters import Stream
+from flowpipe.training.runtime import TrainingRuntime
+from flowpipe.training.testing import Testing
+from tests.helpers.inputs import smallest
+
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.usefixtures("no_flushing")]
+
+CHANCE = 1 / 6
+RUNTIME = TrainingRuntime(device="cpu", loader_workers=0)
+STEPS = Training(
+    batch_size=12,
+    lr=0.001,
+    optimizer="adamw",
+    weight_decay=0.01,
+    schedule="cosine",
+    warmup=1.0,
+    milestones=(),
+    conv1_lr=1.0,
+    balanced_batches=True,
+)
+
+# Inputs in which the shapes can still be told apart, and epochs that take minutes on one core.
+SEGMENTS: dict[str, Any] = {"segments": 4, "length": 5, "input_size": 64}
+LEARNED: dict[str, tuple[dict[str, Any], int]] = {
+    "tsn": ({**SEGMENTS, "segments": 3}, 30),
+    "tsm": (SEGMENTS, 30),
+    "trn": (SEGMENTS, 20),
+    "lrcn": (SEGMENTS, 30),
+}
+NAMES = list(LEARNED) if os.environ.get("FLOWPIPE_NETWORKS") == "all" else ["tsn"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The set of ``flowpipe demo`` with its flow, and its flow without the camera's motion."""
+    root = tmp_path_factory.mktemp("demo")
+    videos, flow, warped = (str(root / name) for name in ("videos", "flow", "warped"))
+    flowpipe.write_synthetic(videos)
+    for command in (
+        ["extract-flow", videos, "--preset", "fast", "--out", flow, "--jobs", "1"],
+        ["warp-flow", flow, warped, "--jobs", "1"],
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(command)
+        assert end.value.code == 0
+    return root
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_motion_is_seen(demo, tmp_path, name):
+    changes, epochs = LEARNED[name]
+    network, clip = smallest(name)
+    clip = replace(clip, **{"modality": "warped-flow", **changes})
+    flow = demo / ("flow" if clip.modality == "rgb+flow" else "warped")
+    stream = Stream(clip, network, "none", replace(STEPS, epochs=epochs))
+    shared: dict[str, Any] = {"splits": ["split1"], "runtime": RUNTIME}
+    with torch_threads(1):
+        flowpipe.train(demo / "videos", flow, tmp_path / "net", stream, **shared)
+        metrics = flowpipe.evaluate(
+            tmp_path / "net",
+            demo / "videos",
+            flow,
+            tmp_path / "scores",
+            Testing(test_clips=1, crops=1),
+            **shared,
+        )
+    # Of 48 clips: a probability of less than 1e-3 by chance.
+    assert metrics.accuracy.value > 2.2 * CHANCE
