@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 from flowpipe.commands.options import Inputs, WorkerOptions, reporting_workers
 from flowpipe.errors import ParameterError
 from flowpipe.prediction.live.parameters import Live
+from flowpipe.training.optimisation import Precision
 from flowpipe.training.testing import Crops
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,15 @@ class Predict:
     ] = None
     """Crops of each: the centre (1), three along the longer side (3), or corners, centre and their
     mirror images (10)."""
+    amp: Annotated[
+        Precision | None,
+        arg(
+            metavar="{auto,float32,bfloat16,float16}",
+            help_behavior_hint="(default: as it was evaluated)",
+        ),
+    ] = None
+    """Numbers that a network computes with; float16 takes a GPU. With bfloat16, processors that
+    have it (AVX512-BF16, AMX) are faster, and scores change in the third digit."""
     device: str = "auto"
     """Device of a network: a GPU if there is one (auto), cpu, or a torch device such as cuda:1."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
@@ -98,7 +108,7 @@ class Predict:
             return self._run_live(self.live)
         self._refuse(("overlay", "live_options"), "it applies to --live SOURCE")
         classifier = load_classifier(self.classifier, device=self.device, weights=self.weights)
-        classifier = with_views(classifier, self.test_clips, self.crops)
+        classifier = with_views(classifier, self.test_clips, self.crops, self.amp)
         found = predict(
             classifier,
             self.videos,
@@ -123,7 +133,8 @@ class Predict:
         from flowpipe.prediction import load_classifier
 
         others = (
-            "videos", "format", "out", "cache", "draw", "test_clips", "crops", "workers", "shard"
+            "videos", "format", "out", "cache", "draw", "test_clips", "crops", "amp", "workers",
+            "shard",
         )  # fmt: skip
         self._refuse(others, "with --live it must be left out")
         classifier = load_classifier(self.classifier, device=self.device, weights=self.weights)

@@ -153,8 +153,8 @@ def score_networks(
     loaded, precision, views = {}, {}, {}
     for name, folder in folders.items():
         loaded[name], about = _model(folder, tested, number)
-        precision[name] = trained_with(about, device)
         views[name] = testing.of(loaded[name])
+        precision[name] = views[name].amp or trained_with(about, device)
     for split in chosen:
         tested = with_usable_clips(
             tested,

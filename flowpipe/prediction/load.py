@@ -15,6 +15,7 @@ from flowpipe.prediction.base import Classifier, the_one
 from flowpipe.prediction.fusion import FILE as FUSION
 from flowpipe.prediction.fusion import FusionClassifier, read_fusion
 from flowpipe.prediction.record import read_record
+from flowpipe.training.optimisation import Precision
 from flowpipe.training.testing import Crops, Testing
 
 _TRAJECTORIES, _NETWORK = "classifier.safetensors", "model.safetensors"
@@ -93,15 +94,18 @@ def load_classifier(
 
 
 def with_views(
-    classifier: Classifier, test_clips: int | Literal["all"] | None, crops: Crops | None
+    classifier: Classifier,
+    test_clips: int | Literal["all"] | None,
+    crops: Crops | None,
+    amp: Precision | None = None,
 ) -> Classifier:
-    """Return a classifier whose networks see other views of a clip.
+    """Return a classifier whose networks see other views of a clip, or compute in other numbers.
 
     Parameters
     ----------
     classifier
         A network, or a fusion that has one.
-    test_clips, crops
+    test_clips, crops, amp
         Fields of :class:`~flowpipe.training.testing.Testing`; those that are None stay as they
         were in the evaluation.
 
@@ -110,7 +114,7 @@ def with_views(
     ParameterError
         It has no network, or a value is out of range.
     """
-    given = {"test_clips": test_clips, "crops": crops}
+    given = {"test_clips": test_clips, "crops": crops, "amp": amp}
     given = {name: value for name, value in given.items() if value is not None}
     if not given:
         return classifier
@@ -133,7 +137,7 @@ def _with_views(classifier: Classifier, given: Mapping[str, Any]) -> Classifier:
 
 def _no_views(classifier: Classifier) -> ParameterError:
     return ParameterError(
-        f"{str(classifier.path)!r} is no network; test_clips and crops are for those"
+        f"{str(classifier.path)!r} is no network; test_clips, crops and amp are for those"
     )
 
 

@@ -178,7 +178,7 @@ class NetworkClassifier(Classifier):
             testing_transform(self.network.clip, self.network.network, views),
             average=views.average,
             device=device,
-            amp=trained_with(self.about, device),
+            amp=views.amp or trained_with(self.about, device),
         )
         first = sum(self.network.classes[: self.record.task - 1])
         own: NDArray[np.float32] = table[0, first : first + len(self.classes)]

@@ -12,6 +12,7 @@ from flowpipe.models import table
 from flowpipe.models.clip_input import BOTH
 from flowpipe.models.entry import Views
 from flowpipe.runner.json_files import Json
+from flowpipe.training.optimisation import Precision
 
 if TYPE_CHECKING:
     from flowpipe.models.stream import StreamNetwork
@@ -33,6 +34,8 @@ class TestViews:
     ----------
     test_clips, crops, short_side, crop_size, average
         As in :class:`Testing`, and none of them is None.
+    amp
+        As in :class:`Testing`.
     """
 
     __test__ = False  # no test of pytest's
@@ -42,6 +45,7 @@ class TestViews:
     short_side: int
     crop_size: int
     average: Average
+    amp: Precision | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,22 @@ class Testing:
     ] = None
     """Height and width of a test crop in pixels."""
     average: Annotated[
-        Average | None, arg(help_behavior_hint="(default: as the authors of the model test it)")
+        Average | None,
+        arg(
+            metavar="{scores,probabilities}",
+            help_behavior_hint="(default: as the authors of the model test it)",
+        ),
     ] = None
     """What is averaged over the views: scores before the softmax, or probabilities."""
+    amp: Annotated[
+        Precision | None,
+        arg(
+            metavar="{auto,float32,bfloat16,float16}",
+            help_behavior_hint="(default: as the network was trained)",
+        ),
+    ] = None
+    """Numbers that a network computes with; float16 takes a GPU. With bfloat16, processors that
+    have it (AVX512-BF16, AMX) are faster, and scores change in the third digit."""
 
     def __post_init__(self) -> None:
         for name in ("test_clips", "short_side", "crop_size"):
@@ -88,6 +105,11 @@ class Testing:
         if self.average not in (None, *get_args(Average)):
             raise ParameterError(
                 f"average is {self.average!r}; it must be one of {', '.join(get_args(Average))}"
+            )
+
+        if self.amp not in (None, *get_args(Precision)):
+            raise ParameterError(
+                f"amp is {self.amp!r}; it must be one of {', '.join(get_args(Precision))}"
             )
 
     def of(self, network: StreamNetwork) -> TestViews:
@@ -126,7 +148,7 @@ class Testing:
                 f"average is 'probabilities'; with the consensus {network.network.consensus!r} of "
                 "the segments' scores it must be 'scores'"
             )
-        return TestViews(clips, self.crops or usual.crops, short, crop, average)
+        return TestViews(clips, self.crops or usual.crops, short, crop, average, self.amp)
 
     def description(self) -> Json:
         """Return everything that determines the scores, besides the network and the clips."""

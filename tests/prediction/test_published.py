@@ -116,6 +116,20 @@ def test_the_command_labels_several_videos_and_a_folder(weights, tmp_path, capsy
     assert len(list((tmp_path / "drawn").rglob("*.mp4"))) == 3
 
 
+def test_numbers_of_16_bits_give_nearly_the_same_scores(weights, tmp_path):
+    video = write_video(tmp_path / "one.avi", 9)
+    found = {
+        amp: flowpipe.load_classifier(NAME, Testing(amp=amp), weights=weights).predict(video)
+        for amp in (None, "float32", "bfloat16")
+    }
+    exact, half = (found[amp].probabilities for amp in ("float32", "bfloat16"))
+    np.testing.assert_array_equal(found[None].probabilities, exact)
+    np.testing.assert_allclose(half, exact, rtol=0, atol=0.05)
+    assert not np.array_equal(half, exact)
+    with pytest.raises(ParameterError, match="amp is 'half'; it must be one of auto, float32"):
+        Testing(amp="half")
+
+
 def test_a_live_source_is_labelled_too(weights, tmp_path):
     classifier = flowpipe.load_classifier(NAME, weights=weights)
     video = write_video(tmp_path / "live.avi", 40)

@@ -39,6 +39,7 @@ LEARNED: dict[str, tuple[dict[str, Any], int]] = {
     "tsn": ({**SEGMENTS, "segments": 3}, 30),
     "tsm": (SEGMENTS, 30),
     "trn": (SEGMENTS, 20),
+    "trn-multiscale": (SEGMENTS, 20),
     "lrcn": (SEGMENTS, 30),
 }
 NAMES = list(LEARNED) if os.environ.get("FLOWPIPE_NETWORKS") == "all" else ["tsn"]
