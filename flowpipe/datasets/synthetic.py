@@ -165,8 +165,8 @@ def read_synthetic(root: Path) -> Dataset:
     """
     if not (root / PARAMETERS_NAME).exists() or not (root / LIST_NAME).exists():
         raise FormatError(
-            f"{str(root)!r} holds no whole synthetic set: {PARAMETERS_NAME} or {LIST_NAME} lacks; "
-            "make it with write_synthetic"
+            f"{str(root)!r} holds no whole synthetic set: {PARAMETERS_NAME} or {LIST_NAME} is "
+            "missing; make it with write_synthetic"
         )
     found = csv_list(root / LIST_NAME)
     return Dataset("synthetic", found.clips, found.classes, found.splits, found.absent)

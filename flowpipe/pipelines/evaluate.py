@@ -31,9 +31,9 @@ from flowpipe.pipelines.labelled import (
 )
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.json_files import Json
-from flowpipe.training.data.datasets import test_view_clips, testing_transform
+from flowpipe.training.data.datasets import SnippetsInTurn, test_view_clips, testing_transform
 from flowpipe.training.distributed import alone, pick_device
-from flowpipe.training.evaluate import score_clips
+from flowpipe.training.evaluate import RawClips, score_clips
 from flowpipe.training.optimisation import Precision
 from flowpipe.training.precision import trained_with
 from flowpipe.training.runtime import Runtime
@@ -285,14 +285,17 @@ def _score(
     amp: Precision,
     workers: int,
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    whole = test_view_clips(tested.flow, tested.clips(split.test), network, views)
+    in_turn = views.test_clips == "all"  # of a long clip, these do not fit into memory at once
+    clips: RawClips = SnippetsInTurn(whole, network) if in_turn else whole
     table = score_clips(
         network,
-        test_view_clips(tested.flow, tested.clips(split.test), network, views),
+        clips,
         testing_transform(network.clip, network.network, views),
         average=views.average,
         device=device,
         amp=amp,
-        workers=workers,
+        workers=0 if in_turn else workers,
     )
     first = sum(network.classes[:number])
     own: np.ndarray[tuple[int, int], np.dtype[np.float32]] = table[

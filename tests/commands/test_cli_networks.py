@@ -8,6 +8,7 @@ import re
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,11 +18,14 @@ from flowpipe.classify.scores import Scores, SplitScores, load_scores, save_scor
 from flowpipe.cli import main
 from flowpipe.datasets.synthetic import Synthetic, read_synthetic, write_synthetic
 from flowpipe.models import MODELS
+from flowpipe.models.resnet3d import SLOW_R50, ResNet3D
 from flowpipe.models.table import Model
 from flowpipe.models.weights import load_model
 from flowpipe.pipelines import evaluate
 from flowpipe.pipelines.train import warn_of_random_weights
 from flowpipe.runner.inspect import stale
+from flowpipe.training import FlowClips
+from flowpipe.training.data import sampled
 from flowpipe.training.distributed import torch_threads
 from flowpipe.training.parameters import preset
 from tests.helpers.clips import REPOSITORY, contents
@@ -140,7 +144,7 @@ def test_other_parameters_are_not_mixed_in(run, videos, flow, tmp_path, options,
     assert contents(tmp_path / "out") == before
 
 
-def test_clips_that_lack_are_listed_before_training(run, videos, flow, tmp_path):
+def test_missing_clips_are_listed_before_training(run, videos, flow, tmp_path):
     some = tmp_path / "flow"
     shutil.copytree(flow, some)
     lost = sorted(some.rglob("*.zip"))[:2]
@@ -537,3 +541,32 @@ def test_the_options_of_a_schedule_are_its_defaults(capsys):
             main(["train", *options, "--help"])
         text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
         assert re.search(told, text), text
+
+
+def test_a_long_clip_is_read_in_parts(run, videos, flow, tmp_path, monkeypatch):
+    """All frames of a clip are tested, a snippet at a time."""
+
+    def build(clip):
+        return ResNet3D(SLOW_R50, clip.channels_per_frame, 1, width=8)
+
+    monkeypatch.setitem(MODELS, "slow-r50", replace(MODELS["slow-r50"], build=build))
+    net = ("--model", "slow-r50", "--length", 4, "--frame-stride", 1, "--input-size", 32)
+    options = ("--preset", "small", *net, "--epochs", 1, "--loader-workers", 0, "--device", "cpu")
+    out = tmp_path / "net"
+    assert run("train", videos, flow, *options, "--split", "split1", "--out", out)[0] == 0
+    read = []
+    levels = FlowClips.levels
+
+    def recorded(self, index, snippets, view=None):
+        read.append(snippets)
+        return levels(self, index, snippets, view)
+
+    monkeypatch.setattr(sampled, "_WHOLE", 4)
+    monkeypatch.setattr(FlowClips, "levels", recorded)
+    test = ("--split", "split1", "--test-clips", "all", "--crops", 1, "--device", "cpu")
+    status, told = run("evaluate", out, videos, flow, *test, "--out", tmp_path / "scores")
+    assert status == 0, told
+    assert {len(snippets) for snippets in read} == {1}
+    fields = np.concatenate([snippets.ravel() for snippets in read])
+    n_clips = len(load_scores(tmp_path / "scores/scores.npz").splits[0].names)
+    assert np.bincount(fields).min() >= n_clips  # every field, of each clip

@@ -80,7 +80,7 @@ def test_what_is_there_is_not_made_again_and_what_lacks_is(small, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_synthetic(part, SMALL, stop_after_five)
     assert made[-1] == (5, 24)
-    with pytest.raises(FormatError, match=r"dataset\.csv lacks"):
+    with pytest.raises(FormatError, match=r"dataset\.csv is missing"):
         read_synthetic(part)
     kept = {path: path.stat().st_mtime_ns for path in part.rglob("*.avi")}
     assert len(kept) == 5
