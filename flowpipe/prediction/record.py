@@ -81,8 +81,10 @@ def _record(content: Mapping[str, Any]) -> Record:
     if not isinstance(scores, dict) or not all(isinstance(each, str) for each in scores.values()):
         raise TypeError("its scores are no digests by split")
     testing = content["testing"]
+    if not isinstance(testing, dict):
+        raise TypeError(f"testing is {testing!r}; it must be an object")
     for name, text in (("test_clips", "all"), ("short_side", None), ("crop_size", None)):
-        value = testing[name]
+        value = testing.get(name)
         if value is not None and value != text and type(value) is not int:
             raise TypeError(f"{name} is {value!r}; it must be a number")
     return Record(temperature, held_out, scores, Testing(**testing), task)
