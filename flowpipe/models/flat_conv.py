@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv3d
+from torch.nn.functional import conv1d, conv2d, conv3d
 
 
 class FlatConv3d(nn.Conv3d):
@@ -34,6 +34,8 @@ class FlatConv3d(nn.Conv3d):
     def padded_by(self, padding: Sequence[int], maps: Tensor) -> Tensor:
         """Return the convolution of maps with as many zeros before and after T, H and W."""
         kernel, stride = self.kernel_size, self.stride
+        if maps.shape[3:] == (1, 1) and kernel[1:] == tuple(2 * side + 1 for side in padding[1:]):
+            return self._over_single_pixels(maps, padding[0])
         if kernel == stride == (1, 1, 1) and not any(padding):
             return self._of_rows(_channels_last(maps))
         if kernel[1:] == stride[1:] == (1, 1) and not any(padding[1:]):
@@ -43,6 +45,23 @@ class FlatConv3d(nn.Conv3d):
         return conv3d(
             maps, self.weight, self.bias, stride, tuple(padding), self.dilation, self.groups
         )
+
+    def _over_single_pixels(self, maps: Tensor, padding: int) -> Tensor:
+        """Convolve maps of one pixel, which only the middle of the kernel meets.
+
+        In bfloat16 on a CPU, torch 2.14.1 computes gradients of such maps that are not numbers.
+        """
+        middle = self.weight[..., self.kernel_size[1] // 2, self.kernel_size[2] // 2]
+        out = conv1d(
+            maps.flatten(2),
+            middle,
+            self.bias,
+            self.stride[0],
+            padding,
+            self.dilation[0],
+            self.groups,
+        )
+        return out[..., None, None]
 
     def _of_rows(self, maps: Tensor) -> Tensor:
         """Convolve single pixels: each row is an image."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from flowpipe.errors import ParameterError
 from flowpipe.models.consensus import mean_score
 from flowpipe.models.cut import above, above_names, below
+from flowpipe.models.flat_conv import FlatConv3d
 from flowpipe.models.temporal import set_frames
 
 SPATIAL_SHARE = 0.25
@@ -66,7 +67,7 @@ class StreamFusion(nn.Module):
         self.rgb = rgb
         self.flow = flow
         self.n_features = n_features
-        self.fuse = nn.Conv3d(2 * n_maps, n_maps, 3, padding=1)
+        self.fuse = FlatConv3d(2 * n_maps, n_maps, 3, padding=1)
         with torch.no_grad():
             self.fuse.weight.copy_(initial_fusion(n_maps))
             assert self.fuse.bias is not None

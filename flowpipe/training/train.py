@@ -129,9 +129,7 @@ def train(
     run = _Run(network, clips, parameters, out, about, group, loading or DataLoading())
     log = TrainingLog(out, tensorboard=tensorboard) if group.is_main else None
     devices = [group.device] if group.device.type == "cuda" else []
-    # In bfloat16 on a CPU (torch 2.14.1), weights of convolutional fusion were not numbers where
-    # memory was used again, and always were in pages that are new.
-    memory = nullcontext() if devices or parameters.amp == "bfloat16" else kept_memory()
+    memory = nullcontext() if devices else kept_memory()
     with torch.random.fork_rng(devices=devices), memory:
         run.resume()
         if log:

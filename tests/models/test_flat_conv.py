@@ -53,3 +53,15 @@ def test_a_network_keeps_its_names_and_its_scores():
     assert list(network.state_dict()) == names
     kinds = {type(each) for each in network.modules() if isinstance(each, nn.Conv3d)}
     assert kinds == {FlatConv3d}
+
+
+def test_maps_of_one_pixel_have_finite_gradients_in_16_bits():
+    """torch's own kernel gives gradients there that are not numbers."""
+    flat = FlatConv3d(8, 6, 3, padding=1)
+    maps = torch.randn(2, 8, 4, 1, 1)
+    expected = torch.nn.functional.conv3d(maps, flat.weight, flat.bias, padding=1)
+    torch.testing.assert_close(flat(maps), expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        flat(maps).float().sum().backward()
+    assert torch.isfinite(flat.weight.grad).all()
+    assert (flat.weight.grad[..., 1, 1] != 0).all()
