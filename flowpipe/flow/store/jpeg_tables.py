@@ -134,10 +134,8 @@ def read_header(data, at, end, height, width, lookups, long, definitions, quanti
         return nothing
     at += 2
     component, quantiser, has_frame = data[at], np.int64(0), False
-    has_factors, has_codes = (
-        np.int64(0),
-        np.int64(0),
-    )  # a bit for each: those of the picture before do not count
+    # A bit for each table: those of the picture before do not count.
+    has_factors = has_codes = np.int64(0)
     while at + 4 <= end:
         if data[at] != 0xFF:
             return nothing
