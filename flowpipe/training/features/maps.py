@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,8 @@ from torch import Tensor, nn
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.store import StoredClip
 from flowpipe.models import table
-from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.runner import provenance
-from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done
 from flowpipe.training.data.datasets import testing_transform
 from flowpipe.training.data.transforms import TestCrops
@@ -34,8 +31,7 @@ from flowpipe.training.distributed import pick_device
 from flowpipe.training.features.frames import ClipFrames, open_clip
 from flowpipe.training.features.layouts import ClipFiles, files_of, is_current, write_record
 from flowpipe.training.features.map_files import MapWriter
-from flowpipe.training.features.network import exact
-from flowpipe.training.features.sources import NetworkSource
+from flowpipe.training.features.network import NetworkWork, exact
 from flowpipe.training.features.stage import FeatureStage
 from flowpipe.training.testing import Testing
 
@@ -43,37 +39,8 @@ _BATCH = 32
 """Maps that a GPU computes at a time."""
 
 
-@dataclass
-class MapFeatures:
-    """The work of ``features --maps`` on one clip.
-
-    Attributes
-    ----------
-    source
-        The network; each worker loads it once.
-    stage
-        The layer, the size of the frames and the stride.
-    out
-        The output folder.
-    seen
-        What the network sees.
-    weights, key
-        Digests of the network's weights, and of the network and the stage.
-    device
-        Where the network computes.
-    overwrite
-        Compute maps again that are up to date.
-    """
-
-    source: NetworkSource
-    stage: FeatureStage
-    out: Path
-    seen: ClipInput
-    weights: str
-    key: str
-    device: str = "auto"
-    overwrite: bool = False
-    _network: StreamNetwork | None = field(default=None, repr=False)
+class MapFeatures(NetworkWork):
+    """The work of ``features --maps`` on one clip."""
 
     def files(self, clip: StoredClip) -> ClipFiles:
         """Return the files of a clip."""
@@ -123,17 +90,8 @@ class MapFeatures:
         write_record(files, about, self.out)
         return Done()
 
-    def __getstate__(self) -> Json:
-        """Return everything but the network."""
-        return {**self.__dict__, "_network": None}
-
     def _input_size(self, height: int, width: int) -> tuple[int, int]:
         return scaled_size(height, width, self.stage.short_side or self.seen.input_size)
-
-    def _loaded(self) -> StreamNetwork:
-        if self._network is None:
-            self._network = self.source.load().laid_out().eval()
-        return self._network
 
 
 def clip_maps(

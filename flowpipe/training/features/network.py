@@ -44,7 +44,7 @@ _BATCH = 32
 
 
 @dataclass
-class NetworkFeatures:
+class NetworkWork:
     """The work of ``features`` on one clip of flow or frames.
 
     Attributes
@@ -52,17 +52,17 @@ class NetworkFeatures:
     source
         The network; each worker loads it once.
     stage
-        Windows, with their length, and layout.
+        Windows and layout, or the layer whose maps are stored.
     out
         The output folder.
     seen
         What the network sees of a clip.
     weights, key
-        Digests of the network's weights, and of the network and the windows.
+        Digests of the network's weights, and of the network and the stage.
     device
         Where the network computes.
     overwrite
-        Compute features again that are up to date.
+        Compute again what is up to date.
     """
 
     source: NetworkSource
@@ -74,6 +74,19 @@ class NetworkFeatures:
     device: str = "auto"
     overwrite: bool = False
     _network: StreamNetwork | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> Json:
+        """Return everything but the network."""
+        return {**self.__dict__, "_network": None}
+
+    def _loaded(self) -> StreamNetwork:
+        if self._network is None:
+            self._network = self.source.load().laid_out().eval()
+        return self._network
+
+
+class NetworkFeatures(NetworkWork):
+    """The work of ``features`` on one clip."""
 
     def files(self, clip: StoredClip) -> ClipFiles:
         """Return the files of a clip."""
@@ -139,15 +152,6 @@ class NetworkFeatures:
         arrays = {files.features: features.T if first else features, **timed}
         write_features(files, arrays, about, self.out)
         return Done(warning=warning)
-
-    def __getstate__(self) -> Json:
-        """Return everything but the network."""
-        return {**self.__dict__, "_network": None}
-
-    def _loaded(self) -> StreamNetwork:
-        if self._network is None:
-            self._network = self.source.load().laid_out().eval()
-        return self._network
 
 
 def window_features(
