@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import sys
 import warnings
 from pathlib import Path
 
 os.environ.setdefault("COLUMNS", "100")  # of the commands' help
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import pages
+
 import flowpipe
-from flowpipe.cli import COMMANDS, main
-from flowpipe.commands import doctor
 
 project = "flowpipe"
 author = "The flowpipe developers"
@@ -63,33 +62,10 @@ sphinx_gallery_conf = {
 warnings.filterwarnings("ignore", category=UserWarning, module="matplotlib")
 
 
-def write_commands(page: Path) -> None:
-    """Write the page of commands: what ``--help`` prints of each."""
-    lines = ["# Commands", "", "What `flowpipe COMMAND --help` prints.", ""]
-    for command in COMMANDS:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            main([command, "--help"])
-        lines += [f"## {command}", "", "```text", printed.getvalue().strip(), "```", ""]
-    page.write_text("\n".join(lines), encoding="utf-8")
-
-
-def write_choices(page: Path) -> None:
-    """Write the page of what is chosen by name: the entries of the tables that doctor lists."""
-    lines = ["# Methods, formats, sets and networks", "", "What is chosen by name.", ""]
-    for title, (module, table) in doctor.TABLES.items():
-        lines += [f"## {title.capitalize()}s", "", "| name | | published in |", "|---|---|---|"]
-        lines += [
-            f"| `{name}` | {description} | {published} |"
-            for name, description, published in doctor.listing(module, table)
-        ]
-        lines += ["", f"`{module}.{table}`", ""]
-    page.write_text("\n".join(lines), encoding="utf-8")
-
-
 def setup(app: object) -> None:
     """Write the generated pages before Sphinx reads its sources."""
     generated = Path(__file__).parent / "generated"
-    generated.mkdir(exist_ok=True)
-    write_commands(generated / "commands.md")
-    write_choices(generated / "choices.md")
+    (generated / "models").mkdir(parents=True, exist_ok=True)
+    pages.write_commands(generated / "commands.md")
+    pages.write_choices(generated / "choices.md")
+    pages.write_models(generated / "models")

@@ -6,6 +6,7 @@ import json
 import shutil
 import textwrap
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
@@ -38,12 +39,18 @@ class Models:
     """Number of classes; 400 is that of Kinetics-400."""
     json: bool = False
     """Print JSON, with all values."""
+    figure: Annotated[
+        Path | None, arg(metavar="FILE.svg", help_behavior_hint="(default: none)")
+    ] = None
+    """Draw the architecture of the network of this name, stage by stage, into an SVG file."""
 
     def run(self) -> int:
-        """Print the networks."""
+        """Print the networks, and draw one."""
         from flowpipe.errors import ParameterError
         from flowpipe.models.describe import describe_model
 
+        if self.figure is not None:
+            self._draw(self.figure)
         described, refused = [], []
         for name in self.names or MODELS:
             try:
@@ -64,6 +71,21 @@ class Models:
             if refused:
                 print("\n".join(["\nNot listed:", *refused]))
         return 0
+
+    def _draw(self, path: Path) -> None:
+        """Draw the network that is named."""
+        from flowpipe.errors import ParameterError
+        from flowpipe.report.architecture import draw_model
+
+        if len(self.names) != 1:
+            raise ParameterError(
+                f"figure is {str(path)!r}, and {len(self.names)} networks are named; it takes one"
+            )
+        if path.suffix != ".svg":
+            raise ParameterError(f"figure is {str(path)!r}; the name must end in .svg")
+        drawing = draw_model(self.names[0], self.modality, self.num_classes, backbone=self.backbone)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(drawing, encoding="utf-8")
 
 
 def _print_table(described: list[ModelDescription]) -> None:
@@ -86,7 +108,7 @@ def _print_table(described: list[ModelDescription]) -> None:
     )
 
 
-def _views(views: Views, size: int) -> str:
+def views_text(views: Views, size: int) -> str:
     """Return the test views of a network whose input is `size` pixels wide."""
     clips = "all frames" if views.clips == "all" else _counted(views.clips, "clip")
     crop, short = round(views.crop * size), round(views.short_side * size)
@@ -107,7 +129,7 @@ def _lines(model: ModelDescription) -> list[str]:
         recipe = f"{options or 'the preset tsn'} ({model.trained_on})"
     views = "not known"
     if model.views is not None:
-        views = _views(model.views, model.shape[2])
+        views = views_text(model.views, model.shape[2])
     lines = [
         f"{model.name}: {model.title}",
         f"  paper          {model.published}",

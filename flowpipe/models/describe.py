@@ -86,10 +86,7 @@ def describe_model(
     if num_classes < 1:
         raise ParameterError(f"num_classes is {num_classes}; it must be 1 or more")
     entry = table.model(name)
-    length = 1 if modality == "rgb" else 5
-    clip = entry.suited(ClipInput(modality, segments=3, length=length))
-    network = Network(name, backbone if entry.has_backbone else "resnet50")
-    cost = network_cost(network, clip, num_classes)
+    cost = network_cost(*usual_input(name, modality, backbone), num_classes)
     return ModelDescription(
         name=name,
         title=entry.title,
@@ -103,3 +100,19 @@ def describe_model(
         views=entry.views,
         weights=entry.weights,
     )
+
+
+def usual_input(
+    name: str, modality: Modality = "rgb", backbone: str = "resnet50"
+) -> tuple[Network, ClipInput]:
+    """Return the parts of a network of the table, and the clip that it takes by default.
+
+    Parameters
+    ----------
+    name, modality, backbone
+        As for :func:`describe_model`.
+    """
+    entry = table.model(name)
+    length = 1 if modality == "rgb" else 5
+    clip = entry.suited(ClipInput(modality, segments=3, length=length))
+    return Network(name, backbone if entry.has_backbone else "resnet50"), clip
