@@ -1,11 +1,11 @@
 """Draw untrimmed synthetic videos: the motions of the synthetic set, one after another.
 
 In a video each class occurs once, in a random order. Before, between and after them nothing moves
-but the camera, in every second video, which pans and shakes there, but neither rolls nor zooms: once
-the mean flow is subtracted, little of it is left. A motion begins in the pose in which the one before has
-ended, so that nothing jumps and a single frame says neither which class it belongs to nor whether
-anything moves; an interval from frame a to frame b is exactly where frame t differs in pose from
-frame t + 1. Scenes and motions are those of :mod:`flowpipe.datasets.scene`.
+but, in every second video, the camera. It pans and shakes, but neither rolls nor zooms, so that
+little of its motion is left once the mean flow is subtracted. A motion begins in the pose in which
+the one before has ended, so that nothing jumps and a single frame says neither which class it
+belongs to nor whether anything moves; an interval from frame a to frame b is exactly where frame t
+differs in pose from frame t + 1. Scenes and motions are those of :mod:`flowpipe.datasets.scene`.
 """
 
 from __future__ import annotations
