@@ -211,7 +211,9 @@ def test_motion_tells_the_classes_apart():
 @pytest.mark.slow
 def test_poses_are_distributed_alike_in_every_class():
     rng = np.random.default_rng(0)
-    drawn = {motion: [scene.draw_swings(rng, motion, 1.0) for _ in range(3000)] for motion in MOTIONS}
+    drawn = {
+        motion: [scene.draw_swings(rng, motion, 1.0) for _ in range(3000)] for motion in MOTIONS
+    }
     for name, amplitude in scene.AMPLITUDES.items():
         quantiles = [
             np.quantile(
