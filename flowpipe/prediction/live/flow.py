@@ -18,6 +18,7 @@ from flowpipe.flow.parameters import Dis, FlowParameters, Tvl1
 from flowpipe.flow.quantize import from_uint8, to_uint8
 from flowpipe.flow.solvers import Backend, Solver
 from flowpipe.flow.store import layout
+from flowpipe.flow.store.as_stored import AsStored
 from flowpipe.flow.warp import without_camera
 from flowpipe.prediction.live.parameters import LiveFlow
 
@@ -40,6 +41,9 @@ class LiveMethod:
         Whether the network was trained on flow that was stored in levels.
     warped
         Whether the camera's motion is removed.
+    stored, warped_stored
+        How the flow, and the flow without the camera's motion, was stored for training; what that
+        does to it is left out if None.
     """
 
     parameters: FlowParameters
@@ -48,6 +52,8 @@ class LiveMethod:
     bound: float
     eight_bit: bool
     warped: bool
+    stored: AsStored | None = None
+    warped_stored: AsStored | None = None
 
 
 def live_method(
@@ -132,11 +138,16 @@ class FrameFlow:
             first, second = second, first
         flow = self._solve(first, second)
         if not method.warped:
-            return to_uint8(flow, method.bound)
-        if method.eight_bit:  # what is stored is what the camera's motion is taken out of
+            return self._levels(flow, method.stored)
+        if method.stored is not None:  # what is stored is what the camera's motion is taken out of
+            flow = method.stored.flow(flow)
+        elif method.eight_bit:
             flow = from_uint8(to_uint8(flow, method.bound), method.bound, zero=127.5)
         self._own = self._own or _WithoutCamera(first)
-        return to_uint8(self._own.of(second, flow), method.bound)
+        return self._levels(self._own.of(second, flow), method.warped_stored)
+
+    def _levels(self, flow: NDArray[np.float32], stored: AsStored | None) -> NDArray[np.uint8]:
+        return to_uint8(flow, self._method.bound) if stored is None else stored.levels(flow)
 
     def _solve(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._solver is None or self._solver[0] != first.shape:
