@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from flowpipe.classify.metrics import Metrics
     from flowpipe.classify.protocols import protocol
+    from flowpipe.datasets.intervals.load import load_intervals
     from flowpipe.datasets.load import load_dataset
     from flowpipe.datasets.synthetic import write_synthetic
     from flowpipe.encoding.bag_of_words import BagOfWords
@@ -64,6 +65,7 @@ __all__ = [
     "list_models",
     "load_classifier",
     "load_dataset",
+    "load_intervals",
     "optical_flow",
     "predict",
     "predict_live",
@@ -101,6 +103,7 @@ _HOMES = {
     "list_models": "models.create",
     "load_classifier": "prediction.load",
     "load_dataset": "datasets.load",
+    "load_intervals": "datasets.intervals.load",
     "optical_flow": "flow.estimate",
     "predict": "pipelines.predict",
     "predict_live": "pipelines.live",
