@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
@@ -11,15 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowpipe.classify.splits import FINAL
-from flowpipe.errors import FormatError, ParameterError
-from flowpipe.prediction.base import the_one
+from flowpipe.errors import FormatError
 from flowpipe.prediction.detection.features import FeatureNetwork, FeatureStream
+from flowpipe.prediction.detection.find import find_detector
 from flowpipe.prediction.flow import RecordedFlow
 from flowpipe.prediction.live.parameters import LiveFlow
 from flowpipe.prediction.record import Record
 from flowpipe.runner.json_files import Json
-from flowpipe.training.detection.files import DETECTOR_NAME, TrainedDetector, load_detector_file
+from flowpipe.training.detection.files import TrainedDetector, load_detector_file
 from flowpipe.training.detection.networks import feature_network
 from flowpipe.training.detection.scores import StepScorer
 from flowpipe.training.detection.steps import timing_of
@@ -50,7 +48,7 @@ class Detector:
     detector: TrainedDetector
     networks: tuple[FeatureNetwork, ...]
     device: torch.device
-    record: Record = Record()
+    record: Record = field(default_factory=Record)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -101,9 +99,7 @@ def load_detector(folder: str | PathLike[str], device: str = "auto") -> Detector
     records = detector.about.get("features")
     if not isinstance(records, list) or not all(isinstance(each, dict) for each in records):
         raise FormatError(f"{str(path)!r} does not say which features it was trained on")
-    networks = tuple(
-        _network(record, path, number) for number, record in enumerate(records, 1)
-    )
+    networks = tuple(_network(record, path, number) for number, record in enumerate(records, 1))
     return Detector(path, detector, networks, pick_device(device))
 
 
@@ -119,32 +115,3 @@ def _network(record: Json, path: Path, number: int) -> FeatureNetwork:
     flow = RecordedFlow(source, str(path), with_frames=not network.clip.is_flow)
     flow.stage()  # the record is complete
     return FeatureNetwork(network, record, flow, timing)
-
-
-def find_detector(path: Path) -> Path:
-    """Return the file of the detector in a folder.
-
-    Raises
-    ------
-    ParameterError
-        There is none, or there are several to choose from.
-    """
-    found = next(iter(_candidates(path)), None)
-    if found is not None:
-        return found
-    if not path.is_dir():
-        raise ParameterError(
-            f"{str(path)!r} does not exist; the output folder of train-detector is expected"
-        )
-    return the_one(sorted(path.glob(f"*/{DETECTOR_NAME}")), path, "detector")
-
-
-def holds_detector(path: Path) -> bool:
-    """Return whether a file or folder holds detectors."""
-    return any(_candidates(path)) or any(path.glob(f"*/{DETECTOR_NAME}"))
-
-
-def _candidates(path: Path) -> Iterator[Path]:
-    for each in (path, path / DETECTOR_NAME, path / FINAL / DETECTOR_NAME):
-        if each.name == DETECTOR_NAME and each.is_file():
-            yield each

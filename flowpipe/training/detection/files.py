@@ -17,7 +17,6 @@ from flowpipe.runner import atomic
 from flowpipe.runner.json_files import Json
 from flowpipe.training.detection.parameters import DetectorTraining
 
-DETECTOR_NAME = "detector.safetensors"
 _FORMAT = "flowpipe detector 1"
 _MOST = 1 << 20
 
@@ -74,7 +73,9 @@ def save_detector(
         What else is stored with it.
     """
     description = json.dumps({"format": _FORMAT, **made_of, "about": about}, sort_keys=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    state = {
+        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
+    }
     data = safetensors.torch.save(state, {"flowpipe": description})
     atomic.write_atomic(path, data, root)
 

@@ -56,7 +56,7 @@ def match_networks(records: Sequence[Json], files: Sequence[Path]) -> list[Path 
         raise ParameterError(
             f"network {str(strange[0])!r} is of none of the features: its weights are others"
         )
-    return [found.get(digest) if needs_file(r) else None for digest, r in zip(wanted, records)]
+    return [found.get(digest) for digest in wanted]
 
 
 def keep_networks(networks: Sequence[Path | None], folder: Path) -> None:

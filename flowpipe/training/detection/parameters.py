@@ -46,9 +46,7 @@ class DetectorTraining:
         int | None, arg(metavar="N", help_behavior_hint="(default: 3 for oadtr, 1 for lstm)")
     ] = None
     """Number of layers of the encoder, or of the LSTM."""
-    decoder_depth: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: 5)")
-    ] = None
+    decoder_depth: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 5)")] = None
     """Number of layers of the decoder of oadtr, in which the next steps are predicted."""
     dropout: Annotated[float | None, arg(metavar="P", help_behavior_hint="(default: 0.1)")] = None
     """Probability with which units are dropped in training."""
@@ -161,10 +159,12 @@ def detector_preset(name: DetectorPreset, model: str = "oadtr") -> DetectorTrain
             f"preset is {name!r}; it must be one of {', '.join(get_args(DetectorPreset))}"
         )
     given: dict[str, Any] = {
-        "steps": 32, "width": 128, "depth": 1, "decoder_depth": 1, "dropout": 0.3
+        "steps": 32,
+        "width": 128,
+        "depth": 1,
+        "decoder_depth": 1,
+        "dropout": 0.3,
     }
     known = dict(DETECTORS[model].options) if model in DETECTORS else {}
     options = {name: value for name, value in given.items() if name in known}
-    return DetectorTraining(
-        model, **options, epochs=30, batch_size=64, lr=5e-4, drop_every=20
-    )
+    return DetectorTraining(model, **options, epochs=30, batch_size=64, lr=5e-4, drop_every=20)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpipe.errors import FormatError
-from flowpipe.models.detectors import make_detector
+from flowpipe.models.detectors import DETECTOR_NAME, make_detector
 from flowpipe.models.names import State
 from flowpipe.runner import atomic
 from flowpipe.runner.json_files import Json
@@ -34,7 +34,6 @@ from flowpipe.training.checkpoint import (
 )
 from flowpipe.training.data.sampler import BatchSampler
 from flowpipe.training.detection.files import (
-    DETECTOR_NAME,
     TrainedDetector,
     load_detector_file,
     save_detector,

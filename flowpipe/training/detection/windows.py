@@ -41,11 +41,11 @@ class StepLabels:
 
         A step of several classes has equal shares of them.
         """
-        background = ~self.classes.any(axis=1, keepdims=True)
-        shares = np.concatenate([self.classes, background], axis=1).astype(np.float32)
+        background = np.logical_not(self.classes.any(axis=1))
+        shares = np.column_stack([self.classes, background]).astype(np.float32)
         shares /= shares.sum(axis=1, keepdims=True)
         # An action inside an ambiguous interval is known all the same.
-        shares[self.ambiguous & background[:, 0]] = 0
+        shares[self.ambiguous & background] = 0
         return shares
 
 
