@@ -160,18 +160,15 @@ class IntervalSet:
             )
         notes = list(self.notes)
         if slightly:
-            end_late = counted(slightly, "interval ends", "intervals end")
             notes.append(
-                f"{end_late} up to {TOLERANCE:g} s after the end of the video, and are clipped to "
-                "it"
+                f"{counted(slightly, 'interval ends', 'intervals end')} up to {TOLERANCE:g} s "
+                "after the video: clipped"
             )
         if shorter:
             more = f" and {len(shorter) - _SHOWN} more" if len(shorter) > _SHOWN else ""
-            are_shorter = counted(len(shorter), "video is", "videos are")
             notes.append(
-                f"{are_shorter} shorter than the intervals say: "
-                f"{', '.join(shorter[:_SHOWN])}{more}; intervals are clipped, and left out where "
-                "they begin after the end"
+                f"{counted(len(shorter), 'video is', 'videos are')} shorter than the intervals "
+                f"say, which are clipped: {', '.join(shorter[:_SHOWN])}{more}"
             )
         ambiguous = {
             name: _clipped(intervals, durations.get(name, math.inf))

@@ -69,6 +69,8 @@ class Listing:
         Seconds, and frames per second, by clip name, as far as the file gives them.
     in_frames
         The rows are in frames.
+    notes
+        What the user should know, one sentence each.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Listing:
     durations: Mapping[str, float] = field(default_factory=dict)
     frame_rates: Mapping[str, float] = field(default_factory=dict)
     in_frames: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def assemble(
@@ -126,7 +129,7 @@ def assemble(
         {name: _sorted(part) for name, part in intervals.items()},
         tuple(sorted(labels, key=natural_key)),
         listing.splits,
-        tuple(notes),
+        (*listing.notes, *notes),
         {name: _sorted(part) for name, part in ambiguous.items()},
         absent,
     )
@@ -236,7 +239,7 @@ def _without_repeats(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
     if overlaps:
         notes.append(
             f"{counted(len(overlaps), 'interval overlaps', 'intervals overlap')} another one of "
-            f"the same class, and all are kept: {_some(overlaps)}"
+            f"the same class (all are kept): {_some(overlaps)}"
         )
     return list(kept.values()), notes
 

@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 
 from flowpipe.datasets.find import folder
+from flowpipe.datasets.intervals import csv_file, thumos14
 from flowpipe.datasets.intervals.base import IntervalSet
 from flowpipe.datasets.intervals.listing import FrameRates, Listing, assemble
 from flowpipe.datasets.load import AUTO
@@ -54,7 +55,19 @@ INTERVAL_SETS: dict[str, IntervalKind] = {
     "csv": IntervalKind(
         "a CSV file with the header path,start,end,label",
         "flowpipe.datasets.intervals.csv_file:csv_intervals",
-        lambda path: path.suffix.lower() == ".csv" or (path / "intervals.csv").is_file(),
+        lambda path: path.suffix.lower() == ".csv" or (path / csv_file.LIST_NAME).is_file(),
+    ),
+    "activitynet": IntervalKind(
+        "a JSON file in the form of ActivityNet",
+        "flowpipe.datasets.intervals.activitynet:activitynet",
+        lambda path: path.suffix.lower() == ".json",
+        "Caba Heilbron et al., CVPR 2015",
+    ),
+    "thumos14": IntervalKind(
+        "the folder of the annotations of THUMOS'14, <Class>_val.txt and <Class>_test.txt",
+        "flowpipe.datasets.intervals.thumos14:thumos14",
+        thumos14.is_thumos14,
+        "Jiang et al., THUMOS challenge, 2014",
     ),
 }
 """Kinds of files of labelled intervals, by the names that a user types."""
