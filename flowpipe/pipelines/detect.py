@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from flowpipe._options import with_options
 from flowpipe.classify.finding import Finding, Found, IntervalFinder
 from flowpipe.datasets import discover
-from flowpipe.datasets.base import Clip
+from flowpipe.datasets.base import Clip, counted
 from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.io.source import VideoSource
 from flowpipe.prediction.detection.load import Detector, load_detector
@@ -174,7 +174,7 @@ def detect_video(
         give(finder.add(now, row[:-1]))
     if not scores:
         raise FormatError(
-            f"{str(clip.path)!r} has {len(source.times)} frames, too few for a feature"
+            f"{str(clip.path)!r} has {counted(len(source.times), 'frame')}, too few for a feature"
         )
     rate = source.fps()
     end = _time(source, clip) + (1 / rate if rate else 0.0)

@@ -47,7 +47,12 @@ class Recordings:
     features: dict[str, Path]
 
 
-def record(root: Path, lengths: Sequence[int] = (30, 22, 26), stride: int = 3) -> Recordings:
+def record(
+    root: Path,
+    lengths: Sequence[int] = (24, 18, 21),
+    stride: int = 3,
+    stage: FlowStage = STAGE,
+) -> Recordings:
     """Write videos in which a texture moves to the right, rests, and moves to the left."""
     rows = ["path,start,end,label,group"]
     for number, length in enumerate(lengths):
@@ -61,11 +66,11 @@ def record(root: Path, lengths: Sequence[int] = (30, 22, 26), stride: int = 3) -
         rows.append(f"v{number}.avi,{ends[2]},{ends[3]},left,g{number}")
     (root / "videos" / "intervals.csv").write_text("\n".join(rows) + "\n")
     flow = root / "flow"
-    flowpipe.extract_flow(root / "videos", flow, STAGE, workers=1)
+    flowpipe.extract_flow(root / "videos", flow, stage, workers=1)
     networks, features = {}, {}
     for modality, length in (("flow", 4), ("rgb", 1)):
         networks[modality] = root / f"net-{modality}"
-        random_network(networks[modality], modality, length=length, segments=1, stage=STAGE)
+        random_network(networks[modality], modality, length=length, segments=1, stage=stage)
         features[modality] = root / f"features-{modality}"
         flowpipe.extract_features(
             flow, features[modality], networks[modality], stride=stride, workers=1

@@ -53,7 +53,9 @@ class AsStored:
         """Return (2, H, W) pixels of a (2, H, W) flow field in pixels, decoded without bias."""
         kind = layout(self.layout)
         if kind.eight_bit:
-            return quantize.from_uint8(self.levels(flow), self.bound, zero=127.5)
+            decoded = quantize.from_uint8(self.levels(flow), self.bound)
+            decoded += np.float32(self.bound / 255.0)  # in two steps, as a FlowReader does
+            return decoded
         if kind.coding == "kitti":
             return codecs.decode_kitti(codecs.encode_kitti(flow), "flow")
         return flow.astype(self.dtype or "float32").astype(np.float32)
