@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flowpipe.datasets.intervals.load import load_intervals
     from flowpipe.datasets.load import load_dataset
     from flowpipe.datasets.synthetic import write_synthetic
+    from flowpipe.datasets.untrimmed import write_untrimmed
     from flowpipe.encoding.bag_of_words import BagOfWords
     from flowpipe.encoding.fisher import FisherVector
     from flowpipe.errors import FlowpipeError
@@ -78,6 +79,7 @@ __all__ = [
     "train_transform",
     "two_stream",
     "write_synthetic",
+    "write_untrimmed",
 ]
 
 # name -> module, and the name there where it differs
@@ -115,6 +117,7 @@ _HOMES = {
     "train_transform": "training.data.transforms",
     "two_stream": "pipelines.two_stream",
     "write_synthetic": "datasets.synthetic",
+    "write_untrimmed": "datasets.untrimmed",
 }
 
 
