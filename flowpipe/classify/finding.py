@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tyro.conf import arg
 
+from flowpipe.classify.detection import Detection
 from flowpipe.errors import ParameterError
 
 
@@ -45,26 +46,6 @@ class Finding:
 def sliding() -> Finding:
     """Return thresholds of 0.1, 0.2, ..., 0.9, for mean average precision."""
     return Finding(threshold=tuple(round(0.1 * number, 1) for number in range(1, 10)))
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An interval that was found.
-
-    Attributes
-    ----------
-    start, end
-        In seconds.
-    label
-        Class name.
-    score
-        Mean probability of its steps.
-    """
-
-    start: float
-    end: float
-    label: str
-    score: float
 
 
 @dataclass
@@ -98,7 +79,7 @@ class IntervalFinder:
     --------
     >>> finder = IntervalFinder(("run",), Finding(threshold=(0.5,)))
     >>> [finder.add(time, [score]) for time, score in ((0.0, 0.1), (0.5, 0.75), (1.0, 0.2))]
-    [[], [], [Found(start=0.5, end=1.0, label='run', score=0.75)]]
+    [[], [], [Detection(start=0.5, end=1.0, label='run', score=0.75)]]
     >>> finder.finish(1.5)
     []
     """
@@ -108,7 +89,7 @@ class IntervalFinder:
         self._thresholds = sorted(set(finding.threshold))
         self._states = [_Class() for _ in classes]
 
-    def add(self, time: float, scores: Sequence[float] | NDArray[np.floating]) -> list[Found]:
+    def add(self, time: float, scores: Sequence[float] | NDArray[np.floating]) -> list[Detection]:
         """Add a step, and return the intervals that are over with it.
 
         Parameters
@@ -118,19 +99,19 @@ class IntervalFinder:
         scores
             (classes,) probabilities.
         """
-        found: list[Found] = []
+        found: list[Detection] = []
         for label, state, score in zip(self._classes, self._states, scores, strict=True):
             found += self._advance(label, state, time, float(score))
         return found
 
-    def finish(self, time: float) -> list[Found]:
+    def finish(self, time: float) -> list[Detection]:
         """Return the intervals that last until the end of the video, in seconds."""
-        found: list[Found] = []
+        found: list[Detection] = []
         for label, state in zip(self._classes, self._states, strict=True):
             found += self._advance(label, state, time, -1.0)
         return found
 
-    def _advance(self, label: str, state: _Class, time: float, score: float) -> list[Found]:
+    def _advance(self, label: str, state: _Class, time: float, score: float) -> list[Detection]:
         for threshold in self._thresholds:
             run = state.open.get(threshold)
             if score >= threshold:
@@ -144,7 +125,7 @@ class IntervalFinder:
             return []
         kept = suppressed(state.over, self._nms)
         state.over = []
-        return [Found(start, end, label, mean) for start, end, mean in kept]
+        return [Detection(start, end, label, mean) for start, end, mean in kept]
 
 
 def suppressed(
@@ -172,7 +153,7 @@ def find_intervals(
     scores: NDArray[np.floating],
     classes: Sequence[str],
     finding: Finding,
-) -> list[Found]:
+) -> list[Detection]:
     """Return the intervals of a video.
 
     Parameters
@@ -185,7 +166,7 @@ def find_intervals(
         As for :class:`IntervalFinder`.
     """
     finder = IntervalFinder(classes, finding)
-    found: list[Found] = []
+    found: list[Detection] = []
     for (start, _), row in zip(times, scores, strict=True):
         found += finder.add(float(start), row)
     return found + (finder.finish(float(times[-1, 1])) if len(times) else [])

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe._options import with_options
-from flowpipe.classify.finding import Finding, Found, IntervalFinder
+from flowpipe.classify.detection import Detection
+from flowpipe.classify.finding import Finding, IntervalFinder
 from flowpipe.datasets import discover
 from flowpipe.datasets.base import Clip, counted
 from flowpipe.errors import FlowpipeError, FormatError
@@ -30,11 +31,11 @@ logger = logging.getLogger(__name__)
 
 Format = Literal["csv", "jsonl"]
 HEADER = "path,start,end,label,score"
-_STRIP = 8
+_STRIP, _SHOWN = 8, 40
 
 
 @dataclass(frozen=True, eq=False)
-class Detection:
+class DetectedVideo:
     """What was found in a video.
 
     Attributes
@@ -53,7 +54,7 @@ class Detection:
 
     name: str
     path: Path
-    intervals: tuple[Found, ...]
+    intervals: tuple[Detection, ...]
     times: NDArray[np.float64]
     scores: NDArray[np.float32]
     end: float
@@ -74,7 +75,7 @@ class Detections:
     """
 
     classes: tuple[str, ...]
-    videos: tuple[Detection, ...]
+    videos: tuple[DetectedVideo, ...]
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -85,7 +86,7 @@ def detect(
     finding: Finding | None = None,
     *,
     device: str = "auto",
-    found: Callable[[Clip, Found], None] = lambda clip, interval: None,
+    found: Callable[[Clip, Detection], None] = lambda clip, interval: None,
     **options: Any,
 ) -> Detections:
     """Detect intervals in videos, each in one pass over its frames.
@@ -144,8 +145,8 @@ def detect_video(
     detector: Detector,
     clip: Clip,
     finding: Finding,
-    found: Callable[[Clip, Found], None] = lambda clip, interval: None,
-) -> Detection:
+    found: Callable[[Clip, Detection], None] = lambda clip, interval: None,
+) -> DetectedVideo:
     """Detect intervals in a video; see :func:`detect`.
 
     Raises
@@ -160,9 +161,9 @@ def detect_video(
     finder = IntervalFinder(detector.detector.classes, finding)
     times: list[float] = []
     scores: list[NDArray[np.float32]] = []
-    intervals: list[Found] = []
+    intervals: list[Detection] = []
 
-    def give(over: list[Found]) -> None:
+    def give(over: list[Detection]) -> None:
         for each in over:
             intervals.append(each)
             found(clip, each)
@@ -179,7 +180,9 @@ def detect_video(
     rate = source.fps()
     end = _time(source, clip) + (1 / rate if rate else 0.0)
     give(finder.finish(end))
-    return Detection(clip.name, clip.path, tuple(intervals), np.array(times), np.stack(scores), end)
+    return DetectedVideo(
+        clip.name, clip.path, tuple(intervals), np.array(times), np.stack(scores), end
+    )
 
 
 def _scored(detector: Detector, source: VideoSource) -> Iterator[NDArray[np.float32]]:
@@ -202,7 +205,7 @@ def _time(source: VideoSource, clip: Clip) -> float:
     return now - first
 
 
-def line(clip: Clip | Detection, interval: Found, form: Format) -> str:
+def line(clip: Clip | DetectedVideo, interval: Detection, form: Format) -> str:
     """Return an interval as a line of CSV or of JSON."""
     values = {
         "path": str(clip.path),
@@ -252,8 +255,9 @@ def write_detections(found: Detections, finding: Finding, out: Path) -> None:
                 video.intervals,
                 strip=thumbnail_strip(video.path, _STRIP),
             )
-            for video in found.videos
+            for video in found.videos[:_SHOWN]
         ],
+        left_out=len(found.videos[_SHOWN:]),
         notes=[f"{name}: {reason}" for name, reason in found.failed.items()],
         parameters={"intervals": asdict(finding)},
     )

@@ -13,12 +13,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from flowpipe.classify.finding import Found
+from flowpipe.classify.detection import Detection
 from flowpipe.datasets.intervals import Interval
 from flowpipe.report.html import data_uri, page, plain
 from flowpipe.runner.atomic import write_atomic
 
-_MOST_VIDEOS, _MOST_CLASSES = 40, 24
+_MOST_CLASSES = 24
 _FOUND, _TRUE, _CURVE = "#2f74b5", "#e2a03f", "#1f2933"
 
 
@@ -48,7 +48,7 @@ class VideoLine:
     times: NDArray[np.float64]
     end: float
     scores: NDArray[np.floating]
-    found: Sequence[Found]
+    found: Sequence[Detection]
     true: Sequence[Interval] = ()
     strip: bytes | None = None
 
@@ -84,6 +84,8 @@ class DetectionPage:
         Class names, in the order of the scores.
     videos
         What was found.
+    left_out
+        Number of other videos.
     numbers
         Names, values from 0 to 1, and explanations of the main results.
     tables, notes, parameters
@@ -94,6 +96,7 @@ class DetectionPage:
     about: str
     classes: Sequence[str]
     videos: Sequence[VideoLine]
+    left_out: int = 0
     numbers: Sequence[tuple[str, float, str]] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
@@ -108,9 +111,8 @@ def write_detection_page(path: Path, content: DetectionPage, root: Path) -> None
     path, root
         The HTML file, and the output folder.
     content
-        What it shows: the first 40 videos.
+        What it shows.
     """
-    shown = content.videos[:_MOST_VIDEOS]
     videos = [
         {
             "name": video.name,
@@ -118,7 +120,7 @@ def write_detection_page(path: Path, content: DetectionPage, root: Path) -> None
             "line": data_uri(draw_line(video, content.classes), "image/svg+xml"),
             "rows": video.found,
         }
-        for video in shown
+        for video in content.videos
     ]
     text = page("detection.html.j2").render(
         title=content.title,
@@ -128,7 +130,7 @@ def write_detection_page(path: Path, content: DetectionPage, root: Path) -> None
         notes=content.notes,
         parameters=content.parameters,
         videos=videos,
-        left_out=len(content.videos) - len(shown),
+        left_out=content.left_out,
     )
     write_atomic(path, text.encode(), root)
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowpipe.classify.detection import Detection
 from flowpipe.classify.finding import (
     Finding,
-    Found,
     IntervalFinder,
     find_intervals,
     sliding,
@@ -36,7 +36,7 @@ def test_runs_at_a_threshold_are_intervals_with_their_mean_score():
 def test_of_runs_at_several_thresholds_the_best_is_kept():
     times, scores = steps([0.3, 0.9, 0.9, 0.3])
     several = Finding((0.2, 0.8), nms=0.4)  # the runs overlap by half
-    assert find_intervals(times, scores, ("a",), several) == [Found(0.5, 1.5, "a", 0.9)]
+    assert find_intervals(times, scores, ("a",), several) == [Detection(0.5, 1.5, "a", 0.9)]
     both = find_intervals(times, scores, ("a",), Finding((0.2, 0.8), nms=0.5))
     assert [(each.start, each.end) for each in both] == [(0.0, 2.0), (0.5, 1.5)]
 

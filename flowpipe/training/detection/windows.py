@@ -36,16 +36,20 @@ class StepLabels:
     classes: NDArray[np.bool_]
     ambiguous: NDArray[np.bool_]
 
+    @property
+    def unclear(self) -> NDArray[np.bool_]:
+        """(T,) bool; ambiguous steps of no class: those of an action are known all the same."""
+        return np.logical_and(self.ambiguous, np.logical_not(self.classes.any(axis=1)))
+
     def targets(self) -> NDArray[np.float32]:
-        """Return (T, classes + 1) shares of the classes, background last; 0 where ambiguous.
+        """Return (T, classes + 1) shares of the classes, background last; 0 where unclear.
 
         A step of several classes has equal shares of them.
         """
         background = np.logical_not(self.classes.any(axis=1))
         shares = np.column_stack([self.classes, background]).astype(np.float32)
         shares /= shares.sum(axis=1, keepdims=True)
-        # An action inside an ambiguous interval is known all the same.
-        shares[self.ambiguous & background] = 0
+        shares[self.unclear] = 0
         return shares
 
 
