@@ -122,6 +122,14 @@ def detect(
     ------
     FlowpipeError
         There is no detector, its networks are not with it, or there are no videos.
+
+    Examples
+    --------
+    >>> import flowpipe  # after the example of train_detector
+    >>> found = flowpipe.detect("detector", "clip.avi", threshold=(0.2,))
+    >>> video = found.videos[0]
+    >>> video.name, video.scores.shape[1], found.failed  # six classes, and the background
+    ('clip', 7, {})
     """
     finding = with_options(options, finding or Finding())[0]
     if not isinstance(detector, Detector):

@@ -130,6 +130,13 @@ def evaluate_detector(
         Videos have no features, or damaged ones; all are listed.
     StageMismatchError
         The folder holds scores of other detectors or videos.
+
+    Examples
+    --------
+    >>> import flowpipe  # after the example of train_detector
+    >>> metrics = flowpipe.evaluate_detector("detector", "untrimmed", "untrimmed-features")
+    >>> metrics.frames.classes[:2], 0 <= metrics.frames.mean_average_precision <= 1
+    (('horizontal', 'orbit'), True)
     """
     alone("evaluate-detector")
     rules: Finding = with_options(options, finding or sliding())[0]

@@ -113,6 +113,21 @@ def train_detector(
     Notes
     -----
     X. Wang et al., "OadTR: Online Action Detection with Transformers", ICCV 2021.
+
+    Examples
+    --------
+    >>> import flowpipe
+    >>> short = {"min_frames": 8, "max_frames": 12, "min_gap": 4, "max_gap": 6}
+    >>> _ = flowpipe.write_untrimmed("untrimmed", n_groups=2, videos_per_group=1, **short)
+    >>> _ = flowpipe.extract_flow("untrimmed", "untrimmed-flow", flowpipe.FlowStage(size=None))
+    >>> options = {"backbone": "shufflenet_v2_x0_5", "input_size": 32, "epochs": 1}
+    >>> _ = flowpipe.train("videos", "flow", "net", "small", splits=["split1"], **options)
+    >>> _ = flowpipe.extract_features("untrimmed-flow", "untrimmed-features", "net", stride=4)
+    >>> paths = flowpipe.train_detector(
+    ...     "untrimmed", "untrimmed-features", "detector", epochs=1, final=True, networks=["net"]
+    ... )
+    >>> [str(path) for path in paths][-1]
+    'detector/final/detector.safetensors'
     """
     alone("train-detector")
     check_range("checkpoint_every", checkpoint_every, 1)
