@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tyro.conf import arg
 
 from flowpipe.classify.detection import Detection
+from flowpipe.classify.nms import temporal_nms
 from flowpipe.errors import ParameterError
 
 
@@ -135,17 +136,9 @@ def suppressed(
 
     In the order of their starts. Of equal scores, the longer interval is the better one.
     """
-    order = sorted(candidates, key=lambda each: (-each[2], each[0] - each[1], each[0]))
-    kept: list[tuple[float, float, float]] = []
-    for start, end, score in order:
-        if all(_overlap(start, end, first, last) <= most for first, last, _ in kept):
-            kept.append((start, end, score))
-    return sorted(kept)
-
-
-def _overlap(start: float, end: float, first: float, last: float) -> float:
-    common = min(end, last) - max(start, first)
-    return max(common, 0.0) / (max(end, last) - min(start, first))
+    ordered = sorted(candidates, key=lambda each: each[0] - each[1])
+    table = np.array(ordered, np.float64).reshape(-1, 3)
+    return sorted(ordered[row] for row in temporal_nms(table[:, :2], table[:, 2], most))
 
 
 def find_intervals(
