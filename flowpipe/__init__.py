@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flowpipe.classify.protocols import protocol
     from flowpipe.datasets.intervals.load import load_intervals
     from flowpipe.datasets.load import load_dataset
+    from flowpipe.datasets.streams import write_streams
     from flowpipe.datasets.synthetic import write_synthetic
     from flowpipe.datasets.untrimmed import write_untrimmed
     from flowpipe.encoding.bag_of_words import BagOfWords
@@ -84,6 +85,7 @@ __all__ = [
     "train_detector",
     "train_transform",
     "two_stream",
+    "write_streams",
     "write_synthetic",
     "write_untrimmed",
 ]
@@ -125,6 +127,7 @@ _HOMES = {
     "train_detector": "pipelines.train_detector",
     "train_transform": "training.data.transforms",
     "two_stream": "pipelines.two_stream",
+    "write_streams": "datasets.streams",
     "write_synthetic": "datasets.synthetic",
     "write_untrimmed": "datasets.untrimmed",
 }

@@ -91,29 +91,33 @@ def find_intervals(
     """
     parameters = parameters or IntervalSearch()
     check_range("frame_rate", frame_rate, 0, 1e9, open_low=True)
-    scores = np.asarray(scores, np.float64)
-    if scores.ndim != 2 or scores.shape[1] - len(classes) not in (0, 1):
+    frames: Array = np.asarray(scores, np.float64)
+    if frames.ndim != 2 or frames.shape[1] - len(classes) not in (0, 1):
         raise ParameterError(
-            f"scores are {scores.shape}; they must be (frames, {len(classes)}), or have one column "
+            f"scores are {frames.shape}; they must be (frames, {len(classes)}), or have one column "
             "more for the background"
         )
-    if scores.size and not (scores.min() >= 0 and scores.max() <= 1):
+    if frames.size and not (frames.min() >= 0 and frames.max() <= 1):
         raise ParameterError("scores must be probabilities, from 0 to 1")
     found: list[Detection] = []
     for index, label in enumerate(classes):
-        column = scores[:, index]
+        column = frames[:, index]
         candidates = _candidates(column, frame_rate, parameters)
         values = _contrast(column, candidates, parameters.margin)
         sure = values >= parameters.min_score
         candidates, values = candidates[sure], values[sure]
-        kept = temporal_nms(candidates / frame_rate, values, parameters.overlap)
-        for number in kept[: parameters.max_intervals].tolist():
+        kept = temporal_nms(
+            candidates / frame_rate, values, parameters.overlap, parameters.max_intervals
+        )
+        for number in kept.tolist():
             start, end = (candidates[number] / frame_rate).tolist()
             found.append(Detection(start, end, label, float(values[number])))
     return tuple(sorted(found, key=lambda each: -each.score))
 
 
-def temporal_nms(intervals: Array, scores: Array, overlap: float) -> NDArray[np.int64]:
+def temporal_nms(
+    intervals: Array, scores: Array, overlap: float, most: int | None = None
+) -> NDArray[np.int64]:
     """Return which intervals are left by non-maximum suppression, the best first.
 
     An interval is left out if its intersection over union with one that is kept and scores more is
@@ -127,6 +131,8 @@ def temporal_nms(intervals: Array, scores: Array, overlap: float) -> NDArray[np.
         (n,); of equal ones the first counts as the better.
     overlap
         0 to 1.
+    most
+        Keep no more than this, the best; by default all.
 
     Examples
     --------
@@ -146,8 +152,8 @@ def temporal_nms(intervals: Array, scores: Array, overlap: float) -> NDArray[np.
     if not (np.isfinite(intervals).all() and (intervals[:, 0] < intervals[:, 1]).all()):
         raise ParameterError("intervals must be finite, and end after their start")
     left = np.argsort(-scores, kind="stable")
-    kept = []
-    while len(left):
+    kept: list[np.int64] = []
+    while len(left) and len(kept) != most:
         best, left = left[0], left[1:]
         kept.append(best)
         shared = temporal_overlap(intervals[best : best + 1], intervals[left])[0]
