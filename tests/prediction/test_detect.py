@@ -281,8 +281,15 @@ def test_features_without_a_record_of_frames_take_no_new_video(tmp_path, recordi
     folder = tmp_path / "copy"
     shutil.copytree(detectors["rgb",] / "final", folder)
     detector = load_detector_file(folder / "detector.safetensors")
-    for source, reason in ((None, "have no record by"), ({"stage": "flow"}, "does not say how")):
-        records = [{**each, "source": source} for each in detector.about["features"]]
+    for changes, reason in (
+        ({"source": None}, "have no record by"),
+        ({"source": {"stage": "flow"}}, "does not say how"),
+        ({"source": {"step": 1}}, "does not say how"),
+        ({"crops": "many"}, "crops is"),
+        ({"network": {"model": 3, "weights": "none"}}, "no|must"),
+        ({"network": None}, "not of a network"),
+    ):
+        records = [{**each, **changes} for each in detector.about["features"]]
         save_detector(
             folder / "detector.safetensors",
             detector.network,
@@ -293,7 +300,7 @@ def test_features_without_a_record_of_frames_take_no_new_video(tmp_path, recordi
             {**detector.about, "features": records},
             folder,
         )  # fmt: skip
-        with pytest.raises(FormatError, match=reason):
+        with pytest.raises((FormatError, ParameterError), match=reason):
             load_detector(folder)
 
 

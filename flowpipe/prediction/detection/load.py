@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowpipe.errors import FormatError
+from flowpipe.errors import FlowpipeError, FormatError
 from flowpipe.prediction.detection.features import FeatureNetwork, FeatureStream
 from flowpipe.prediction.detection.find import find_detector
 from flowpipe.prediction.flow import RecordedFlow
@@ -22,6 +22,7 @@ from flowpipe.training.detection.networks import feature_network
 from flowpipe.training.detection.scores import StepScorer
 from flowpipe.training.detection.steps import timing_of
 from flowpipe.training.distributed import pick_device
+from flowpipe.training.features.stage import FeatureStage
 
 BACKGROUND = "background"
 
@@ -99,8 +100,19 @@ def load_detector(folder: str | PathLike[str], device: str = "auto") -> Detector
     records = detector.about.get("features")
     if not isinstance(records, list) or not all(isinstance(each, dict) for each in records):
         raise FormatError(f"{str(path)!r} does not say which features it was trained on")
-    networks = tuple(_network(record, path, number) for number, record in enumerate(records, 1))
+    networks = tuple(_checked(record, path, number) for number, record in enumerate(records, 1))
     return Detector(path, detector, networks, pick_device(device))
+
+
+def _checked(record: Json, path: Path, number: int) -> FeatureNetwork:
+    try:
+        found = _network(record, path, number)
+        found.method("trained", stored=True)  # the record is complete
+        return found
+    except FlowpipeError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(f"{str(path)!r} does not say how features are made: {error!r}") from None
 
 
 def _network(record: Json, path: Path, number: int) -> FeatureNetwork:
@@ -112,6 +124,7 @@ def _network(record: Json, path: Path, number: int) -> FeatureNetwork:
         )
     timing = timing_of(record, str(path))
     network = feature_network(record, path.parent, number)
+    FeatureStage(crops=record["crops"], layer=record.get("layer"))
     flow = RecordedFlow(source, str(path), with_frames=not network.clip.is_flow)
-    flow.stage()  # the record is complete
+    flow.stage()
     return FeatureNetwork(network, record, flow, timing)

@@ -31,6 +31,7 @@ from flowpipe.training.features.layouts import (
 from flowpipe.training.features.stage import Windows
 
 _SHORTEST_RATE, _HIGHEST_RATE = 0.01, 10000.0
+_LONGEST = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,22 +147,21 @@ def timing_of(record: Json, where: str) -> Timing:
     ParameterError
         They are not features of windows that end at the present.
     """
-    if record.get("stage") != "features" or record.get("layout", "npy") not in LAYOUTS:
+    layout = record.get("layout")
+    if record.get("stage") != "features" or not isinstance(layout, str) or layout not in LAYOUTS:
         raise ParameterError(f"{where!r} holds no features; make them with features")
     if "maps" in record:
         raise ParameterError(f"{where!r} holds maps of a layer; detectors take features of windows")
-    if LAYOUTS[record["layout"]].per_frame:
+    if LAYOUTS[layout].per_frame:
         raise ParameterError(
-            f"{where!r} has layout {record['layout']}, whose windows reach beyond the present; "
+            f"{where!r} has layout {layout}, whose windows reach beyond the present; "
             "make the features in layout npy"
         )
-    try:
-        length, stride = int(record["length"]), int(record["stride"])
-    except (KeyError, TypeError, ValueError):
-        length = stride = 0
-    if length < 1 or stride < 1:
+    values = [record.get("length"), record.get("stride"), _after(record)]
+    length, stride, after = (each if isinstance(each, int) else -1 for each in values)
+    if not (1 <= length <= _LONGEST and 1 <= stride <= _LONGEST and 0 <= after <= _LONGEST):
         raise ParameterError(f"{where!r} does not say which windows its features are of")
-    return Timing(length, stride, _after(record))
+    return Timing(length, stride, after)
 
 
 def _after(record: Json) -> int:
@@ -169,7 +169,8 @@ def _after(record: Json) -> int:
     network = record.get("network")
     if not isinstance(network, dict):  # trajectories end with their window
         return 0
-    modality = network.get("clip", {}).get("modality")
+    clip = network.get("clip")
+    modality = clip.get("modality") if isinstance(clip, dict) else None
     if modality in ("rgb", "rgb-diff"):
         return int(modality == "rgb-diff")
     source = record.get("source")
