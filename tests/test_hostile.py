@@ -136,7 +136,10 @@ def detector(folder: Path) -> Path:
 
     options = {"steps": 4, "width": 8, "depth": 1, "dropout": 0.0}
     network = make_detector("lstm", 5, 3, options)
-    made_of = {"model": "lstm", "n_features": 5, "classes": ["x", "y"], "options": options}
+    made_of = {
+        "model": "lstm", "n_features": 5, "classes": ["x", "y"], "options": options,
+        "standardise": False,
+    }  # fmt: skip
     save_detector(folder / "detector.safetensors", network, made_of, {"features": []}, folder)
     return folder / "detector.safetensors"
 

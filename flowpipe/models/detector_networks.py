@@ -71,6 +71,44 @@ class LstmDetector(nn.Module):
         return Detection(scores, scores[:, None][:, :0])
 
 
+class Standardised(nn.Module):
+    """Give a detector features of mean 0 and variance 1.
+
+    Parameters
+    ----------
+    network
+        The detector.
+    n_features
+        Size of a step's feature.
+
+    Attributes
+    ----------
+    mean, scale
+        (n_features,) mean and standard deviation of the features of training.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, network: nn.Module, n_features: int) -> None:
+        super().__init__()
+        self.network = network
+        self.steps = network.steps
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+
+    def measure(self, features: Tensor) -> None:
+        """Take mean and deviation of (N, n_features); what does not vary keeps its scale."""
+        deviation, mean = torch.std_mean(features.double(), dim=0, correction=0)
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+
+    def forward(self, features: Tensor) -> Detection:
+        """Map (B, steps, n_features) to scores."""
+        found: Detection = self.network((features - self.mean) / self.scale)
+        return found
+
+
 def oadtr(n_features: int, classes: int, *, width: int, **options: Any) -> OadTR:
     """Return OadTR whose hidden layers are as wide as its tokens, as they are published."""
     return OadTR(n_features, classes, width=width, hidden=width, decoder_hidden=width, **options)

@@ -72,7 +72,12 @@ DETECTORS: dict[str, DetectorEntry] = {
 
 
 def make_detector(
-    model: str, n_features: int, classes: int, options: dict[str, Any] | None = None
+    model: str,
+    n_features: int,
+    classes: int,
+    options: dict[str, Any] | None = None,
+    *,
+    standardise: bool = False,
 ) -> nn.Module:
     """Return a detector with random weights.
 
@@ -86,6 +91,9 @@ def make_detector(
         Number of classes, with the background.
     options
         Changes of the entry's options.
+    standardise
+        Whether it has the mean and deviation of the features of training, by which those that it
+        is given are scaled; see :class:`flowpipe.models.detector_networks.Standardised`.
 
     Raises
     ------
@@ -112,4 +120,8 @@ def make_detector(
     network: nn.Module = getattr(import_module(module), name)(
         n_features, classes, **known | (options or {})
     )
-    return network
+    if not standardise:
+        return network
+    from flowpipe.models.detector_networks import Standardised
+
+    return Standardised(network, n_features)

@@ -39,6 +39,19 @@ def test_the_probe_is_a_linear_layer_on_the_present():
     torch.testing.assert_close(network(windows).now, expected)
 
 
+def test_standardised_features_have_mean_0_and_variance_1():
+    network = make_detector("linear", 3, 4, standardise=True)
+    features = 5 + torch.randn(50, 3) * torch.tensor([2.0, 0.1, 0.0])
+    network.measure(features)
+    expected = features.clone()
+    expected[:, :2] = (features[:, :2] - features[:, :2].mean(dim=0)) / features[:, :2].std(
+        dim=0, correction=0
+    )
+    expected[:, 2] = 0  # does not vary, and is not divided by nothing
+    scores = network.network(expected[:, None]).now
+    torch.testing.assert_close(network(features[:, None]).now, scores, atol=1e-4, rtol=1e-4)
+
+
 def test_published_oadtr_has_its_number_of_parameters():
     with torch.device("meta"):
         network = make_detector("oadtr", 3072, 22)

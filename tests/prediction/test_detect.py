@@ -295,7 +295,7 @@ def test_features_without_a_record_of_frames_take_no_new_video(tmp_path, recordi
             detector.network,
             {
                 "model": "oadtr", "n_features": detector.n_features,
-                "classes": list(detector.classes), "options": SMALL.options(),
+                "classes": list(detector.classes), "options": SMALL.options(), "standardise": False,
             },
             {**detector.about, "features": records},
             folder,

@@ -67,7 +67,7 @@ def save_detector(
     network
         The detector.
     made_of
-        ``model``, ``n_features``, ``classes`` and ``options``, as
+        ``model``, ``n_features``, ``classes``, ``options`` and ``standardise``, as
         :func:`~flowpipe.models.detectors.make_detector` takes them, with the names of the classes.
     about
         What else is stored with it.
@@ -107,7 +107,13 @@ def load_detector_file(path: Path) -> TrainedDetector:
             raise TypeError("its weights must be float32")
         # Without memory of its own, so that a file with wrong sizes takes none.
         with torch.device("meta"):
-            network = make_detector(described["model"], n_features, len(classes) + 1, options)
+            network = make_detector(
+                described["model"],
+                n_features,
+                len(classes) + 1,
+                options,
+                standardise=bool(described["standardise"]),
+            )
         network.load_state_dict(state, assign=True)
     except (
         SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError, RuntimeError,

@@ -4,7 +4,7 @@ The values of :class:`DetectorTraining` are those of OadTR (X. Wang et al., ICCV
 1e-4, divided by 10 after each of 5 epochs, weight decay 1e-4, gradients clipped at norm 1, batches
 of 128, and half of the loss of the steps that follow added to that of the present. These are for
 sets of hundreds of thousands of steps. ``small`` is for sets of a few thousand, on a CPU: narrower
-networks, more epochs, and a learning rate that falls once.
+networks, standardised features, more epochs, and a learning rate that falls once.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class DetectorTraining:
     """Number of layers of the decoder of oadtr, in which the next steps are predicted."""
     dropout: Annotated[float | None, arg(metavar="P", help_behavior_hint="(default: 0.1)")] = None
     """Probability with which units are dropped in training."""
+    standardise: bool = False
+    """Scale each number of the features to mean 0 and variance 1 over the training videos."""
     future_weight: Annotated[
         float | None, arg(metavar="W", help_behavior_hint="(default: 0.5)")
     ] = None
@@ -167,4 +169,4 @@ def detector_preset(name: DetectorPreset, model: str = "oadtr") -> DetectorTrain
     }
     known = dict(DETECTORS[model].options) if model in DETECTORS else {}
     options = {name: value for name, value in given.items() if name in known}
-    return DetectorTraining(model, **options, epochs=30, batch_size=64, lr=5e-4, drop_every=20)
+    return DetectorTraining(model, **options, standardise=True, epochs=30, batch_size=64, lr=5e-4, drop_every=20)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpipe.errors import FormatError
+from flowpipe.models.detector_networks import Standardised
 from flowpipe.models.detectors import DETECTOR_NAME, make_detector
 from flowpipe.models.names import State
 from flowpipe.runner import atomic
@@ -138,6 +139,7 @@ def train_windows(
         "n_features": n_features,
         "classes": list(classes),
         "options": parameters.options(),
+        "standardise": parameters.standardise,
     }
     save_detector(path, run.network, made_of, about, out)
     (out / CHECKPOINT_NAME).unlink(missing_ok=True)
@@ -164,8 +166,14 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(parameters.seed)
             network = make_detector(
-                parameters.model, n_features, len(classes) + 1, parameters.options()
+                parameters.model,
+                n_features,
+                len(classes) + 1,
+                parameters.options(),
+                standardise=parameters.standardise,
             )
+        if isinstance(network, Standardised):
+            network.measure(windows.features)
         self.network = network.to(device)
         self.batches = BatchSampler(windows.labels, parameters.batch_size, parameters.seed)
         self.optimizer = torch.optim.Adam(

@@ -132,6 +132,11 @@ class StepWindows:
         self.present = np.flatnonzero(has)
         self.labels: list[int] = whole[self.present].argmax(axis=1).tolist()
 
+    @property
+    def features(self) -> Tensor:
+        """(N, F) of all steps."""
+        return self._features
+
     def __len__(self) -> int:
         """Return the number of windows."""
         return len(self.present)
