@@ -134,7 +134,9 @@ def frame_metrics(
     precision, calibrated = np.full((2, count), math.nan)
     positives = np.zeros(count, np.int64)
     for index in range(count):
-        truth, column = labels[:, index][kept], scores[:, index][kept]
+        # contiguous: what follows reads them several times
+        truth = np.ascontiguousarray(labels[:, index][kept])
+        column = np.ascontiguousarray(scores[:, index][kept])
         if not np.isfinite(column).all():
             raise ParameterError(f"scores of {classes[index]!r} must be finite numbers")
         positives[index] = truth.sum()

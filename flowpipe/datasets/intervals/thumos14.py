@@ -54,16 +54,16 @@ def thumos14(path: Path, videos: Path | None = None) -> Listing:
         for number, line in lines_of(file):
             fields = line.split()
             try:
-                name, start, end = safe_name(fields[0]), *map(float, fields[1:])
+                name, start, end = fields[0], *map(float, fields[1:])
             except ValueError:
                 raise malformed(file, number, line, _RIGHT) from None
             if uses.setdefault(name, match["use"]) != match["use"]:
                 raise malformed(file, number, line, f"of a video that is not in {uses[name]!r}")
-            rows.append(Row(f"{str(file)!r}, line {number}", name, match["label"], start, end))
+            where = f"{str(file)!r}, line {number}"
+            rows.append(Row(where, safe_name(name), match["label"], start, end))
     clips, notes = named_clips(folder(videos or path), uses)
-    return Listing(
-        "thumos14", path, clips, tuple(rows), splits_of_subsets(uses.items()), notes=tuple(notes)
-    )
+    splits = splits_of_subsets((safe_name(name), use) for name, use in uses.items())
+    return Listing("thumos14", path, clips, tuple(rows), splits, notes=tuple(notes))
 
 
 def is_thumos14(path: Path) -> bool:

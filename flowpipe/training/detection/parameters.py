@@ -169,4 +169,6 @@ def detector_preset(name: DetectorPreset, model: str = "oadtr") -> DetectorTrain
     }
     known = dict(DETECTORS[model].options) if model in DETECTORS else {}
     options = {name: value for name, value in given.items() if name in known}
-    return DetectorTraining(model, **options, standardise=True, epochs=30, batch_size=64, lr=5e-4, drop_every=20)
+    return DetectorTraining(
+        model, **options, standardise=True, epochs=30, batch_size=64, lr=5e-4, drop_every=20
+    )

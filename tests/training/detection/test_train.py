@@ -33,7 +33,9 @@ SMALL = {
         "oadtr", steps=5, future=2, width=16, depth=1, decoder_depth=1, epochs=2, batch_size=16,
         lr=3e-3, drop_every=1,
     ),
-    "lstm": DetectorTraining("lstm", standardise=True, steps=5, width=16, epochs=2, batch_size=16, lr=3e-3),
+    "lstm": DetectorTraining(
+        "lstm", standardise=True, steps=5, width=16, epochs=2, batch_size=16, lr=3e-3
+    ),
     "linear": DetectorTraining("linear", epochs=2, batch_size=16, lr=3e-2),
 }  # fmt: skip
 
