@@ -1,11 +1,14 @@
 """Find intervals in the scores of steps, while the steps come.
 
 The sliding threshold of temporal action detection by frame scores: for every class and every
-threshold, the longest runs of steps whose score reaches it are candidates, with their mean score.
-Of candidates of a class that overlap, those with the largest score are kept (non-maximum
-suppression). Runs at a higher threshold lie inside those at a lower one, so that all candidates
-that can overlap are known once the run at the lowest threshold is over: intervals are given out
-then, and are those that the scores of the whole video give.
+threshold, the longest runs of steps whose score reaches it are candidates. A candidate's score is
+the mean of its steps less the mean of those on both sides of it, a quarter of its length each: a
+run within a longer action scores low, however sure its steps are. Of candidates of a class that
+overlap, those with the largest score are kept (non-maximum suppression).
+
+Runs at a higher threshold lie inside those at a lower one, so that all candidates that can overlap
+are known once the run at the lowest threshold is over. They are scored and given out then, by the
+steps that have come until then: the steps of a whole video give the same intervals.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ from flowpipe.classify.detection import Detection
 from flowpipe.classify.nms import temporal_nms
 from flowpipe.errors import ParameterError
 
+_MARGIN = 0.25
+"""Length of what a run is compared with, on each side, as a fraction of the run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -32,7 +38,7 @@ class Finding:
     at each, of which overlapping ones are suppressed."""
     nms: Annotated[float, arg(metavar="OVERLAP")] = 0.4
     """Largest overlap, intersection over union, of two intervals of a class that are both kept:
-    that with the larger mean probability suppresses the other."""
+    that with the larger score suppresses the other."""
 
     def __post_init__(self) -> None:
         if not self.threshold or not all(0 < each < 1 for each in self.threshold):
@@ -50,20 +56,11 @@ def sliding() -> Finding:
 
 
 @dataclass
-class _Run:
-    """Steps whose score reaches a threshold."""
-
-    start: float
-    total: float = 0.0
-    steps: int = 0
-
-
-@dataclass
 class _Class:
-    """Open runs of a class by threshold, and candidates that may still be suppressed."""
+    """First steps of the open runs of a class by threshold, and the runs that are over."""
 
-    open: dict[float, _Run] = field(default_factory=dict)
-    over: list[tuple[float, float, float]] = field(default_factory=list)
+    open: dict[float, int] = field(default_factory=dict)
+    over: set[tuple[int, int]] = field(default_factory=set)
 
 
 class IntervalFinder:
@@ -80,7 +77,7 @@ class IntervalFinder:
     --------
     >>> finder = IntervalFinder(("run",), Finding(threshold=(0.5,)))
     >>> [finder.add(time, [score]) for time, score in ((0.0, 0.1), (0.5, 0.75), (1.0, 0.2))]
-    [[], [], [Detection(start=0.5, end=1.0, label='run', score=0.75)]]
+    [[], [], [Detection(start=0.5, end=1.0, label='run', score=0.6)]]
     >>> finder.finish(1.5)
     []
     """
@@ -89,6 +86,8 @@ class IntervalFinder:
         self._classes, self._nms = classes, finding.nms
         self._thresholds = sorted(set(finding.threshold))
         self._states = [_Class() for _ in classes]
+        self._times: list[float] = []
+        self._scores: list[list[float]] = [[] for _ in classes]
 
     def add(self, time: float, scores: Sequence[float] | NDArray[np.floating]) -> list[Detection]:
         """Add a step, and return the intervals that are over with it.
@@ -100,33 +99,44 @@ class IntervalFinder:
         scores
             (classes,) probabilities.
         """
+        self._times.append(time)
         found: list[Detection] = []
-        for label, state, score in zip(self._classes, self._states, scores, strict=True):
-            found += self._advance(label, state, time, float(score))
+        for number, score in enumerate(np.asarray(scores, np.float64).tolist()):
+            self._scores[number].append(score)
+            found += self._advance(number, score)
         return found
 
     def finish(self, time: float) -> list[Detection]:
         """Return the intervals that last until the end of the video, in seconds."""
-        found: list[Detection] = []
-        for label, state in zip(self._classes, self._states, strict=True):
-            found += self._advance(label, state, time, -1.0)
-        return found
+        self._times.append(time)
+        return [each for number in range(len(self._classes)) for each in self._advance(number, -1)]
 
-    def _advance(self, label: str, state: _Class, time: float, score: float) -> list[Detection]:
+    def _advance(self, number: int, score: float) -> list[Detection]:
+        """Open and close the runs of a class at the newest step."""
+        state, now = self._states[number], len(self._times) - 1
         for threshold in self._thresholds:
-            run = state.open.get(threshold)
             if score >= threshold:
-                run = state.open.setdefault(threshold, _Run(time))
-                run.total, run.steps = run.total + score, run.steps + 1
-            elif run is not None:
-                del state.open[threshold]
-                if time > run.start:
-                    state.over.append((run.start, time, run.total / run.steps))
+                state.open.setdefault(threshold, now)
+            elif (first := state.open.pop(threshold, None)) is not None:
+                state.over.add((first, now))
         if state.open or not state.over:
             return []
-        kept = suppressed(state.over, self._nms)
-        state.over = []
-        return [Detection(start, end, label, mean) for start, end, mean in kept]
+        candidates = []
+        for first, stop in sorted(state.over):
+            start, end = self._times[first], self._times[stop]
+            if start < end and (value := _contrast(self._scores[number], first, stop)) > 0:
+                candidates.append((start, end, value))
+        state.over = set()
+        label = self._classes[number]
+        return [Detection(*each[:2], label, each[2]) for each in suppressed(candidates, self._nms)]
+
+
+def _contrast(scores: Sequence[float], first: int, stop: int) -> float:
+    """Return the mean of steps less that of their neighbours, as far as these have come."""
+    side = max(round(_MARGIN * (stop - first)), 1)
+    around = [*scores[max(first - side, 0) : first], *scores[stop : stop + side]]
+    inside = sum(scores[first:stop]) / (stop - first)
+    return inside - (sum(around) / len(around) if around else 0.0)
 
 
 def suppressed(

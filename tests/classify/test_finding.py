@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowpipe.classify.detection import Detection
 from flowpipe.classify.finding import (
     Finding,
     IntervalFinder,
@@ -23,22 +22,30 @@ def steps(scores, rate: float = 2.0):
     return np.stack([edges[:-1], edges[1:]], axis=1), scores
 
 
-def test_runs_at_a_threshold_are_intervals_with_their_mean_score():
+def test_runs_at_a_threshold_are_intervals_that_differ_from_their_neighbours():
     times, scores = steps([0.9, 0.7, 0.2, 0.5, 0.6])
     found = find_intervals(times, scores, ("run",), Finding((0.5,)))
     assert [(each.start, each.end, each.label) for each in found] == [
         (0.0, 1.0, "run"),
         (1.5, 2.5, "run"),
     ]
-    np.testing.assert_allclose([each.score for each in found], [0.8, 0.55])
+    np.testing.assert_allclose([each.score for each in found], [0.8 - 0.2, 0.55 - 0.2])
 
 
 def test_of_runs_at_several_thresholds_the_best_is_kept():
-    times, scores = steps([0.3, 0.9, 0.9, 0.3])
+    times, scores = steps([0.1, 0.3, 0.9, 0.9, 0.3, 0.1])
     several = Finding((0.2, 0.8), nms=0.4)  # the runs overlap by half
-    assert find_intervals(times, scores, ("a",), several) == [Detection(0.5, 1.5, "a", 0.9)]
+    (found,) = find_intervals(times, scores, ("a",), several)
+    assert (found.start, found.end, found.score) == (1.0, 2.0, pytest.approx(0.6))
     both = find_intervals(times, scores, ("a",), Finding((0.2, 0.8), nms=0.5))
-    assert [(each.start, each.end) for each in both] == [(0.0, 2.0), (0.5, 1.5)]
+    assert [(each.start, each.end) for each in both] == [(0.5, 2.5), (1.0, 2.0)]
+
+
+def test_a_sure_part_of_an_action_is_no_better_than_the_whole():
+    times, scores = steps([0.0, 0.7, 0.9, 0.7, 0.9, 0.7, 0.0])
+    found = find_intervals(times, scores, ("a",), Finding((0.5, 0.8), nms=0.4))
+    best = max(found, key=lambda each: each.score)
+    assert (best.start, best.end) == (0.5, 3.0)
 
 
 def test_classes_do_not_suppress_each_other():
@@ -70,8 +77,16 @@ def test_what_comes_step_by_step_is_what_all_candidates_give(scores, nms, thresh
             above = np.concatenate([[False], table[:, number] >= threshold, [False]])
             edges = np.flatnonzero(np.diff(above.astype(int)))
             for first, end in zip(edges[::2], edges[1::2], strict=True):
-                mean = sum(table[first:end, number].tolist()) / (end - first)
-                candidates.append((times[first, 0], times[end - 1, 1], mean))
+                # What has come when the run at the lowest threshold is over.
+                low = table[:, number] >= min(thresholds)
+                until = end + np.append(np.flatnonzero(~low[end:]), len(low) - end)[0] + 1
+                side = max(round((end - first) / 4), 1)
+                near = [*range(max(first - side, 0), first), *range(end, end + side)]
+                near = [step for step in near if step < min(until, len(low))]
+                column = table[:, number]
+                value = column[first:end].mean() - (column[near].mean() if near else 0)
+                candidates.append((times[first, 0], times[end - 1, 1], value))
+        candidates = sorted({each for each in candidates if each[2] > 1e-12})
         own = sorted((each.start, each.end, each.score) for each in found if each.label == label)
         np.testing.assert_allclose(own, suppressed(candidates, nms))
 
