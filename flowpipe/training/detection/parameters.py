@@ -161,7 +161,7 @@ def detector_preset(name: DetectorPreset, model: str = "oadtr") -> DetectorTrain
             f"preset is {name!r}; it must be one of {', '.join(get_args(DetectorPreset))}"
         )
     given: dict[str, Any] = {
-        "steps": 32,
+        "steps": 16,
         "width": 128,
         "depth": 1,
         "decoder_depth": 1,
@@ -170,5 +170,5 @@ def detector_preset(name: DetectorPreset, model: str = "oadtr") -> DetectorTrain
     known = dict(DETECTORS[model].options) if model in DETECTORS else {}
     options = {name: value for name, value in given.items() if name in known}
     return DetectorTraining(
-        model, **options, standardise=True, epochs=30, batch_size=64, lr=5e-4, drop_every=20
+        model, **options, standardise=True, epochs=20, batch_size=64, lr=1e-3, drop_every=14
     )
