@@ -17,11 +17,13 @@ from flowpipe.datasets.base import Clip
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.extract import FlowStage
 from flowpipe.flow.parameters import Tvl1
+from flowpipe.flow.warp_stage import WarpStage
 from flowpipe.io import video
 from flowpipe.pipelines.detect import detect, detect_video
 from flowpipe.pipelines.detection_data import labelled_steps
 from flowpipe.pipelines.live import load_live, predict_live, window_of
 from flowpipe.pipelines.train_detector import train_detector
+from flowpipe.pipelines.warp import warp_flow
 from flowpipe.prediction import load_classifier
 from flowpipe.prediction.detection.load import load_detector
 from flowpipe.prediction.live.parameters import Live
@@ -29,7 +31,7 @@ from flowpipe.prediction.live.run import live_labels
 from flowpipe.training.detection.files import load_detector_file, save_detector
 from flowpipe.training.detection.scores import step_scores
 from tests.helpers import media
-from tests.helpers.detection import SMALL, record
+from tests.helpers.detection import SMALL, STAGE, compute_features, record
 from tests.helpers.live import FakeSource, images, live_frames, random_network
 
 SEVERAL = Finding((0.3, 0.36, 0.4))
@@ -302,6 +304,24 @@ def test_features_without_a_record_of_frames_take_no_new_video(tmp_path, recordi
         )  # fmt: skip
         with pytest.raises((FormatError, ParameterError), match=reason):
             load_detector(folder)
+
+
+def test_flow_without_the_motion_of_the_camera_streams_alike(tmp_path, recordings):
+    """Warped flow is made of flow that went through JPEG, and goes through it again."""
+    warped, features = tmp_path / "warped", tmp_path / "features"
+    warp_flow(recordings.flow, warped, WarpStage(quality=90), workers=1)
+    net = tmp_path / "net"
+    random_network(net, "warped-flow", length=4, segments=1, stage=STAGE)
+    compute_features(warped, features, net, 4)
+    out = tmp_path / "detector"
+    train_detector(
+        recordings.videos, features, out, SMALL, final=True, splits=["without g0"], networks=[net]
+    )
+    labelled = labelled_steps(recordings.videos, features)
+    detector = load_detector_file(out / "final" / "detector.safetensors")
+    for each in detect(out, recordings.videos).videos:
+        scores = step_scores(detector, labelled.steps[each.name].features)
+        np.testing.assert_allclose(each.scores, scores, atol=1e-5)
 
 
 def test_other_layouts_of_flow_stream_alike(tmp_path):

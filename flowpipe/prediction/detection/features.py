@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowpipe.flow.quantize import DEFAULT_BOUND
+from flowpipe.flow.store import QUALITY
 from flowpipe.flow.store.as_stored import AsStored, image_as_stored
 from flowpipe.io.source import resized
 from flowpipe.models.stream import StreamNetwork
@@ -62,13 +63,17 @@ class FeatureNetwork:
         if not stored:
             return method
         own = AsStored(stage.layout, method.bound, stage.quality, stage.dtype)
+        if not warped:
+            return replace(method, stored=own)
         record = self.flow.record
-        outer = (
-            AsStored(record["layout"], method.bound, record["quality"], record["dtype"])
-            if warped
-            else None
+        outer = AsStored(record["layout"], method.bound, record["quality"], record["dtype"])
+        quality = stage.quality or QUALITY
+        return replace(
+            method,
+            stored=own,
+            warped_stored=outer,
+            frames_quality=quality if stage.frames else None,
         )
-        return replace(method, stored=own, warped_stored=outer)
 
 
 @dataclass
