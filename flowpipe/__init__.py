@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from flowpipe.io.video import read_video
     from flowpipe.models.create import create_model, list_models
     from flowpipe.models.describe import describe_model
+    from flowpipe.pipelines.detect import detect
     from flowpipe.pipelines.evaluate import evaluate
+    from flowpipe.pipelines.evaluate_detector import evaluate_detector
     from flowpipe.pipelines.features import extract_features
     from flowpipe.pipelines.flow import extract_flow
     from flowpipe.pipelines.fuse import fuse
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from flowpipe.pipelines.predict import predict
     from flowpipe.pipelines.tdd_baseline import tdd_baseline
     from flowpipe.pipelines.train import train
+    from flowpipe.pipelines.train_detector import train_detector
     from flowpipe.pipelines.trajectories import extract_trajectories
     from flowpipe.pipelines.two_stream import two_stream
     from flowpipe.prediction.load import load_classifier
@@ -58,7 +61,9 @@ __all__ = [
     "create_model",
     "dense_trajectories",
     "describe_model",
+    "detect",
     "evaluate",
+    "evaluate_detector",
     "extract_features",
     "extract_flow",
     "extract_trajectories",
@@ -77,6 +82,7 @@ __all__ = [
     "tdd_baseline",
     "test_transform",
     "train",
+    "train_detector",
     "train_transform",
     "two_stream",
     "write_streams",
@@ -97,7 +103,9 @@ _HOMES = {
     "create_model": "models.create",
     "dense_trajectories": "trajectories.dense",
     "describe_model": "models.describe",
+    "detect": "pipelines.detect",
     "evaluate": "pipelines.evaluate",
+    "evaluate_detector": "pipelines.evaluate_detector",
     "extract_features": "pipelines.features",
     "extract_flow": "pipelines.flow",
     "extract_trajectories": "pipelines.trajectories",
@@ -116,6 +124,7 @@ _HOMES = {
     "read_video": "io.video",
     "test_transform": "training.data.transforms",
     "train": "pipelines.train",
+    "train_detector": "pipelines.train_detector",
     "train_transform": "training.data.transforms",
     "two_stream": "pipelines.two_stream",
     "write_streams": "datasets.streams",

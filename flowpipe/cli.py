@@ -17,6 +17,7 @@ from rich.text import Text
 
 from flowpipe import __version__
 from flowpipe.commands.baseline import Classify, Encode, IdtBaseline, TddBaseline
+from flowpipe.commands.detection import Detect, EvaluateDetector, TrainDetector
 from flowpipe.commands.features import Features
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.maintenance import Clean, Demo, Doctor, Status, Verify
@@ -53,6 +54,9 @@ COMMANDS: dict[str, Any] = {
     "models": Models,
     "predict": Predict,
     "features": Features,
+    "train-detector": TrainDetector,
+    "evaluate-detector": EvaluateDetector,
+    "detect": Detect,
     "view": View,
     "export-flow": ExportFlow,
     "warp-flow": WarpFlow,

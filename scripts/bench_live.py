@@ -2,11 +2,15 @@
 
     python scripts/bench_live.py [VIDEO] [--seconds 60]
     python scripts/bench_live.py --fast-forward 90000
+    python scripts/bench_live.py --detector oadtr [--stride 4]
 
 A MobileNetV2 stream on stacks of flow with random weights labels a file that is played at its own
 pace: VIDEO over and over, or a video of 340x256 at 25 frames per second that is made here. The
 labels are random; times and memory are those of a trained network. The delay is from the moment
 when the newest frame that was scored was due, to its label.
+
+With `--detector`, the network gives features of windows, and a detector of the published size with
+random weights labels the present.
 
 `--fast-forward N` takes N frames as fast as they can be used, dropping none (90 000 are an hour at
 25 frames per second): what an hour of frames does to the memory. The slope is that of a line
@@ -37,13 +41,19 @@ from flowpipe.flow.extract import FlowStage
 from flowpipe.io import video
 from flowpipe.io.stream import FrameSource, Stream, StreamFrame
 from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.detectors import make_detector
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.pipelines.live import window_of
+from flowpipe.prediction.detection.features import FeatureNetwork
+from flowpipe.prediction.detection.load import Detector
+from flowpipe.prediction.flow import RecordedFlow
 from flowpipe.prediction.live.parameters import Live
 from flowpipe.prediction.live.run import live_labels
 from flowpipe.prediction.network import NetworkClassifier
 from flowpipe.prediction.record import Record
+from flowpipe.training.detection.files import TrainedDetector
+from flowpipe.training.detection.steps import Timing
 
 RATE, SIZE, LENGTH = 25, (340, 256), 10.0
 """Of the video that is made: frames per second, width and height, seconds."""
@@ -64,6 +74,10 @@ class Options:
     """Network of torchvision's, by name."""
     length: int = 5
     """Flow fields of a stack."""
+    detector: str | None = None
+    """Detector on the features of the network, by name, in place of the network alone."""
+    stride: int = 4
+    """Frames from one feature of a detector to the next."""
     measurements: int = 20
     """Times that the memory is measured."""
     live: Annotated[Live, tyro.conf.arg(name="")] = field(default_factory=Live)
@@ -152,6 +166,25 @@ def classifier(options: Options) -> NetworkClassifier:
     )
 
 
+def random_detector(options: Options, name: str) -> Detector:
+    """Return a detector with random weights on the features of that stream."""
+    flow = FlowStage().description()
+    network = classifier(options).network.eval()
+    channels = 2 * options.length
+    with torch.inference_mode():
+        size = network.features(network.clips(torch.zeros(1, 1, channels, 224, 224))).shape[-1]
+    classes = tuple(str(number) for number in range(CLASSES))
+    windows = {"stage": "features", "layout": "npy", "crops": 1, "source": flow}
+    record = {**windows, "length": options.length, "stride": options.stride}
+    stream = FeatureNetwork(
+        network, record, RecordedFlow(flow, "random"), Timing(options.length, options.stride, 1)
+    )
+    trained = TrainedDetector(
+        Path("random"), make_detector(name, size, CLASSES + 1).eval(), size, classes, {}
+    )
+    return Detector(Path("random"), trained, (stream,), torch.device("cpu"))
+
+
 def resident() -> float:
     """Return the resident memory of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -159,7 +192,9 @@ def resident() -> float:
 
 
 def main(options: Options) -> None:
-    trained = classifier(options)
+    trained: NetworkClassifier | Detector = classifier(options)
+    if options.detector is not None:
+        trained = random_detector(options, options.detector)
     window = window_of(trained, options.live)
     with tempfile.TemporaryDirectory() as folder:
         path = options.video or made_up(Path(folder, "made.mp4"))
@@ -172,7 +207,8 @@ def main(options: Options) -> None:
         live = replace(options.live, duration=seconds)
         print(
             f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; "
-            f"{options.backbone}, stacks of {options.length}; {live}"
+            f"{options.backbone}, stacks of {options.length}"
+            f"{f', {options.detector} every {options.stride}' if options.detector else ''}; {live}"
         )
         delays, memory = [], [(0.0, resident())]
         begin, used_processor = time.perf_counter(), time.process_time()

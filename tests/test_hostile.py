@@ -40,6 +40,7 @@ from tests.helpers.clips import (
     store_clip,
     write_video,
 )
+from tests.helpers.detection import store_features
 from tests.runner.test_inspect import state
 from tests.trajectories.test_verify import write as write_table
 
@@ -129,6 +130,27 @@ def model(folder: Path) -> Path:
     return folder / "model.safetensors"
 
 
+def detector(folder: Path) -> Path:
+    from flowpipe.models.detectors import make_detector
+    from flowpipe.training.detection.files import save_detector
+
+    options = {"steps": 4, "width": 8, "depth": 1, "dropout": 0.0}
+    network = make_detector("lstm", 5, 3, options)
+    made_of = {
+        "model": "lstm", "n_features": 5, "classes": ["x", "y"], "options": options,
+        "standardise": False,
+    }  # fmt: skip
+    save_detector(folder / "detector.safetensors", network, made_of, {"features": []}, folder)
+    return folder / "detector.safetensors"
+
+
+def steps(name: str):
+    def make(folder: Path) -> Path:
+        return store_features(folder, {"a": np.ones((5, 3))}, length=4, stride=2) / name
+
+    return make
+
+
 def weights(name: str):
     def make(folder: Path) -> Path:
         import torch
@@ -177,6 +199,9 @@ SAMPLES = {
     "features": ("features", features("a.npy")),
     "record of features": ("features", features("a.npy.json")),
     "model": ("model", model),
+    "detector": ("detector", detector),
+    "record of steps": ("steps", steps("a.npy.json")),
+    "stage of steps": ("steps", steps(".flowpipe/stage.json")),
     "torch": ("weights", weights("state.pt")),
     "safetensors": ("weights", weights("state.safetensors")),
     "splits": ("splits", text("splits.json", json.dumps(SPLITS))),

@@ -55,7 +55,9 @@ SLOW = {
     "BagOfWords",
     "FisherVector",
     "dense_trajectories",
+    "detect",
     "evaluate",
+    "evaluate_detector",
     "extract_features",
     "extract_flow",
     "extract_trajectories",
@@ -64,6 +66,7 @@ SLOW = {
     "predict",
     "predict_live",
     "train",
+    "train_detector",
     "two_stream",
 }
 
@@ -79,6 +82,8 @@ def test_the_example_of_every_name_runs(name, folder, monkeypatch):
     monkeypatch.chdir(folder)
     if name in ("load_classifier", "predict", "predict_live"):
         flowpipe.idt_baseline("videos", "idt", gaussians=4)
+    if name in ("detect", "evaluate_detector"):
+        doctest.run_docstring_examples(flowpipe.train_detector, {}, name=name)
     if name == "load_classifier":
         save_file(I3D().state_dict(), "i3d_rgb.safetensors")
     found = doctest.DocTestFinder(recurse=False).find(getattr(flowpipe, name), name, globs={})

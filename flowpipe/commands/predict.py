@@ -31,8 +31,8 @@ class Predict:
 
     classifier: Positional[Annotated[Path, arg(metavar="CLASSIFIER")]]
     """Output folder of idt-baseline, two-stream, evaluate, fuse or train, or the folder of one of
-    its splits; or, with --weights, a network and the classes that it knows, such as
-    i3d-kinetics400."""
+    its splits; with --weights, a network and the classes that it knows, such as i3d-kinetics400;
+    or, with --live, the output folder of train-detector."""
     videos: Inputs
     """Folders (searched recursively), video files, globs, or list files (.txt, .lst, .csv)."""
     weights: Annotated[
@@ -129,15 +129,14 @@ class Predict:
 
     def _run_live(self, source: str) -> int:
         from flowpipe.io.stream import StreamError
-        from flowpipe.pipelines.live import json_line, predict_live
-        from flowpipe.prediction import load_classifier
+        from flowpipe.pipelines.live import json_line, load_live, predict_live
 
         others = (
             "videos", "format", "out", "cache", "draw", "test_clips", "crops", "amp", "workers",
             "shard",
         )  # fmt: skip
         self._refuse(others, "with --live it must be left out")
-        classifier = load_classifier(self.classifier, device=self.device, weights=self.weights)
+        classifier = load_live(self.classifier, self.device, self.weights)
         labels = predict_live(classifier, source, self.live_options, overlay=self.overlay)
         written = 0
         with closing(labels):

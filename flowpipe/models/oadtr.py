@@ -87,10 +87,12 @@ class OadTR(nn.Module):
         self.linear_encoding = nn.Linear(n_features, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.positions = nn.Parameter(torch.zeros(1, steps + 1, width))
+        # As large as the release's, which are an embedding: small ones are lost among the features,
+        # and the task token then learns only slowly which step is the present.
+        nn.init.normal_(self.positions)
         # Equal queries would stay equal: they are drawn, where the release starts at zero.
         self.queries = nn.Parameter(torch.empty(1, future, width))
-        for parameter in (self.positions, self.queries):
-            nn.init.normal_(parameter, std=0.02)
+        nn.init.normal_(self.queries, std=0.02)
         self.encoder = nn.ModuleList(
             EncoderLayer(width, heads, hidden, dropout) for _ in range(depth)
         )

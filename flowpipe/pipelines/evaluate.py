@@ -250,7 +250,11 @@ def check_flow(model: Path, trained: Json | None, folder: Path) -> None:
         They differ in bound or step, which scale what the network sees. Other differences are
         logged.
     """
-    tested = provenance.read_stage(folder)
+    check_same_flow(model, trained, provenance.read_stage(folder), folder)
+
+
+def check_same_flow(model: Path, trained: Json | None, tested: Json | None, folder: Path) -> None:
+    """Compare the records of two flows; see :func:`check_flow`."""
     if trained is None or tested is None:
         return
     for name in ("bound", "step", "size", "method", "stage"):

@@ -13,14 +13,16 @@ from flowpipe._options import with_options
 from flowpipe.errors import ParameterError
 from flowpipe.io.stream import Stream
 from flowpipe.prediction import Classifier, load_classifier
+from flowpipe.prediction.detection.find import holds_detector
+from flowpipe.prediction.detection.load import Detector, load_detector
 from flowpipe.prediction.live.overlay import Overlay
 from flowpipe.prediction.live.parameters import Live
-from flowpipe.prediction.live.run import LivePrediction, live_labels
+from flowpipe.prediction.live.run import Labels, LivePrediction, live_labels
 from flowpipe.prediction.live.window import Window
 
 
 def predict_live(
-    classifier: Classifier | str | PathLike[str],
+    classifier: Classifier | Detector | str | PathLike[str],
     source: str | PathLike[str],
     live: Live | None = None,
     *,
@@ -36,7 +38,8 @@ def predict_live(
     Parameters
     ----------
     classifier
-        The classifier, or what :func:`flowpipe.load_classifier` takes.
+        The classifier, or what :func:`flowpipe.load_classifier` takes; or a detector, or the folder
+        of :func:`flowpipe.train_detector`, which labels the present.
     source
         A camera (``0`` or ``/dev/video0``), a URL that FFmpeg opens (rtsp, http, ...), a named pipe
         or ``-`` (standard input), or a video file.
@@ -72,8 +75,8 @@ def predict_live(
     if live is not None and options:
         raise ParameterError(f"live and {', '.join(options)} exclude each other")
     (live,) = with_options(options, live or Live())
-    if not isinstance(classifier, Classifier):
-        classifier = load_classifier(classifier, device=device)
+    if not isinstance(classifier, Classifier | Detector):
+        classifier = load_live(classifier, device)
     elif device != "auto":
         raise ParameterError(f"device is {device!r}; a classifier that is loaded has its own")
     window = window_of(classifier, live)
@@ -86,7 +89,27 @@ def predict_live(
     return _labels(classifier, window, stream, live, path)
 
 
-def window_of(classifier: Classifier, live: Live) -> Window:
+def load_live(
+    folder: str | PathLike[str], device: str = "auto", weights: str | PathLike[str] | None = None
+) -> Classifier | Detector:
+    """Read what can label a live source: a classifier, or a detector.
+
+    Parameters
+    ----------
+    folder, device, weights
+        As for :func:`flowpipe.load_classifier`; or the folder of a detector.
+
+    Raises
+    ------
+    FlowpipeError
+        There is neither.
+    """
+    if weights is None and holds_detector(Path(folder)):
+        return load_detector(folder, device)
+    return load_classifier(folder, device=device, weights=weights)
+
+
+def window_of(classifier: Classifier | Detector, live: Live) -> Window:
     """Return what extracts and scores the last seconds of a source for a classifier.
 
     Raises
@@ -98,6 +121,10 @@ def window_of(classifier: Classifier, live: Live) -> Window:
     from flowpipe.prediction.network import NetworkClassifier
     from flowpipe.prediction.trajectories import TrajectoryClassifier
 
+    if isinstance(classifier, Detector):
+        from flowpipe.prediction.live.detectors import DetectorWindow
+
+        return DetectorWindow(classifier, live)
     if isinstance(classifier, NetworkClassifier):
         from flowpipe.prediction.live.networks import NetworkWindow
 
@@ -117,7 +144,7 @@ def window_of(classifier: Classifier, live: Live) -> Window:
 
 
 def _labels(
-    classifier: Classifier, window: Window, stream: Stream, live: Live, overlay: Path | None
+    classifier: Labels, window: Window, stream: Stream, live: Live, overlay: Path | None
 ) -> Generator[LivePrediction, None, None]:
     with ExitStack() as stack:
         display = None if overlay is None else stack.enter_context(Overlay(overlay, stream))

@@ -12,6 +12,7 @@ from flowpipe.classify.splits import CLASSIFIERS, FINAL
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.models.published import split_name
 from flowpipe.prediction.base import Classifier, the_one
+from flowpipe.prediction.detection.find import holds_detector
 from flowpipe.prediction.fusion import FILE as FUSION
 from flowpipe.prediction.fusion import FusionClassifier, read_fusion
 from flowpipe.prediction.record import read_record
@@ -191,4 +192,9 @@ def find_classifier(path: Path) -> Path:
                     return place / name
         if below := sorted(each for name in _FILES for each in folder.glob(f"*/{name}")):
             return the_one(below, path, "classifier")
+    if holds_detector(path):
+        raise ParameterError(
+            f"{str(path)!r} holds a detector, which labels the frames of a video; use detect, or "
+            "predict --live"
+        )
     raise ParameterError(f"{str(path)!r} holds no classifier ({names})")

@@ -19,7 +19,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -116,6 +116,25 @@ def render(results: Results) -> str:
         A picture is neither a PNG nor a JPEG.
     """
     metrics = results.metrics
+    wrong = sorted(results.wrong, key=lambda clip: -clip.margin)
+    return page("report.html.j2").render(
+        results=results,
+        metrics=metrics,
+        clips=int(metrics.confusion.sum()),
+        chance=_chance(metrics),
+        confusion=data_uri(draw_confusion(metrics.confusion, metrics.classes), "image/svg+xml"),
+        training=(
+            data_uri(draw_training(results.training), "image/svg+xml") if results.training else None
+        ),
+        classes=_class_rows(metrics),
+        confused=most_confused(metrics.confusion, metrics.classes),
+        wrong=[(clip, _picture(clip.name, results.picture)) for clip in wrong[:_WRONG_SHOWN]],
+        total_time=sum(results.timings.values()),
+    )
+
+
+def page(name: str) -> Template:
+    """Return a template of a page, with the filters that all of them use."""
     environment = Environment(
         loader=PackageLoader("flowpipe.report"),
         autoescape=True,
@@ -126,23 +145,7 @@ def render(results: Results) -> str:
     environment.filters.update(
         percent=percent, interval=interval, duration=duration, setting=setting, plain=plain
     )
-    wrong = sorted(results.wrong, key=lambda clip: -clip.margin)
-    return environment.get_template("report.html.j2").render(
-        results=results,
-        metrics=metrics,
-        clips=int(metrics.confusion.sum()),
-        chance=_chance(metrics),
-        confusion=_data_uri(draw_confusion(metrics.confusion, metrics.classes), "image/svg+xml"),
-        training=(
-            _data_uri(draw_training(results.training), "image/svg+xml")
-            if results.training
-            else None
-        ),
-        classes=_class_rows(metrics),
-        confused=most_confused(metrics.confusion, metrics.classes),
-        wrong=[(clip, _picture(clip.name, results.picture)) for clip in wrong[:_WRONG_SHOWN]],
-        total_time=sum(results.timings.values()),
-    )
+    return environment.get_template(name)
 
 
 def plain(text: str) -> str:
@@ -265,11 +268,12 @@ def _picture(name: str, picture: Callable[[str], bytes | None]) -> str | None:
         return None
     for start, kind in _KINDS.items():
         if data.startswith(start):
-            return _data_uri(data, kind)
+            return data_uri(data, kind)
     raise ParameterError(f"the picture of {name!r} is neither a PNG nor a JPEG")
 
 
-def _data_uri(data: bytes, kind: str) -> str:
+def data_uri(data: bytes, kind: str) -> str:
+    """Return a picture as the address of an image element."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 

@@ -177,6 +177,25 @@ def read_model(path: Path) -> None:
     load_model(path)
 
 
+def read_detector(path: Path) -> None:
+    from flowpipe.training.detection.files import load_detector_file
+
+    load_detector_file(path)
+
+
+def read_steps(path: Path) -> None:
+    from flowpipe.errors import FormatError
+    from flowpipe.training.detection.steps import open_features, read_steps
+    from flowpipe.training.detection.windows import step_labels
+
+    folder = path.parent if path.suffixes[:1] == [".npy"] else path.parents[1]
+    found, missing = read_steps(open_features([folder]), ["a"])
+    for steps in found.values():
+        step_labels(steps, [], ("x", "y"))
+    if missing:
+        raise FormatError(missing["a"])
+
+
 def read_weights(path: Path) -> None:
     from flowpipe.models.weights import read_state
 

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
     [
         (("--fast-forward", "60"), ["60 frames", "used: 60", "dropped: 0", "memory: "]),
         (("--seconds", "2"), ["50 frames", "labels; delay: median", "memory: "]),
+        (("--fast-forward", "20", "--detector", "lstm"), ["lstm every 4", "used: 20", "memory: "]),
     ],
 )
 def test_it_measures(tmp_path, options, expected):

@@ -18,6 +18,7 @@ from flowpipe.flow.parameters import Dis, FlowParameters, Tvl1
 from flowpipe.flow.quantize import from_uint8, to_uint8
 from flowpipe.flow.solvers import Backend, Solver
 from flowpipe.flow.store import layout
+from flowpipe.flow.store.as_stored import AsStored, image_as_stored
 from flowpipe.flow.warp import without_camera
 from flowpipe.prediction.live.parameters import LiveFlow
 
@@ -40,6 +41,12 @@ class LiveMethod:
         Whether the network was trained on flow that was stored in levels.
     warped
         Whether the camera's motion is removed.
+    stored, warped_stored
+        How the flow, and the flow without the camera's motion, was stored for training; what that
+        does to it is left out if None.
+    frames_quality
+        JPEG quality of the frames that were stored with the flow, in which the camera was
+        followed; None if it was followed in the frames of the video.
     """
 
     parameters: FlowParameters
@@ -48,6 +55,9 @@ class LiveMethod:
     bound: float
     eight_bit: bool
     warped: bool
+    stored: AsStored | None = None
+    warped_stored: AsStored | None = None
+    frames_quality: int | None = None
 
 
 def live_method(
@@ -103,11 +113,12 @@ class FrameFlow:
         self._greys: deque[NDArray[np.uint8]] = deque(maxlen=abs(method.step) + 1)
         self._solver: tuple[tuple[int, ...], Solver] | None = None
         self._own: _WithoutCamera | None = None
+        self._before: NDArray[np.uint8] | None = None
 
     def restart(self) -> None:
         """Forget the frames: the next one does not follow them."""
         self._greys.clear()
-        self._own = None
+        self._own = self._before = None
 
     def add(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         """Return the flow that ends in a frame.
@@ -123,20 +134,29 @@ class FrameFlow:
             Levels, 128 for zero; None where there is no frame before it yet.
         """
         method = self._method
-        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+        grey = _grey(image)
         self._greys.append(grey)
-        if len(self._greys) < abs(method.step) + 1:
+        camera, before = grey, self._before
+        if method.frames_quality is not None:
+            camera = _grey(image_as_stored(image, method.frames_quality))
+        self._before = camera
+        if before is None or len(self._greys) < abs(method.step) + 1:
             return None
         first, second = self._greys[0], grey
         if method.step < 0:
             first, second = second, first
         flow = self._solve(first, second)
         if not method.warped:
-            return to_uint8(flow, method.bound)
-        if method.eight_bit:  # what is stored is what the camera's motion is taken out of
+            return self._levels(flow, method.stored)
+        if method.stored is not None:  # what is stored is what the camera's motion is taken out of
+            flow = method.stored.flow(flow)
+        elif method.eight_bit:
             flow = from_uint8(to_uint8(flow, method.bound), method.bound, zero=127.5)
-        self._own = self._own or _WithoutCamera(first)
-        return to_uint8(self._own.of(second, flow), method.bound)
+        self._own = self._own or _WithoutCamera(before)
+        return self._levels(self._own.of(camera, flow), method.warped_stored)
+
+    def _levels(self, flow: NDArray[np.float32], stored: AsStored | None) -> NDArray[np.uint8]:
+        return to_uint8(flow, self._method.bound) if stored is None else stored.levels(flow)
 
     def _solve(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._solver is None or self._solver[0] != first.shape:
@@ -145,6 +165,10 @@ class FrameFlow:
             self._solver = first.shape, solver
         flow: NDArray[np.float32] = self._solver[1](first[None], second[None])[0]
         return flow
+
+
+def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
 
 
 class _WithoutCamera:

@@ -16,11 +16,15 @@ from pathlib import Path
 from threading import Condition, Event, Thread
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flowpipe.io.stream import FrameSource, StreamError, StreamFrame
-from flowpipe.prediction.base import Classifier, Prediction
+from flowpipe.prediction.base import Prediction
 from flowpipe.prediction.live.mailbox import Mailbox
 from flowpipe.prediction.live.parameters import Live
 from flowpipe.prediction.live.window import Window, WindowClip
+from flowpipe.prediction.record import Record
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +58,25 @@ class LivePrediction(Prediction):
     used: int
     dropped: int
     fps: float
+
+
+class Labels(Protocol):
+    """What the labels of a live source say besides the scores: a classifier's or a detector's.
+
+    Attributes as for :class:`~flowpipe.prediction.Classifier`.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the scores."""
+
+    @property
+    def trained(self) -> NDArray[np.bool_]:
+        """(classes,) classes with training clips."""
+
+    @property
+    def record(self) -> Record:
+        """The calibration."""
 
 
 class Display(Protocol):
@@ -135,7 +158,7 @@ class _Extraction:
 
 
 def live_labels(
-    classifier: Classifier,
+    classifier: Labels,
     window: Window,
     source: FrameSource,
     live: Live,
@@ -216,7 +239,7 @@ def _wait(extraction: _Extraction, source: FrameSource, live: Live, due: float) 
 
 
 def _prediction(
-    classifier: Classifier,
+    classifier: Labels,
     window: Window,
     clip: WindowClip,
     source: FrameSource,

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from flowpipe.runner.pool import Advance, Done
 from flowpipe.training.data.datasets import testing_transform
 from flowpipe.training.data.sampling import centre_starts
 from flowpipe.training.distributed import pick_device, torch_threads
-from flowpipe.training.features.frames import ClipFrames, open_clip
+from flowpipe.training.features.frames import open_clip
 from flowpipe.training.features.layouts import ClipFiles, files_of, is_current, write_features
 from flowpipe.training.features.sources import NetworkSource
 from flowpipe.training.features.stage import FeatureStage
@@ -154,9 +154,25 @@ class NetworkFeatures(NetworkWork):
         return Done(warning=warning)
 
 
+class WindowFrames(Protocol):
+    """Flow fields, frames, or differences of frames, of which windows are made.
+
+    Such as :class:`~flowpipe.training.features.frames.ClipFrames`.
+    """
+
+    def expect(self, starts: Sequence[int], length: int) -> None:
+        """Prepare for windows of `length` that begin at `starts`, ascending."""
+
+    def snippet(self, indices: Sequence[int]) -> NDArray[Any]:
+        """Return (C * L, H, W) of L fields, frames or differences."""
+
+    def forget(self, before: int) -> None:
+        """Drop what was decoded before a field or frame; never what may be repeated."""
+
+
 def window_features(
     network: StreamNetwork,
-    frames: ClipFrames,
+    frames: WindowFrames,
     starts: Sequence[int],
     length: int,
     *,
@@ -223,7 +239,7 @@ def snippets_of(network: StreamNetwork, length: int) -> list[range]:
 
 def _views(
     network: StreamNetwork,
-    frames: ClipFrames,
+    frames: WindowFrames,
     starts: Sequence[int],
     length: int,
     transform: Any,

@@ -1,0 +1,1 @@
+"""Trained detectors on new videos, frame by frame."""
