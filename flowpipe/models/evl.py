@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpipe.errors import ParameterError
+from flowpipe.models.transformer import quick_gelu
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ class DecoderLayer(nn.Module):
         """Map (B, Q, D) and (B, N, D) to (B, Q, D)."""
         query = query + self.attn(self.norm1(query), self.norm3(features))
         hidden = self.mlp["fc1"](self.norm2(query))
-        hidden = self.dropout(hidden * torch.sigmoid(1.702 * hidden))  # the GELU of CLIP
+        hidden = self.dropout(quick_gelu(hidden))
         added: Tensor = query + self.mlp["fc2"](hidden)
         return added
 
