@@ -72,9 +72,7 @@ class ClipVit(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(width))
         self.pos_embed = nn.Parameter(torch.zeros(1 + math.prod(self.grid), width))
         self.norm_pre = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(
-            Block(width, heads, hidden, gelu="quick") for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(Block(width, heads, hidden, gelu="quick") for _ in range(depth))
         for block in self.blocks.modules():
             if isinstance(block, nn.LayerNorm):
                 block.eps = self.norm_pre.eps

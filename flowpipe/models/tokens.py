@@ -100,7 +100,8 @@ def block_tokens(network: StreamNetwork, images: Tensor, count: int) -> Tensor:
     kept: list[Tensor] = []
     handles = []
     for block in check_tokens(network, count).blocks[-count:]:
-        attention = cast(Any, block).attn if hasattr(block, "attn") else block.self_attention
+        own = "attn" if hasattr(block, "attn") else "self_attention"
+        attention = block.get_submodule(own)
         handles.append(attention.register_forward_pre_hook(_keep_queries(kept)))
         handles.append(block.register_forward_hook(_keep_output(kept)))
     try:

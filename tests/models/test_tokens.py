@@ -135,7 +135,11 @@ def test_the_names_of_openai_hugging_face_and_timm():
                     openai[f"{first}ln_{inner[-1]}.{suffix}"] = value
                     hugging_face[f"{second}layer_norm{inner[-1]}.{suffix}"] = value
     of_images = {f"visual.{name}": value for name, value in openai.items()}
-    whole = {**of_images, "visual.proj": torch.zeros(32, 16), "token_embedding.weight": torch.ones(4)}
+    whole = {
+        **of_images,
+        "visual.proj": torch.zeros(32, 16),
+        "token_embedding.weight": torch.ones(4),
+    }
     theirs = {f"vision_model.{name}": value for name, value in hugging_face.items()}
     theirs |= {"visual_projection.weight": torch.zeros(16, 32), "logit_scale": torch.ones(())}
     for state in (whole, theirs, timm):
@@ -168,9 +172,7 @@ def test_timesformer_on_frames_alone_takes_the_names_of_hugging_face():
 
 def test_queries_and_keys_are_those_of_the_attention():
     theirs = VisionTransformer(32, 16, 2, 4, 32, 128, num_classes=5).eval()
-    own = TimeSformer(
-        3, 5, frames=1, size=32, attention="space", width=32, depth=2, heads=4
-    ).eval()
+    own = TimeSformer(3, 5, frames=1, size=32, attention="space", width=32, depth=2, heads=4).eval()
     state = timesformer.from_torchvision(theirs.state_dict())
     own.load_state_dict(state, strict=False)
     own.norm.eps = theirs.encoder.ln.eps
@@ -183,5 +185,5 @@ def test_other_networks_have_no_tokens_of_frames():
     with pytest.raises(ParameterError, match="tokens is 1; it applies to vision transformers"):
         check_tokens(network, 1)
     network = stream(ClipVit(3, 5, **TINY))
-    with pytest.raises(ParameterError, match="tokens is 4; .* has 3 blocks"):
+    with pytest.raises(ParameterError, match=r"tokens is 4; .* has 3 blocks"):
         check_tokens(network, 4)
