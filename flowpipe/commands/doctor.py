@@ -29,6 +29,7 @@ TABLES = {
     "data set": ("flowpipe.datasets.table", "DATASETS"),
     "encoder": ("flowpipe.encoding", "ENCODERS"),
     "model": ("flowpipe.models", "MODELS"),
+    "probe": ("flowpipe.models.probes", "PROBES"),
     "feature layout": ("flowpipe.training.features.layouts", "LAYOUTS"),
 }
 """Modules and names of the tables that are listed, by the title of their list."""

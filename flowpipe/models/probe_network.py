@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class Head(nn.Module, ABC):
     def forward(self, blocks: Blocks) -> Tensor:
         """Return scores before the softmax: -> (B, classes)."""
 
-    def fit(self, clips: Sequence[Blocks]) -> None:
+    def fit(self, clips: Iterable[Blocks]) -> None:
         """Fit what is not trained by gradients to the training clips, one at a time."""
 
 
@@ -82,10 +82,10 @@ class ProbeNetwork(Trainable):
                 blocks.append(BlockFeatures(out, q.unflatten(-1, apart), k.unflatten(-1, apart)))
         return blocks
 
-    def fit(self, clips: Sequence[Tensor]) -> None:
+    def fit(self, clips: Iterable[Tensor]) -> None:
         """Fit what is not trained by gradients to the training clips, (T, numbers) each."""
         with torch.no_grad():
-            self.head.fit([self.clips(clip[None]) for clip in clips])
+            self.head.fit(self.clips(clip[None]) for clip in clips)
 
     def heads(self, clips: Blocks) -> tuple[Tensor, ...]:
         """Return the scores, (B, classes)."""
@@ -227,7 +227,7 @@ class LinearHead(Head):
         scores: Tensor = self.last((self._pooled(blocks) - self.mean) / self.deviation)
         return scores
 
-    def fit(self, clips: Sequence[Blocks]) -> None:
+    def fit(self, clips: Iterable[Blocks]) -> None:
         """Compute the mean and the standard deviation over the training clips."""
         means = torch.cat([self._pooled(each) for each in clips]).double()
         self.mean.copy_(means.mean(dim=0))

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from flowpipe.models.probe_network import Head
 
 
+PROBE_NAME = "probe.safetensors"
+"""The file of a head."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredShape:
     """What is stored of a frame, of a network.
