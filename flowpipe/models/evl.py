@@ -94,10 +94,7 @@ class EVLDecoder(nn.Module):
             list[tuple[int, int]], [grid] * layers if isinstance(grid[0], int) else list(grid)
         )
         self.projections = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(size), nn.Linear(size, width))
-            if size != width
-            else nn.Identity()
-            for size in inputs
+            projection(size, width) if size != width else nn.Identity() for size in inputs
         )
         self.cls_token = nn.Parameter(torch.zeros(width))
         nn.init.normal_(self.cls_token, std=0.02)
@@ -157,6 +154,14 @@ class EVLDecoder(nn.Module):
             k = (tokens[..., None, :] if block.k is None else block.k).detach()
             features = features + self.cross_attention[index](q, k)
         return features
+
+
+def projection(inputs: int, width: int) -> nn.Module:
+    """Return what normalises frozen tokens and projects them to another size.
+
+    The scale and shift of the normalisation are the projection's.
+    """
+    return nn.Sequential(nn.LayerNorm(inputs, elementwise_affine=False), nn.Linear(inputs, width))
 
 
 class FrameAttention(nn.Module):

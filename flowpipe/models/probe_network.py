@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpipe.errors import ParameterError
-from flowpipe.models.evl import BlockFeatures, CrossAttention, EVLDecoder
+from flowpipe.models.evl import BlockFeatures, CrossAttention, EVLDecoder, projection
 from flowpipe.models.probes import Probe, StoredShape
 from flowpipe.models.trainable import Trainable
 
@@ -173,9 +173,7 @@ class AttentionHead(Head):
     ) -> None:
         super().__init__()
         self.shapes = shapes
-        self.projections = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(each.width), nn.Linear(each.width, width)) for each in shapes
-        )
+        self.projections = nn.ModuleList(projection(each.width, width) for each in shapes)
         self.query = nn.Parameter(torch.zeros(width))
         nn.init.normal_(self.query, std=0.02)
         self.attention = CrossAttention(width, heads)
@@ -186,8 +184,8 @@ class AttentionHead(Head):
     def forward(self, blocks: Blocks) -> Tensor:
         """Return scores before the softmax: -> (B, classes)."""
         tokens = [
-            projection(out.flatten(1, 2))
-            for projection, out in zip(
+            project(out.flatten(1, 2))
+            for project, out in zip(
                 self.projections, _last_blocks(self.shapes, blocks), strict=True
             )
         ]

@@ -14,15 +14,15 @@ from flowpipe.training.optimisation import Training
 class ProbeTraining:
     """The training of a head, by AdamW along a cosine; small sets are the normal case."""
 
-    epochs: int = 60
+    epochs: int = 20
     """Number of times that every clip is seen."""
     batch_size: int = 16
     """Number of clips per step."""
-    lr: float = 0.0005
+    lr: float = 0.001
     """Learning rate at the end of the warm-up, from where it falls along half a cosine to 0."""
     weight_decay: float = 0.05
     """Weight decay; biases and normalisation layers have none."""
-    warmup: Annotated[float, arg(metavar="EPOCHS")] = 3.0
+    warmup: Annotated[float, arg(metavar="EPOCHS")] = 2.0
     """Number of epochs at the beginning in which the learning rate rises linearly from 0."""
     label_smoothing: float = 0.0
     """Share of each label that is spread evenly over all classes."""
