@@ -69,7 +69,10 @@ class ProbeNetwork(Trainable):
             raise ParameterError(
                 f"a clip has {snippets.shape[1]} frames; this head takes {self.probe.frames}"
             )
-        parts = snippets.float().split([math.prod(each.shape) for each in self.shapes], dim=-1)
+        # The networks of the maps are not trained: gradients stop here.
+        parts = (
+            snippets.detach().float().split([math.prod(each.shape) for each in self.shapes], dim=-1)
+        )
         blocks = []
         for shape, part in zip(self.shapes, parts, strict=True):
             if not shape.blocks:
@@ -219,6 +222,8 @@ class LinearHead(Head):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
         self.last = nn.Linear(width, classes)
+        nn.init.normal_(self.last.weight, std=0.01)
+        nn.init.zeros_(self.last.bias)
 
     def forward(self, blocks: Blocks) -> Tensor:
         """Return scores before the softmax: -> (B, classes)."""

@@ -12,6 +12,7 @@ from typing import Any
 from flowpipe._options import with_options
 from flowpipe.errors import ParameterError
 from flowpipe.flow import store
+from flowpipe.models.probes import PROBE_NAME
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import read_about
 from flowpipe.pipelines.evaluate import check_flow
@@ -139,6 +140,11 @@ def extract_features(
             raise ParameterError(
                 f"classifier is {str(path)!r}, a fusion; name the folder of a member, such as "
                 f"{str(path.parent / '1')!r}"
+            )
+        if path.name == PROBE_NAME:
+            raise ParameterError(
+                f"classifier is {str(path)!r}, a head on maps; features are those of a network or "
+                "of trajectories"
             )
         origin = TrainedNetwork(path)
     if path is None or path.name == MODEL_NAME:
