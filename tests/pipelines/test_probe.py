@@ -74,16 +74,15 @@ def test_evl_sees_the_order_of_frames_and_attention_does_not(dataset, tmp_path):
 def test_two_folders_are_seen_together(dataset, tmp_path):
     """Each tells one class of three from the others."""
     three = with_split(made_up_set(tmp_path / "three", {"a": 6, "b": 6, "c": 6}))
-    first, second = telling_maps(three), telling_maps(three, (2, 2, 6))
+    first, second = telling_maps(three, (3, 4, 3)), telling_maps(three, (2, 2, 3))
     for name in first:
         first[name][..., 1:3] = 0
         second[name][..., 0] = second[name][..., 2] = 0
     one = write_maps(tmp_path / "one", first)
     other = write_maps(tmp_path / "other", {k: v[:-1] for k, v in second.items()}, seed=1)
     for head in PROBES:
-        metrics = run(three, [one, other], tmp_path / head, head, epochs=20)
-        assert metrics.accuracy.value > 0.9
-        assert run(three, one, tmp_path / f"{head}-1", head).accuracy.value < 0.9
+        both = run(three, [one, other], tmp_path / head, head, epochs=30).accuracy.value
+        assert run(three, one, tmp_path / f"{head}-1", head).accuracy.value < 0.8 < both
 
 
 def test_tokens_are_heads_of_queries_and_keys(dataset, tmp_path):
