@@ -73,7 +73,7 @@ def test_evl_sees_the_order_of_frames_and_attention_does_not(dataset, tmp_path):
 @pytest.mark.slow
 def test_two_folders_are_seen_together(dataset, tmp_path):
     """Each tells one class of three from the others."""
-    three = with_split(made_up_set(tmp_path / "three", {"a": 6, "b": 6, "c": 6}))
+    three = with_split(made_up_set(tmp_path / "three", {"a": 12, "b": 12, "c": 12}))
     first, second = telling_maps(three, (3, 4, 3)), telling_maps(three, (2, 2, 3))
     for name in first:
         first[name][..., 1:3] = 0
@@ -82,7 +82,7 @@ def test_two_folders_are_seen_together(dataset, tmp_path):
     other = write_maps(tmp_path / "other", {k: v[:-1] for k, v in second.items()}, seed=1)
     for head in PROBES:
         both = run(three, [one, other], tmp_path / head, head, epochs=30).accuracy.value
-        assert run(three, one, tmp_path / f"{head}-1", head).accuracy.value < 0.8 < both
+        assert run(three, one, tmp_path / f"{head}-1", head).accuracy.value < 0.85 < both
 
 
 def test_tokens_are_heads_of_queries_and_keys(dataset, tmp_path):
