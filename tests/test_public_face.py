@@ -65,6 +65,7 @@ SLOW = {
     "load_classifier",
     "predict",
     "predict_live",
+    "probe",
     "train",
     "train_detector",
     "two_stream",

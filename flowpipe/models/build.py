@@ -228,6 +228,13 @@ def timesformer(clip: ClipInput, *, attention: Any) -> nn.Module:
     )
 
 
+def clip_vit(clip: ClipInput) -> nn.Module:
+    """Return CLIP's image network for the segments of a clip."""
+    from flowpipe.models.clip_vit import ClipVit
+
+    return ClipVit(clip.channels, 1, size=clip.input_size)
+
+
 def vivit(clip: ClipInput, *, factorisation: Any) -> nn.Module:
     """Return ViViT for the frames of a clip."""
     from flowpipe.models.vivit import Vivit
