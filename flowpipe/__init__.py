@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flowpipe.io.video import read_video
     from flowpipe.models.create import create_model, list_models
     from flowpipe.models.describe import describe_model
+    from flowpipe.pipelines.compare.run import compare
     from flowpipe.pipelines.evaluate import evaluate
     from flowpipe.pipelines.features import extract_features
     from flowpipe.pipelines.flow import extract_flow
@@ -52,6 +53,7 @@ __all__ = [
     "FrameClips",
     "Metrics",
     "Workers",
+    "compare",
     "create_model",
     "dense_trajectories",
     "describe_model",
@@ -88,6 +90,7 @@ _HOMES = {
     "FrameClips": "training.data.frame_clips",
     "Metrics": "classify.metrics",
     "Workers": "runner.pool",
+    "compare": "pipelines.compare.run",
     "create_model": "models.create",
     "dense_trajectories": "trajectories.dense",
     "describe_model": "models.describe",

@@ -116,6 +116,26 @@ def render(results: Results) -> str:
         A picture is neither a PNG nor a JPEG.
     """
     metrics = results.metrics
+    environment = page_environment()
+    wrong = sorted(results.wrong, key=lambda clip: -clip.margin)
+    return environment.get_template("report.html.j2").render(
+        results=results,
+        metrics=metrics,
+        clips=int(metrics.confusion.sum()),
+        chance=_chance(metrics),
+        confusion=data_uri(draw_confusion(metrics.confusion, metrics.classes), "image/svg+xml"),
+        training=(
+            data_uri(draw_training(results.training), "image/svg+xml") if results.training else None
+        ),
+        classes=_class_rows(metrics),
+        confused=most_confused(metrics.confusion, metrics.classes),
+        wrong=[(clip, picture_uri(clip.name, results.picture)) for clip in wrong[:_WRONG_SHOWN]],
+        total_time=sum(results.timings.values()),
+    )
+
+
+def page_environment() -> Environment:
+    """Return the templates of the pages, with the filters that all of them use."""
     environment = Environment(
         loader=PackageLoader("flowpipe.report"),
         autoescape=True,
@@ -126,23 +146,7 @@ def render(results: Results) -> str:
     environment.filters.update(
         percent=percent, interval=interval, duration=duration, setting=setting, plain=plain
     )
-    wrong = sorted(results.wrong, key=lambda clip: -clip.margin)
-    return environment.get_template("report.html.j2").render(
-        results=results,
-        metrics=metrics,
-        clips=int(metrics.confusion.sum()),
-        chance=_chance(metrics),
-        confusion=_data_uri(draw_confusion(metrics.confusion, metrics.classes), "image/svg+xml"),
-        training=(
-            _data_uri(draw_training(results.training), "image/svg+xml")
-            if results.training
-            else None
-        ),
-        classes=_class_rows(metrics),
-        confused=most_confused(metrics.confusion, metrics.classes),
-        wrong=[(clip, _picture(clip.name, results.picture)) for clip in wrong[:_WRONG_SHOWN]],
-        total_time=sum(results.timings.values()),
-    )
+    return environment
 
 
 def plain(text: str) -> str:
@@ -259,17 +263,25 @@ def _chance(metrics: Metrics) -> float:
     return 1 / max(1, len(metrics.classes))
 
 
-def _picture(name: str, picture: Callable[[str], bytes | None]) -> str | None:
+def picture_uri(name: str, picture: Callable[[str], bytes | None]) -> str | None:
+    """Return the picture of a clip for an image element; None if there is none.
+
+    Raises
+    ------
+    ParameterError
+        It is neither a PNG nor a JPEG.
+    """
     data = picture(name)
     if data is None:
         return None
     for start, kind in _KINDS.items():
         if data.startswith(start):
-            return _data_uri(data, kind)
+            return data_uri(data, kind)
     raise ParameterError(f"the picture of {name!r} is neither a PNG nor a JPEG")
 
 
-def _data_uri(data: bytes, kind: str) -> str:
+def data_uri(data: bytes, kind: str) -> str:
+    """Return data of a kind, such as ``image/png``, for an element of the page itself."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 

@@ -37,6 +37,7 @@ STAGES = {
     "train": "trained networks",
     "evaluate": "scores of networks",
     "fuse": "fused scores",
+    "system": "scores of a system of a comparison",
     "features": "features of windows of clips, or maps of their frames",
 }
 """Every stage by the name in its record, with a description of its outputs."""
