@@ -115,7 +115,9 @@ class NetworkSystem:
             elif entry.takes == "frames" and entry.any_length:
                 own |= {"input_size": _SMALL_SIZE_3D}
             if self.model in ("i3d", "s3d"):
-                own |= {"length": 16, "input_size": _SMALL_SIZE_3D}
+                own["length"] = 16
+            if self.model == "s3d":  # its last maps would be smaller than what they are pooled over
+                own["input_size"] = 224
             return own
         segments = _RELATED_SEGMENTS if entry.relates_segments else 3
         length = self.length if name != "rgb" else 1

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from flowpipe.errors import FlowpipeError
 from flowpipe.pipelines.compare.stored import Stored, stored
 from flowpipe.pipelines.compare.system import Comparison, NotAvailableError, Prepared, System
 
@@ -22,15 +23,18 @@ class Step:
         What it depends on, and how it is run; None if it cannot be run.
     stored
         Where its results are, or will be; None if it cannot be run.
-    unavailable
+    refused
         Why it cannot be run.
+    is_mistake
+        Whether that is an error in what was asked for, and no lack of weights.
     """
 
     name: str
     system: System
     prepared: Prepared | None = None
     stored: Stored | None = None
-    unavailable: str = ""
+    refused: str = ""
+    is_mistake: bool = False
 
     @property
     def is_done(self) -> bool:
@@ -39,11 +43,12 @@ class Step:
 
 
 def plan(on: Comparison, systems: Mapping[str, System]) -> list[Step]:
-    """Return a step for each system, in the order in which they are run.
+    """Return a step for each system, in the order given."""
+    return [_step(on, name, system) for name, system in systems.items()]
 
-    The order is by rank, and among networks by the multiply-adds of their training and tests.
-    """
-    steps = [_step(on, name, system) for name, system in systems.items()]
+
+def in_order(steps: Sequence[Step]) -> list[Step]:
+    """Return steps in the order in which they are run: by rank, networks by their multiply-adds."""
     return sorted(steps, key=lambda step: (step.system.rank, _work(step)))
 
 
@@ -51,7 +56,9 @@ def _step(on: Comparison, name: str, system: System) -> Step:
     try:
         prepared = system.prepare(on)
     except NotAvailableError as error:
-        return Step(name, system, unavailable=str(error))
+        return Step(name, system, refused=str(error))
+    except FlowpipeError as error:
+        return Step(name, system, refused=str(error), is_mistake=True)
     return Step(name, system, prepared, stored(name, system, prepared, on))
 
 
@@ -59,7 +66,10 @@ def _work(step: Step) -> float:
     """Return the multiply-adds of a system; 0 if unknown."""
     if step.prepared is None or step.stored is None:
         return 0.0
-    cost = step.stored.cost() if step.is_done else step.prepared.cost()
+    try:
+        cost = step.stored.cost() if step.is_done else step.prepared.cost()
+    except FlowpipeError:  # such as clips that its network cannot take, which it says when it runs
+        return 0.0
     return 0.0 if cost is None else cost.work
 
 

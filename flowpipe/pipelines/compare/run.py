@@ -20,7 +20,7 @@ from flowpipe.datasets.load import load_dataset, record_dataset
 from flowpipe.errors import FlowpipeError, ParameterError
 from flowpipe.flow.store import stored_clips
 from flowpipe.pipelines.compare.measure import Budget, OverBudgetError
-from flowpipe.pipelines.compare.plan import Step, estimate, plan
+from flowpipe.pipelines.compare.plan import Step, estimate, in_order, plan
 from flowpipe.pipelines.compare.results import write_results
 from flowpipe.pipelines.compare.settings import Settings
 from flowpipe.pipelines.compare.shared import Shared
@@ -176,7 +176,7 @@ class _Run:
         for note in on.protocol.notes:
             logger.info(f"note: {note}")
         every = plan(on, SYSTEMS)
-        self.steps = [step for step in every if step.name in asked]
+        self.steps = in_order([step for step in every if step.name in asked])
         # Systems of an earlier call with the same settings are shown, too.
         self.done = {step.name: step for step in every if step.is_done}
         self.not_run: dict[str, NotRun] = {}
@@ -211,7 +211,8 @@ class _Run:
         """Run a system; return whether it has results."""
         on, name = self.on, step.name
         if step.prepared is None or step.stored is None:
-            self._note(step, "unavailable", step.unavailable)
+            self._note(step, "failed" if step.is_mistake else "unavailable", step.refused)
+            logger.warning(f"{name} has no results: {step.refused}")
             return False
         meter = on.meter(step.stored.job)
         try:
