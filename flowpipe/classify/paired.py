@@ -54,7 +54,7 @@ class Tests:
         return len(self.names)
 
 
-def tests_of(protocol: Protocol) -> Tests:
+def protocol_tests(protocol: Protocol) -> Tests:
     """Return the tests of a protocol."""
     names = tuple(name for split in protocol.splits for name in split.test)
     counts = [len(split.test) for split in protocol.splits]

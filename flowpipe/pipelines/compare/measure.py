@@ -43,7 +43,7 @@ class Budget:
     """
 
     seconds: float | None = None
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
 
     @property
     def left(self) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 from flowpipe import __version__
 from flowpipe.classify.comparison import Member, Result, Statistics, statistics
 from flowpipe.classify.metrics import LEVEL, interval_json
-from flowpipe.classify.paired import Accuracy, adjusted, tests_of
+from flowpipe.classify.paired import Accuracy, adjusted, protocol_tests
 from flowpipe.pipelines.compare.measure import disk_of
 from flowpipe.pipelines.compare.plan import Step
 from flowpipe.pipelines.compare.stored import Stored
@@ -49,7 +49,7 @@ def write_results(on: Comparison, done: Sequence[Step], not_run: Sequence[NotRun
         members[step.name] = Member(
             step.system.group, weights, partial(step.stored.scores, protocol=on.protocol)
         )
-    found = statistics(members, tests_of(on.protocol))
+    found = statistics(members, protocol_tests(on.protocol))
     costs = {name: each.cost() for name, each in kept.items()}
     measured = _measured(on, done)
     atomic.write_atomic(
@@ -150,13 +150,13 @@ def _named_weights(on: Comparison) -> dict[str, float]:
 
 def _measured(on: Comparison, done: Sequence[Step]) -> Json:
     """Return what was measured of each system, and of the shared stages."""
-    needs = {need: on.shared.folder(on, need) for step in done for need in _needs(step)}
+    needs = {need: on.shared.folder(on, need) for step in done for need in _needs(on, step)}
     features = set()
     systems: Json = {}
     for step in done:
         assert step.stored is not None
         found = on.meter(step.stored.job).read()
-        shared = [needs[need].name for need in _needs(step)]
+        shared = [needs[need].name for need in _needs(on, step)]
         # Features are shared by those systems that read them.
         read = [name for name in found["folders"] if name.startswith("features-")]
         features |= set(read)
@@ -178,8 +178,15 @@ def _measured(on: Comparison, done: Sequence[Step]) -> Json:
     return {"systems": systems, "shared": stages}
 
 
-def _needs(step: Step) -> tuple[Any, ...]:
-    return () if step.prepared is None else step.prepared.needs
+def _needs(on: Comparison, step: Step) -> tuple[Any, ...]:
+    """Return the shared stages that a system reads, and that were computed here."""
+    if step.prepared is None:
+        return ()
+    return tuple(
+        need
+        for need in step.prepared.needs
+        if not (need == "flow" and on.shared.given_flow is not None)
+    )
 
 
 def _page(
@@ -228,6 +235,11 @@ def _page(
             ),
             "seed": on.settings.seed,
             "recipe of networks": on.settings.recipe,
+            **(
+                {}
+                if on.shared.given_flow is None
+                else {"flow and frames": "computed before, so that their time is not counted"}
+            ),
         },
         on.protocol.notes,
         [
