@@ -170,7 +170,14 @@ def render_comparison(page: Page) -> str:
         ],
         styles=STYLES,
         best=_best(found),
-        streams=sorted({stream for each in found.systems.values() for stream in each.streams}),
+        streams=sorted(
+            {
+                stream
+                for each in found.systems.values()
+                for stream in each.streams
+                if len(each.streams) > 1
+            }
+        ),
         accuracies=_image(draw_accuracies(found, page.rows, page.groups)) if names else None,
         costs=[_image(each) for each in draw_costs(found, page.rows, page.groups)] if names else [],
         fusions=found.fusions[:_FUSIONS_SHOWN],
@@ -224,7 +231,7 @@ def _pairs(found: Statistics) -> dict[str, dict[str, tuple[Pair, float, int]]]:
 
 
 def _listed_pairs(found: Statistics) -> list[PairDetail]:
-    """Return the pairs with their clips; of many systems, those with improved trajectories only."""
+    """Return the pairs with their clips; of many systems, without their clips."""
     values = adjusted([pair.p for pair in found.pairs.values()])
     few = len(found.systems) <= _MOST_PAIRS
     details = []

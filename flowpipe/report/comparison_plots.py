@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from flowpipe.classify.comparison import Statistics
@@ -31,8 +32,8 @@ STYLES: Mapping[str, tuple[str, str, str]] = {
 }
 """Colour, matplotlib's marker, and the character of each group."""
 _GREY, _GRID = "#616e7c", "#e4e8ec"
-_WIDTH = 6.2
-"""Inches, about the width of a telephone at 72 dpi, so that text need not shrink."""
+_WIDTH = 4.7
+"""Inches, the width of a telephone at 72 dpi, so that text does not shrink there."""
 
 
 def draw_accuracies(found: Statistics, rows: Mapping[str, Row], groups: Mapping[str, str]) -> bytes:
@@ -45,7 +46,7 @@ def draw_accuracies(found: Statistics, rows: Mapping[str, Row], groups: Mapping[
             key=lambda n: found.systems[n].whole.accuracy.accuracy.value,
         )
     ]
-    with _figure(1.3 + 0.27 * len(names)) as (figure, buffer):
+    with _figure(1.6 + 0.27 * len(names)) as (figure, buffer):
         axes = figure.add_subplot()
         for place, name in enumerate(names):
             colour, marker, _ = STYLES[rows[name].group]
@@ -70,7 +71,7 @@ def draw_accuracies(found: Statistics, rows: Mapping[str, Row], groups: Mapping[
         axes.axvline(100 / len(found.tests.classes), color=_GREY, lw=0.8, ls=":")
         axes.set_xlim(-1, 101)
         axes.set_ylim(-0.7, len(names) - 0.3)
-        axes.set_xlabel("accuracy in %, with 95 % interval; dotted: chance", fontsize=8.5)
+        axes.set_xlabel("accuracy in %, 95 % interval; dotted: chance", fontsize=8.5)
         _clean(axes)
         extra = [
             Line2D([], [], color="#000000", marker="|", ls="", ms=10, mew=1.6, label="with idt")
@@ -84,7 +85,7 @@ def draw_costs(
 ) -> list[bytes]:
     """Draw accuracy against the time of everything, and against the time to label a clip."""
     panels: list[tuple[str, Callable[[Row], float | None]]] = [
-        ("hours of one machine for all splits, with shared stages", lambda row: row.seconds / 3600),
+        ("hours for all splits, with shared stages", lambda row: row.seconds / 3600),
         ("seconds to label a clip, from the video", lambda row: row.per_clip),
     ]
     return [_draw_cost(found, rows, groups, label, cost) for label, cost in panels]
@@ -98,7 +99,7 @@ def _draw_cost(
     cost: Callable[[Row], float | None],
 ) -> bytes:
     costs = {name: cost(rows[name]) or 0.0 for name in found.systems}
-    with _figure(4.4) as (figure, buffer):
+    with _figure(4.2) as (figure, buffer):
         axes = figure.add_subplot()
         drawn = [name for name in found.systems if costs[name] > 0]
         points = []
@@ -138,8 +139,9 @@ def _write_names(axes: Any, points: list[tuple[float, float, str]]) -> None:
             place -= 0.6
         taken.append((x, place))
         text = axes.annotate(
-            name, (x, y), (x * 1.12, place), fontsize=7, va="center", color="#1f2933"
-        )
+            name, (x, place), (6, 0), textcoords="offset points", fontsize=7.5, va="center",
+            color="#1f2933", path_effects=[withStroke(linewidth=2, foreground="white")], zorder=5,
+        )  # fmt: skip
         text.set_parse_math(False)
 
 
@@ -169,5 +171,5 @@ def _legend(
         if group in shown
     ]
     figure.legend(
-        handles=[*handles, *extra], loc="outside upper center", ncols=3, fontsize=8, frameon=False
+        handles=[*handles, *extra], loc="outside upper center", ncols=2, fontsize=8, frameon=False
     )

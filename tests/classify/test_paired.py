@@ -16,8 +16,8 @@ from flowpipe.classify.paired import (
     compare_pair,
     mcnemar,
     predictions_of,
-    table_of,
     protocol_tests,
+    table_of,
 )
 from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.scores import Scores, SplitScores

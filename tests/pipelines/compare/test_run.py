@@ -240,7 +240,7 @@ def test_a_corrected_test_label_changes_the_accuracy_and_runs_nothing(stubs, tmp
     dataset, protocol = made_up(splits=1)
     first = compare(dataset, ["idt"], tmp_path, protocol)
     (split,) = protocol.splits
-    labels = dict(protocol.labels) | {name: "class000" for name in split.test}
+    labels = dict(protocol.labels) | dict.fromkeys(split.test, "class000")
     other = type(protocol)(protocol.name, protocol.classes, protocol.splits, labels)
     second = compare(dataset, ["idt"], tmp_path, other)
     assert len(stubs["idt"].runs) == 1
