@@ -18,6 +18,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from flowpipe.classify.comparison import Statistics
+from flowpipe.report.html import plain
 
 if TYPE_CHECKING:
     from flowpipe.report.comparison import Row
@@ -65,7 +66,7 @@ def draw_accuracies(found: Statistics, rows: Mapping[str, Row], groups: Mapping[
             if result.with_partner is not None:
                 at = 100 * result.with_partner.accuracy.accuracy.value
                 axes.plot(at, place, "|", color="#000000", ms=11, mew=1.6)
-        axes.set_yticks(range(len(names)), names, fontsize=8.5)
+        axes.set_yticks(range(len(names)), [plain(name) for name in names], fontsize=8.5)
         for label in axes.get_yticklabels():
             label.set_parse_math(False)
         axes.axvline(100 / len(found.tests.classes), color=_GREY, lw=0.8, ls=":")
@@ -139,7 +140,7 @@ def _write_names(axes: Any, points: list[tuple[float, float, str]]) -> None:
             place -= 0.6
         taken.append((x, place))
         text = axes.annotate(
-            name, (x, place), (6, 0), textcoords="offset points", fontsize=7.5, va="center",
+            plain(name), (x, place), (6, 0), textcoords="offset points", fontsize=7.5, va="center",
             color="#1f2933", path_effects=[withStroke(linewidth=2, foreground="white")], zorder=5,
         )  # fmt: skip
         text.set_parse_math(False)
