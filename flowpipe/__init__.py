@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flowpipe.models.create import create_model, list_models
     from flowpipe.models.describe import describe_model
     from flowpipe.pipelines.detect import detect
+    from flowpipe.pipelines.compare.run import compare
     from flowpipe.pipelines.evaluate import evaluate
     from flowpipe.pipelines.evaluate_detector import evaluate_detector
     from flowpipe.pipelines.features import extract_features
@@ -59,6 +60,7 @@ __all__ = [
     "FrameClips",
     "Metrics",
     "Workers",
+    "compare",
     "create_model",
     "dense_trajectories",
     "describe_model",
@@ -102,6 +104,7 @@ _HOMES = {
     "FrameClips": "training.data.frame_clips",
     "Metrics": "classify.metrics",
     "Workers": "runner.pool",
+    "compare": "pipelines.compare.run",
     "create_model": "models.create",
     "dense_trajectories": "trajectories.dense",
     "describe_model": "models.describe",

@@ -18,6 +18,7 @@ from rich.text import Text
 from flowpipe import __version__
 from flowpipe.commands.baseline import Classify, Encode, IdtBaseline, TddBaseline
 from flowpipe.commands.detection import Detect, EvaluateDetector, TrainDetector
+from flowpipe.commands.compare import Compare
 from flowpipe.commands.features import Features
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.maintenance import Clean, Demo, Doctor, Status, Verify
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Any] = {
     "train": Train,
     "evaluate": Evaluate,
     "fuse": Fuse,
+    "compare": Compare,
     "models": Models,
     "predict": Predict,
     "features": Features,

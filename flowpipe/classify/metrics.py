@@ -111,7 +111,7 @@ class Metrics:
         """Return the metrics as JSON; NaN becomes null."""
         names = ("accuracy", "mean_accuracy", "mean_class_accuracy", "mean_average_precision")
         return {
-            **{name: _interval_json(getattr(self, name)) for name in names},
+            **{name: interval_json(getattr(self, name)) for name in names},
             "confidence": LEVEL,
             "classes": [
                 {"class": name, "accuracy": _number(right), "average_precision": _number(precise)}
@@ -245,7 +245,8 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _interval_json(interval: Interval) -> Json:
+def interval_json(interval: Interval) -> Json:
+    """Return an interval as JSON; NaN becomes null."""
     return {
         "value": interval.value,
         "low": _number(interval.low),

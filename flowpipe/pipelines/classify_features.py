@@ -8,7 +8,7 @@ further. Several folders, such as those of two streams, count alike: their kerne
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -92,9 +92,8 @@ def classify_features(
         protocol = choose_protocol(dataset, protocol)
     clips = [clip.name for clip in dataset.clips if clip.name in protocol.names]
     vectors, missing = [], {}
-    for folder, record in zip(folders, records, strict=True):
-        first = LAYOUTS[record["layout"]].features_first
-        found, reasons = _vectors(folder, clips, features_first=first)
+    for folder in folders:
+        found, reasons = vectors_of(folder, clips)
         vectors.append(found)
         missing.update(reasons)
     if missing:
@@ -110,9 +109,39 @@ def classify_features(
     }
     provenance.open_stage(out, description)
     record_dataset(dataset, out)
+    joined = score_vectors(protocol, vectors, svm, threads=max(1, workers.local_jobs))
+    save_scores(out / "scores.npz", joined, out)
+    metrics = evaluate(joined)
+    content = {**metrics.to_json(), "protocol": protocol.name, "stage": description}
+    atomic.write_atomic(out / "metrics.json", json_files.to_json(content), out)
+    atomic.remove_stale(out)
+    logger.info(accuracy_line("mean features", metrics))
+    return metrics
+
+
+def score_vectors(
+    protocol: Protocol,
+    vectors: Sequence[Mapping[str, NDArray[np.float32]]],
+    svm: Svm,
+    *,
+    threads: int = 1,
+) -> Scores:
+    """Score the test clips of every split with linear SVMs on vectors of the clips.
+
+    Parameters
+    ----------
+    protocol
+        Training and test clips.
+    vectors
+        Of each kind, those of all clips of the protocol, by name; their kernels are averaged.
+    svm
+        Parameters of the SVMs.
+    threads
+        Number of threads that train the SVMs of the classes.
+    """
     names = sorted(protocol.names)
     rows = {name: row for row, name in enumerate(names)}
-    parts, threads = [], max(1, workers.local_jobs)
+    parts = []
     with threadpool_limits(1):
         gram = mean_gram(linear_gram(np.stack([each[name] for name in names])) for each in vectors)
         for split in protocol.splits:
@@ -125,14 +154,7 @@ def classify_features(
                 gram, labels, train, test, len(protocol.classes), svm, jobs=threads
             )
             parts.append(protocol.scored(split.name, split.test, scores))
-    joined = Scores(protocol.classes, tuple(parts))
-    save_scores(out / "scores.npz", joined, out)
-    metrics = evaluate(joined)
-    content = {**metrics.to_json(), "protocol": protocol.name, "stage": description}
-    atomic.write_atomic(out / "metrics.json", json_files.to_json(content), out)
-    atomic.remove_stale(out)
-    logger.info(accuracy_line("mean features", metrics))
-    return metrics
+    return Scores(protocol.classes, tuple(parts))
 
 
 def _record(folder: Path) -> json_files.Json:
@@ -143,10 +165,33 @@ def _record(folder: Path) -> json_files.Json:
     return record
 
 
-def _vectors(
-    folder: Path, clips: Sequence[str], *, features_first: bool
+def mean_over_time(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean of the (T, F) features of a clip."""
+    return np.asarray(features.mean(axis=0, dtype=np.float64))
+
+
+def vectors_of(
+    folder: Path,
+    clips: Sequence[str],
+    reduced: Callable[[NDArray[np.float32]], NDArray[np.float64]] = mean_over_time,
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
-    """Return the mean features of clips, of norm 1, and why others have none."""
+    """Return a vector of norm 1 for each clip, and why others have none.
+
+    Parameters
+    ----------
+    folder
+        Features of clips.
+    clips
+        Names of the clips.
+    reduced
+        Return the vector of a clip from its (T, F) features.
+
+    Raises
+    ------
+    ParameterError
+        The folder holds no features.
+    """
+    features_first = LAYOUTS[_record(folder)["layout"]].features_first
     stored: dict[str, StoredFeatures] = {}
     for each in stored_features(folder):
         name = (read_record(each.record) or {}).get("clip")
@@ -160,7 +205,7 @@ def _vectors(
         except (FormatError, OSError) as error:
             missing[clip] = str(error)
             continue
-        mean = array.mean(axis=int(features_first), dtype=np.float64)
-        norm = np.linalg.norm(mean)
-        vectors[clip] = np.asarray(mean / (norm or 1), np.float32)
+        vector = reduced(array.T if features_first else array)
+        norm = np.linalg.norm(vector)
+        vectors[clip] = np.asarray(vector / (norm or 1), np.float32)
     return vectors, missing

@@ -28,7 +28,7 @@ from flowpipe.runner import atomic, provenance
 from flowpipe.runner.inspect import note_used
 from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.runner.provenance import short_hash
-from flowpipe.runner.run import Summary, run_stage
+from flowpipe.runner.run import run_stage
 from flowpipe.training.tdd import MapLayer, PoolClip, map_layers
 from flowpipe.trajectories.clip_tables import find_tables
 from flowpipe.trajectories.parameters import TrajectoryStage
@@ -114,10 +114,7 @@ def tdd_baseline(
     workers, out = as_workers(workers), Path(out)
     layers = map_layers([Path(each) for each in maps])
     own = encoding or Encoding()
-    names = tuple(name for layer in layers for name in layer.descriptors)
-    of_maps = replace(own, descriptors=names)  # type: ignore[arg-type]
-    if own.encoding == "fisher":
-        of_maps = replace(of_maps, pca=PCA)
+    of_maps = encoding_of_maps(own, layers)
     record_dataset(dataset, out)
     missing = dataset.missing()
     if missing:
@@ -125,8 +122,7 @@ def tdd_baseline(
     clips = [clip for clip in dataset.clips if clip.name in protocol.names]
     tracks = out / f"trajectories-{short_hash(stage.description())}"
     track(clips, tracks, stage, workers=workers)
-    pooled = out / f"tdd-{short_hash(_description(layers, tracks))}"
-    _pool(clips, layers, tracks, pooled, workers)
+    pooled = pool_maps(clips, layers, tracks, out, workers)
     streams, failed, used = [], 0, [tracks, pooled]
     for name, tables, settings in [("TDD", pooled, of_maps), ("iDT", tracks, own)][: 1 + idt]:
         vectors = out / f"encode-{short_hash(encoding_of(protocol, tables, settings))}"
@@ -151,21 +147,48 @@ def tdd_baseline(
     return replace(metrics, failed=failed + len(missing))
 
 
-def _pool(
+def encoding_of_maps(own: Encoding, layers: Sequence[MapLayer]) -> Encoding:
+    """Return the parameters of encoders of pooled maps, beside those of trajectories."""
+    names = tuple(name for layer in layers for name in layer.descriptors)
+    of_maps = replace(own, descriptors=names)  # type: ignore[arg-type]
+    return replace(of_maps, pca=PCA) if own.encoding == "fisher" else of_maps
+
+
+def pool_maps(
     clips: Sequence[Clip],
     layers: Sequence[MapLayer],
     tracks: Path,
-    out: Path,
+    recipe: Path,
     workers: Workers,
-) -> Summary:
-    """Pool the maps of all clips that have trajectories."""
+) -> Path:
+    """Pool the maps of all clips that have trajectories; return the folder of the stage.
+
+    Parameters
+    ----------
+    clips
+        Clips of the set.
+    layers
+        Layers with their folders of maps.
+    tracks
+        Folder of the trajectories.
+    recipe
+        Folder in which that of the stage is made.
+    workers
+        Worker processes.
+
+    Raises
+    ------
+    FlowpipeError
+        No clip has trajectories.
+    """
+    out = recipe / f"tdd-{short_hash(_description(layers, tracks))}"
     provenance.open_stage(out, _description(layers, tracks))
     tables, _ = find_tables(clips, tracks)
     if not tables:
         raise FlowpipeError(f"{str(tracks)!r} has no trajectories of any clip")
     work = PoolClip(tuple(layers), tracks, out)
     logger.info(f"{len(tables)} clips, maps of {len(layers)} layers along trajectories -> {out}")
-    return run_stage(
+    run_stage(
         work,
         list(tables.values()),
         out=out,
@@ -173,6 +196,7 @@ def _pool(
         unit="rows",
         outputs=lambda clip: [work.path(clip)],
     )
+    return out
 
 
 def _description(layers: Sequence[MapLayer], tracks: Path) -> dict[str, object]:

@@ -172,7 +172,8 @@ def train_networks(
     chosen = [sets[0].split(name) for name in names]
     started = {split.name: _started(stream, sets[0].folder(split, out).name) for split in chosen}
     if not all((sets[0].folder(split, out) / MODEL_NAME).exists() for split in chosen):
-        _check_network(sets, next(iter(started.values())), runtime.device)
+        classes = [len(each.protocol.classes) for each in sets]
+        check_network(next(iter(started.values())), classes, runtime.device)
         warn_of_random_weights(stream)
     models = []
     with process_group(runtime.device) as group:
@@ -207,7 +208,8 @@ def train_networks(
                 logger.info(f"{split.name}: {len(clips)} clips, {kind}")
             elif group.is_main:
                 logger.info(f"{split.name}: trained already")
-            network = _network(sets, own, begin=not models[-1].exists())
+            classes = [len(each.protocol.classes) for each in sets]
+            network = _network(own, classes, begin=not models[-1].exists())
             progress = TrainingProgress(split.name)
             train_network(
                 network,
@@ -276,19 +278,27 @@ def _started(stream: Stream, folder: str) -> Stream:
     return replace(stream, **changed)
 
 
-def _network(sets: Sequence[LabelledFlow], stream: Stream, *, begin: bool = True) -> StreamNetwork:
+def _network(stream: Stream, classes: Sequence[int], *, begin: bool = True) -> StreamNetwork:
     """Return the network of a stream, with its initial weights if it is to begin."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream.training.seed)
-        classes = [len(each.protocol.classes) for each in sets]
         network = StreamNetwork(stream.network, stream.clip, classes)
         if begin:
             initialise(network, stream.weights, stream.flow_weights)
     return network
 
 
-def _check_network(sets: Sequence[LabelledFlow], stream: Stream, device: str) -> None:
+def check_network(stream: Stream, classes: Sequence[int], device: str) -> None:
     """Check what can be checked of a network before anything is recorded.
+
+    Parameters
+    ----------
+    stream
+        What is to be trained; its weights are not those of a folder of train.
+    classes
+        Number of classes of each set.
+    device
+        The device.
 
     Raises
     ------
@@ -296,10 +306,12 @@ def _check_network(sets: Sequence[LabelledFlow], stream: Stream, device: str) ->
         The network cannot take such clips, or an option of training does not apply to it.
     FormatError
         The initial weights are of another network.
+    BackendUnavailableError
+        They cannot be downloaded.
     """
     check_input(stream.network, stream.clip)
     with autocast(pick_device(device), stream.training.amp):
-        prepare(_network(sets, stream), stream.training)
+        prepare(_network(stream, classes), stream.training)
 
 
 def description_of(sets: Sequence[LabelledFlow], stream: Stream) -> Json:

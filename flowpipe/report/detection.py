@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flowpipe.classify.detection import Detection
 from flowpipe.datasets.intervals import Interval
-from flowpipe.report.html import data_uri, page, plain
+from flowpipe.report.html import data_uri, page_environment, plain
 from flowpipe.runner.atomic import write_atomic
 
 _MOST_CLASSES = 24
@@ -122,7 +122,7 @@ def write_detection_page(path: Path, content: DetectionPage, root: Path) -> None
         }
         for video in content.videos
     ]
-    text = page("detection.html.j2").render(
+    text = page_environment().get_template("detection.html.j2").render(
         title=content.title,
         about=content.about,
         numbers=content.numbers,

@@ -116,8 +116,9 @@ def render(results: Results) -> str:
         A picture is neither a PNG nor a JPEG.
     """
     metrics = results.metrics
+    environment = page_environment()
     wrong = sorted(results.wrong, key=lambda clip: -clip.margin)
-    return page("report.html.j2").render(
+    return environment.get_template("report.html.j2").render(
         results=results,
         metrics=metrics,
         clips=int(metrics.confusion.sum()),
@@ -128,13 +129,13 @@ def render(results: Results) -> str:
         ),
         classes=_class_rows(metrics),
         confused=most_confused(metrics.confusion, metrics.classes),
-        wrong=[(clip, _picture(clip.name, results.picture)) for clip in wrong[:_WRONG_SHOWN]],
+        wrong=[(clip, picture_uri(clip.name, results.picture)) for clip in wrong[:_WRONG_SHOWN]],
         total_time=sum(results.timings.values()),
     )
 
 
-def page(name: str) -> Template:
-    """Return a template of a page, with the filters that all of them use."""
+def page_environment() -> Environment:
+    """Return the templates of the pages, with the filters that all of them use."""
     environment = Environment(
         loader=PackageLoader("flowpipe.report"),
         autoescape=True,
@@ -145,7 +146,7 @@ def page(name: str) -> Template:
     environment.filters.update(
         percent=percent, interval=interval, duration=duration, setting=setting, plain=plain
     )
-    return environment.get_template(name)
+    return environment
 
 
 def plain(text: str) -> str:
@@ -262,7 +263,14 @@ def _chance(metrics: Metrics) -> float:
     return 1 / max(1, len(metrics.classes))
 
 
-def _picture(name: str, picture: Callable[[str], bytes | None]) -> str | None:
+def picture_uri(name: str, picture: Callable[[str], bytes | None]) -> str | None:
+    """Return the picture of a clip for an image element; None if there is none.
+
+    Raises
+    ------
+    ParameterError
+        It is neither a PNG nor a JPEG.
+    """
     data = picture(name)
     if data is None:
         return None
@@ -273,7 +281,7 @@ def _picture(name: str, picture: Callable[[str], bytes | None]) -> str | None:
 
 
 def data_uri(data: bytes, kind: str) -> str:
-    """Return a picture as the address of an image element."""
+    """Return data of a kind, such as ``image/png``, for an element of the page itself."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 

@@ -37,6 +37,7 @@ STAGES = {
     "train": "trained networks",
     "evaluate": "scores of networks",
     "fuse": "fused scores",
+    "system": "scores of a system of a comparison",
     "features": "features of windows of clips, or maps of their frames",
     "probe": "heads on stored maps, and their scores",
     "maps": "what maps of new videos are made of",

@@ -1,0 +1,145 @@
+"""Systems on features or maps of networks that are not trained further."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.classify.parameters import Svm
+from flowpipe.classify.scores import Scores
+from flowpipe.errors import BackendUnavailableError
+from flowpipe.models import MODELS
+from flowpipe.models.weights import identity
+from flowpipe.pipelines.classify_features import mean_over_time, score_vectors, vectors_of
+from flowpipe.pipelines.compare.measure import Meter
+from flowpipe.pipelines.compare.system import Comparison, Cost, NotAvailableError, Prepared
+from flowpipe.pipelines.compare.weights import trained_weights
+from flowpipe.pipelines.features import extract_features
+from flowpipe.pipelines.labelled import without_clips
+from flowpipe.runner.json_files import Json
+from flowpipe.runner.provenance import short_hash
+from flowpipe.training.features.sources import PublishedNetwork
+from flowpipe.training.features.stage import FeatureStage
+
+BACKBONE = "mobilenet_v2"
+"""The network on single frames of the frozen systems, whatever the other settings."""
+MAP_LAYER = "features.14.conv.0"
+"""Its layer for maps along trajectories: the last of 1/16 of the frame behind a ReLU."""
+_EVERY = 4
+"""Frames from one feature of the network on single frames to the next."""
+
+Reduce = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Features or maps that a system reads.
+
+    Attributes
+    ----------
+    settings
+        All that determines them.
+    extract
+        Compute what is missing, and return their folder.
+    """
+
+    settings: Json
+    extract: Callable[[Meter], Path]
+
+
+def middle(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the feature in the middle of the (T, F) features of a clip."""
+    return np.asarray(features[len(features) // 2], np.float64)
+
+
+def features_of(on: Comparison, model: str) -> Extraction:
+    """Return features of a network: of every fourth frame, or of windows of its usual length."""
+    stage = FeatureStage(stride=_EVERY) if model not in MODELS else FeatureStage()
+    return _extraction(on, model, stage)
+
+
+def maps_of(on: Comparison) -> Extraction:
+    """Return maps of the network on single frames, of every frame."""
+    return _extraction(on, BACKBONE, FeatureStage(maps=MAP_LAYER))
+
+
+def _extraction(on: Comparison, model: str, stage: FeatureStage) -> Extraction:
+    theirs = MODELS[model].torchvision if model in MODELS else model
+    weights = trained_weights(on, model, torchvision_name=theirs)
+    settings: Json = {
+        "model": model,
+        "weights": identity(weights),
+        "maps": stage.maps,
+        "stride": stage.stride,
+        "frames": on.shared.flow_record(on.settings),
+    }
+    published = PublishedNetwork(model, weights)
+    return Extraction(settings, partial(_extract, on, published, stage, settings))
+
+
+def _extract(
+    on: Comparison, published: PublishedNetwork, stage: FeatureStage, settings: Json, meter: Meter
+) -> Path:
+    try:
+        published.with_length(stage.length).load()
+    except BackendUnavailableError as error:
+        raise NotAvailableError(str(error)) from None
+    source = on.shared.get(on, "flow")
+    out = on.out / f"features-{published.model}-{short_hash(settings)}"
+    own = on.meter(out.name)
+    own.uses(out)
+    meter.uses(out)
+    own.require(f"the extraction of features of {published.model}")
+    with own.part("extraction"):
+        extract_features(
+            source, out, None, stage, published, device=on.runtime.device, workers=on.workers
+        )
+    own.finished(1)
+    return out
+
+
+def prepare_svm(on: Comparison, model: str) -> Prepared:
+    """Return linear SVMs on the mean of a network's features over time."""
+    return _prepared(on, model, "mean over time", mean_over_time)
+
+
+def prepare_one_frame(on: Comparison) -> Prepared:
+    """Return the control that sees one frame of a clip: linear SVMs on its feature."""
+    return _prepared(on, BACKBONE, "the one in the middle", middle)
+
+
+def _prepared(on: Comparison, model: str, what: str, reduced: Reduce) -> Prepared:
+    features = features_of(on, model)
+    settings = {"features": features.settings, "of_a_clip": what, "svm": Svm().description()}
+    run = partial(_run, on, features, reduced)
+    return Prepared(settings, run, ("flow",), partial(_cost, on, model))
+
+
+def _run(
+    on: Comparison, features: Extraction, reduced: Reduce, meter: Meter
+) -> Mapping[str, Scores]:
+    folder = features.extract(meter)
+    with meter.part("training"):
+        vectors, missing = vectors_of(folder, [clip.name for clip in on.clips], reduced)
+        protocol = without_clips(on.protocol, missing) if missing else on.protocol
+        threads = max(1, on.workers.local_jobs)
+        return {"features": score_vectors(protocol, [vectors], Svm(), threads=threads)}
+
+
+def _cost(on: Comparison, model: str) -> Cost:
+    """Return what the network takes for one window; a clip has as many as its length gives."""
+    from flowpipe.models.clip_input import ClipInput
+    from flowpipe.models.cost import network_cost
+    from flowpipe.models.network import Network
+
+    if model in MODELS:
+        network, clip = Network(model), MODELS[model].suited(ClipInput("rgb", 1, 1))
+    else:
+        network, clip = Network(backbone=model), ClipInput("rgb", 1, 1)
+    cost = network_cost(network, clip, len(on.protocol.classes))
+    return Cost(cost.parameters, cost.multiply_adds, 0.0)
