@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from flowpipe.io.video import read_video
     from flowpipe.models.create import create_model, list_models
     from flowpipe.models.describe import describe_model
-    from flowpipe.pipelines.detect import detect
     from flowpipe.pipelines.compare.run import compare
+    from flowpipe.pipelines.detect import detect
     from flowpipe.pipelines.evaluate import evaluate
     from flowpipe.pipelines.evaluate_detector import evaluate_detector
     from flowpipe.pipelines.features import extract_features

@@ -17,8 +17,8 @@ from rich.text import Text
 
 from flowpipe import __version__
 from flowpipe.commands.baseline import Classify, Encode, IdtBaseline, TddBaseline
-from flowpipe.commands.detection import Detect, EvaluateDetector, TrainDetector
 from flowpipe.commands.compare import Compare
+from flowpipe.commands.detection import Detect, EvaluateDetector, TrainDetector
 from flowpipe.commands.features import Features
 from flowpipe.commands.flow import ExportFlow, ExtractFlow, View
 from flowpipe.commands.maintenance import Clean, Demo, Doctor, Status, Verify

@@ -122,15 +122,19 @@ def write_detection_page(path: Path, content: DetectionPage, root: Path) -> None
         }
         for video in content.videos
     ]
-    text = page_environment().get_template("detection.html.j2").render(
-        title=content.title,
-        about=content.about,
-        numbers=content.numbers,
-        tables=content.tables,
-        notes=content.notes,
-        parameters=content.parameters,
-        videos=videos,
-        left_out=content.left_out,
+    text = (
+        page_environment()
+        .get_template("detection.html.j2")
+        .render(
+            title=content.title,
+            about=content.about,
+            numbers=content.numbers,
+            tables=content.tables,
+            notes=content.notes,
+            parameters=content.parameters,
+            videos=videos,
+            left_out=content.left_out,
+        )
     )
     write_atomic(path, text.encode(), root)
 
