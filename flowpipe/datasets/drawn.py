@@ -68,7 +68,9 @@ def claim_folder(root: Path, name: str, wanted: Json, what: str) -> None:
         present = read_json(path)
         differ = [each for each in wanted if present.get(each) != wanted[each]]
         if differ:
-            values = ", ".join(f"{each} {present.get(each)} not {wanted[each]}" for each in differ)
+            values = ", ".join(
+                f"{each} {_short(present.get(each))} not {_short(wanted[each])}" for each in differ
+            )
             raise ParameterError(
                 f"{str(root)!r} holds a {what} of other parameters ({values}); name another folder"
             )
@@ -77,6 +79,11 @@ def claim_folder(root: Path, name: str, wanted: Json, what: str) -> None:
         if any(not entry.name.startswith(".") for entry in root.iterdir()):
             raise ParameterError(f"{str(root)!r} holds something else; name a new or empty folder")
         write_atomic(path, to_json(wanted), root)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def write_lossless(

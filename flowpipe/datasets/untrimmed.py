@@ -1,10 +1,11 @@
 """Draw untrimmed synthetic videos: the motions of the synthetic set, one after another.
 
 In a video each class occurs once, in a random order. Before, between and after them nothing moves
-but the camera, in every second video. A motion begins in the pose in which the one before has
-ended, so that nothing jumps and a single frame says neither which class it belongs to nor whether
-anything moves; an interval from frame a to frame b is exactly where frame t differs in pose from
-frame t + 1. Scenes and motions are those of :mod:`flowpipe.datasets.scene`.
+but, in every second video, the camera. It pans and shakes, but neither rolls nor zooms, so that
+little of its motion is left once the mean flow is subtracted. A motion begins in the pose in which
+the one before has ended, so that nothing jumps and a single frame says neither which class it
+belongs to nor whether anything moves; an interval from frame a to frame b is exactly where frame t
+differs in pose from frame t + 1. Scenes and motions are those of :mod:`flowpipe.datasets.scene`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from flowpipe.datasets.scene import (
 from flowpipe.errors import ParameterError
 from flowpipe.runner.atomic import write_atomic
 
-DRAWING = 1
+DRAWING = 2
 """Raised whenever the same parameters give another set."""
 PARAMETERS_NAME = "untrimmed.json"
 
@@ -187,6 +188,9 @@ def _render(parameters: Untrimmed, video: _Video) -> Iterator[Image]:
     """Yield the frames, BGR uint8 (height, width, 3)."""
     size = (parameters.height, parameters.width)
     scene = Scene.draw(video.rng, size, moving=video.moving)
+    if video.moving:
+        steady = Swing(0.0, 1.0, 0.0)
+        scene = replace(scene, camera=(*scene.camera[:4], steady, steady))
     scale = min(size) / SHORT_SIDE
     courses = [_poses(video, scale) for _ in scene.shapes]
     for t in range(video.n_frames):

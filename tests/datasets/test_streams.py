@@ -93,6 +93,13 @@ def test_other_streams_in_the_folder_are_refused(clips, written):
         write_streams(clips, written[0], gap=4)
 
 
+def test_streams_of_other_clips_are_refused_in_a_few_words(clips, written):
+    fewer = replace(clips, clips=clips.clips[1:])
+    with pytest.raises(ParameterError, match=r"clips \{'g01'.*\.\.\. not \{") as caught:
+        write_streams(fewer, written[0], gap=3)
+    assert len(str(caught.value)) < 400
+
+
 def test_clips_of_several_sizes_need_one(tmp_path):
     media.write(tmp_path / "a.avi", media.moving(4, 48, 64))
     media.write(tmp_path / "b.avi", media.moving(4, 64, 80))

@@ -15,8 +15,8 @@ from flowpipe.datasets.base import Clip, Split, counted, natural_key
 from flowpipe.datasets.intervals.base import Interval, Intervals, IntervalSet
 from flowpipe.datasets.lists import is_there
 from flowpipe.datasets.match import match_clips
-from flowpipe.errors import FormatError, ParameterError, check_range
-from flowpipe.io.video import VideoError, probe
+from flowpipe.errors import FlowpipeError, FormatError, ParameterError, check_range
+from flowpipe.io.video import probe
 
 AMBIGUOUS = "ambiguous"
 """The label, in any case, of what is neither trained on nor counted."""
@@ -162,7 +162,7 @@ def _probed(clips: Sequence[Clip]) -> tuple[dict[str, float], dict[str, float]]:
     for clip in clips:
         try:
             info = probe(clip.path)
-        except VideoError:  # the stage that decodes it reports the reason
+        except FlowpipeError:  # the stage that decodes it reports the reason
             continue
         if info.fps > 0:
             rates[clip.name] = info.fps

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import csv
 import logging
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flowpipe.datasets.base import Split
 from flowpipe.datasets.intervals import Interval, load_intervals
@@ -190,3 +193,33 @@ def test_a_video_that_is_shorter_than_the_file_says_counts_as_it_is(tmp_path):
 def test_an_empty_list_is_refused(tmp_path):
     with pytest.raises(FormatError, match="lists no video"):
         load_intervals(table(tmp_path))
+
+
+some_intervals = st.lists(
+    st.tuples(
+        st.sampled_from("ab"),
+        st.floats(0, 1e5),
+        st.floats(1e-3, 1e5),
+        st.sampled_from(["run", "high jump", 'a "quoted", label', "跳"]),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(rows=some_intervals)
+def test_what_is_written_is_read(rows, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "round-trip.csv"
+    written = {"a": set(), "b": set()}
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "start", "end", "label"])
+        writer.writerows([[name, "", "", ""] for name in written])
+        for name, start, length, label in rows:
+            writer.writerow([name, start, start + length, label])
+            written[name].add(Interval(start, start + length, label))
+    found = load_intervals(path, stored=())
+    assert {name: set(part) for name, part in found.intervals.items()} == written
+    for part in found.intervals.values():
+        assert list(part) == sorted(part, key=lambda each: each.start)
+    assert set(found.classes) == {row[3] for row in rows}
