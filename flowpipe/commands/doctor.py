@@ -31,6 +31,7 @@ TABLES = {
     "encoder": ("flowpipe.encoding", "ENCODERS"),
     "model": ("flowpipe.models", "MODELS"),
     "feature layout": ("flowpipe.training.features.layouts", "LAYOUTS"),
+    "detector": ("flowpipe.models.detectors", "DETECTORS"),
 }
 """Modules and names of the tables that are listed, by the title of their list."""
 
