@@ -32,6 +32,7 @@ TABLES = {
     "model": ("flowpipe.models", "MODELS"),
     "probe": ("flowpipe.models.probes", "PROBES"),
     "feature layout": ("flowpipe.training.features.layouts", "LAYOUTS"),
+    "detector": ("flowpipe.models.detectors", "DETECTORS"),
 }
 """Modules and names of the tables that are listed, by the title of their list."""
 

@@ -133,6 +133,7 @@ def write_detection_page(path: Path, content: DetectionPage, root: Path) -> None
             notes=content.notes,
             parameters=content.parameters,
             videos=videos,
+            has_true=any(video.true for video in content.videos),
             left_out=content.left_out,
         )
     )
