@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from torchvision.models import vit_b_16
+from safetensors.torch import save_file
+from torchvision.models import VisionTransformer, vit_b_16
 
 from flowpipe.errors import ParameterError
-from flowpipe.models import oadtr, timesformer, vivit
+from flowpipe.models import MODELS, oadtr, timesformer, vivit
+from flowpipe.models.create import create_model
 from flowpipe.models.evl import BlockFeatures, EVLDecoder
 from flowpipe.models.oadtr import OadTR
 from flowpipe.models.timesformer import DividedBlock, TimeSformer
@@ -76,6 +80,33 @@ def test_weights_of_a_vision_transformer_load():
     assert set(theirs) <= set(own)
     assert all("temporal" in name or name == "time_embed" for name in set(own) - set(theirs))
     assert all(theirs[name].shape == own[name].shape for name in theirs)
+
+
+@pytest.mark.parametrize("attention", ["divided", "joint", "space"])
+def test_it_starts_as_the_vision_transformer_of_a_file(attention, monkeypatch, tmp_path):
+    """Attention over time begins as that over space, and is silent."""
+    theirs = VisionTransformer(32, 16, 2, 4, 32, 128, num_classes=5).eval()
+    save_file(theirs.state_dict(), tmp_path / "vit.safetensors")
+    own = TimeSformer(3, 1, frames=4, size=32, attention=attention, **SMALL)
+    entry = replace(MODELS[f"timesformer-{attention}"], build=lambda clip: own)
+    monkeypatch.setitem(MODELS, f"timesformer-{attention}", entry)
+    network = create_model(
+        f"timesformer-{attention}", "rgb", 5, input_size=32, weights=tmp_path / "vit.safetensors"
+    ).eval()
+    if attention != "joint":
+        own.norm.eps = 1e-6
+        frame = torch.randn(2, 3, 1, 32, 32)
+        images = theirs._process_input(frame[:, :, 0])
+        images = torch.cat([theirs.class_token.expand(2, -1, -1), images], dim=1)
+        expected = theirs.encoder(images)[:, :1]
+        assert_equal(network.features(frame.expand(-1, -1, 4, -1, -1)), expected)
+    new = {"divided": {"time_embed", "temporal_fc"}, "joint": {"time_embed"}, "space": set()}
+    found = {name.removeprefix("backbone.") for name in network.new_layers()}
+    parts = {name.split(".")[-2] if "temporal" in name else name for name in found}
+    assert parts - {"last.weight", "last.bias"} == new[attention]
+    if attention == "divided":
+        block = own.blocks[1]
+        assert torch.equal(block.temporal_attn.qkv.weight, block.attn.qkv.weight)
 
 
 @pytest.mark.parametrize(
