@@ -12,3 +12,4 @@ TIMESFORMER = "G. Bertasius et al., 'Is Space-Time Attention All You Need', ICML
 VIVIT = "A. Arnab et al., 'ViViT: A Video Vision Transformer', ICCV 2021"
 R2PLUS1D = "D. Tran et al., 'A Closer Look at Spatiotemporal Convolutions', CVPR 2018"
 CLIP = "A. Radford et al., 'Learning Transferable Visual Models', ICML 2021"
+VIDTR = "Y. Zhang et al., 'VidTr: Video Transformer Without Convolutions', ICCV 2021"

@@ -320,6 +320,20 @@ MODELS: dict[str, Model] = {
             ("space", "attention in each frame alone", ""),
         )
     },
+    "vidtr": Model(
+        build.vidtr,
+        "segments",
+        "a vision transformer, attention over time and space in turn, frames dropped on the way",
+        papers.VIDTR,
+        relates_segments=True,
+        input=_segments_of(16),
+        views=recipes.TIMESFORMER_VIEWS,
+        fixed_size=True,
+        weights="torchvision's of vit_b_16, ImageNet, by name",
+        torchvision="vit_b_16",
+        finetune=recipes.TRANSFORMER,
+        names=build.renaming("transformer", "from_torchvision"),
+    ),
     "clip-vit-b-16": Model(
         build.clip_vit,
         "segments",

@@ -29,7 +29,7 @@ from tests.helpers.tables import made_up_set, with_split
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 
-FEW = {"frames": 4, "epochs": 12, "batch_size": 4, "warmup": 1, "lr": 0.005, "device": "cpu"}
+FEW = {"frames": 4, "epochs": 12, "batch_size": 4, "warmup": 1.0, "lr": 0.005, "device": "cpu"}
 SMALL = {"evl": {"width": 8, "heads": 2}, "attention": {"width": 8, "heads": 2}, "linear": {}}
 
 
@@ -85,6 +85,7 @@ def test_two_folders_are_seen_together(dataset, tmp_path):
         assert run(three, one, tmp_path / f"{head}-1", head).accuracy.value < 0.85 < both
 
 
+@pytest.mark.slow
 def test_tokens_are_heads_of_queries_and_keys(dataset, tmp_path):
     made = {
         name: np.concatenate([array.reshape(len(array), 1, -1, 8)[:, :, :5]] * 6, axis=1)
@@ -115,13 +116,13 @@ def interrupted(monkeypatch, after):
 
 def test_an_interrupted_training_resumes_with_the_same_bytes(dataset, tmp_path, monkeypatch):
     maps = write_maps(tmp_path / "maps", telling_maps(dataset))
-    run(dataset, maps, tmp_path / "whole", "evl")
+    run(dataset, maps, tmp_path / "whole", "evl", epochs=4)
     with monkeypatch.context() as patch:
-        interrupted(patch, 45)  # of 12 x 12 clips
+        interrupted(patch, 29)  # of 4 x 12 clips
         with pytest.raises(KeyboardInterrupt):
-            run(dataset, maps, tmp_path / "half", "evl", checkpoint_every=1)
+            run(dataset, maps, tmp_path / "half", "evl", epochs=4, checkpoint_every=1)
     assert (tmp_path / "half/heads/01-one" / CHECKPOINT_NAME).exists()
-    run(dataset, maps, tmp_path / "half", "evl")
+    run(dataset, maps, tmp_path / "half", "evl", epochs=4)
     for name in ("heads/01-one/probe.safetensors", "heads/01-one.npz", "scores.npz"):
         assert (tmp_path / "half" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -136,7 +137,7 @@ def test_a_finished_run_trains_nothing(dataset, tmp_path, monkeypatch):
 
 def test_labels_of_test_clips_change_no_score_and_those_of_training_clips_do(dataset, tmp_path):
     maps = write_maps(tmp_path / "maps", telling_maps(dataset))
-    run(dataset, maps, tmp_path / "out")
+    run(dataset, maps, tmp_path / "out", epochs=2)
     before = scores_of(tmp_path / "out")
     for half, same in (("test", True), ("train", False)):
         names = getattr(dataset.splits[0], half)[:3]
@@ -144,7 +145,7 @@ def test_labels_of_test_clips_change_no_score_and_those_of_training_clips_do(dat
             replace(clip, label="run" if clip.name in names else clip.label)
             for clip in dataset.clips
         ]
-        run(replace(dataset, clips=tuple(clips)), maps, tmp_path / "out")
+        run(replace(dataset, clips=tuple(clips)), maps, tmp_path / "out", epochs=2)
         assert np.array_equal(before, scores_of(tmp_path / "out")) == same
 
 
