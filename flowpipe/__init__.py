@@ -14,8 +14,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from flowpipe.classify.metrics import Metrics
     from flowpipe.classify.protocols import protocol
+    from flowpipe.datasets.intervals.load import load_intervals
     from flowpipe.datasets.load import load_dataset
+    from flowpipe.datasets.streams import write_streams
     from flowpipe.datasets.synthetic import write_synthetic
+    from flowpipe.datasets.untrimmed import write_untrimmed
     from flowpipe.encoding.bag_of_words import BagOfWords
     from flowpipe.encoding.fisher import FisherVector
     from flowpipe.errors import FlowpipeError
@@ -66,6 +69,7 @@ __all__ = [
     "list_models",
     "load_classifier",
     "load_dataset",
+    "load_intervals",
     "optical_flow",
     "predict",
     "predict_live",
@@ -77,7 +81,9 @@ __all__ = [
     "train",
     "train_transform",
     "two_stream",
+    "write_streams",
     "write_synthetic",
+    "write_untrimmed",
 ]
 
 # name -> module, and the name there where it differs
@@ -104,6 +110,7 @@ _HOMES = {
     "list_models": "models.create",
     "load_classifier": "prediction.load",
     "load_dataset": "datasets.load",
+    "load_intervals": "datasets.intervals.load",
     "optical_flow": "flow.estimate",
     "predict": "pipelines.predict",
     "predict_live": "pipelines.live",
@@ -114,7 +121,9 @@ _HOMES = {
     "train": "pipelines.train",
     "train_transform": "training.data.transforms",
     "two_stream": "pipelines.two_stream",
+    "write_streams": "datasets.streams",
     "write_synthetic": "datasets.synthetic",
+    "write_untrimmed": "datasets.untrimmed",
 }
 
 

@@ -143,6 +143,16 @@ def weights(name: str):
 
 
 SPLITS = {"splits": [{"name": "1", "train": ["x/a", "y/b"], "test": ["x/c"]}]}
+INTERVALS = {
+    "database": {
+        name: {
+            "subset": subset,
+            "duration": 9.5,
+            "annotations": [{"segment": [1.5, 3], "label": "x"}, {"segment": [4, 9], "label": "y"}],
+        }
+        for name, subset in (("d", "training"), ("e", "validation"), ("f", "testing"))
+    }
+}
 LEDGER = "".join(
     json.dumps([name, [f"{name}.avi", f"{name}.zip"], [5, 6, 7, 8, 9, 10], None]) + "\n"
     for name in "abc"
@@ -172,6 +182,12 @@ SAMPLES = {
     "splits": ("splits", text("splits.json", json.dumps(SPLITS))),
     "boxes": ("boxes", text("boxes.txt", "0 1 2 30 40 0.9\n1 2 3 31 41 0.8 5 6 20 30 0.7\n")),
     "csv": ("csv", text("dataset.csv", "path,label,group\na.avi,x,1\nb.avi,y,1\nc.avi,x,2\n")),
+    "intervals csv": (
+        "intervals",
+        text("i.csv", "path,start,end,label,group\na.avi,0,0.04,x,1\nb.avi,0.04,0.08,y,1\n"),
+    ),
+    "intervals txt": ("intervals", text("Diving_val.txt", "d 0.2 1.1\nd 4.1 5.7\ne 3 9.25\n")),
+    "intervals json": ("intervals", text("i.json", json.dumps(INTERVALS))),
     "tsn": ("tsn", text("list.txt", "a 2 0\nb 2 1\nc 2 0\n")),
     "state": ("state", text("1-of-1.json", json.dumps(asdict(state())))),
     "ledger": ("ledger", text(".flowpipe/progress/1-of-1.finished", LEDGER)),

@@ -27,6 +27,7 @@ TABLES = {
     "method": ("flowpipe.flow", "METHODS"),
     "flow layout": ("flowpipe.flow.store.layouts", "LAYOUTS"),
     "data set": ("flowpipe.datasets.table", "DATASETS"),
+    "interval set": ("flowpipe.datasets.intervals", "INTERVAL_SETS"),
     "encoder": ("flowpipe.encoding", "ENCODERS"),
     "model": ("flowpipe.models", "MODELS"),
     "feature layout": ("flowpipe.training.features.layouts", "LAYOUTS"),

@@ -146,7 +146,7 @@ class Dataset:
     def describe(self) -> str:
         """Return one line: what the set is taken for, its clips, classes, groups and splits."""
         groups = {clip.group for clip in self.clips if clip.group is not None}
-        parts = [_count(len(self.clips), "clip"), _listed(self.classes, "class", "classes")]
+        parts = [counted(len(self.clips), "clip"), _listed(self.classes, "class", "classes")]
         parts.append(_listed(sorted(groups, key=natural_key), "group", "groups"))
         parts += [f"{s.name} ({len(s.train)} training, {len(s.test)} test)" for s in self.splits]
         if not self.splits:
@@ -189,7 +189,8 @@ def refuse_similar(labels: Sequence[str], where: str) -> None:
             )
 
 
-def _count(number: int, noun: str, plural: str = "") -> str:
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, ``1 clip`` or ``2 clips``."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
@@ -197,4 +198,4 @@ def _listed(names: Sequence[str], noun: str, plural: str) -> str:
     if not names:
         return f"no {plural}"
     more = ", ..." if len(names) > _SHOWN else ""
-    return f"{_count(len(names), noun, plural)} ({', '.join(names[:_SHOWN])}{more})"
+    return f"{counted(len(names), noun, plural)} ({', '.join(names[:_SHOWN])}{more})"

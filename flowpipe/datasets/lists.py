@@ -144,7 +144,7 @@ def csv_list(path: Path, root: Path | None = None) -> Dataset:
             raise malformed(path, number, line, "a row with the path of a video")
         label = " ".join(readable(row["label"]).split(" ")) or None
         group = readable(row.get("group", "")) or None
-        entries.append(_Entry(path, number, _locate(root, row["path"]), label, group))
+        entries.append(_Entry(path, number, locate(root, row["path"]), label, group))
         for column in row:
             if re.fullmatch(r"split\d*", column):
                 text = row[column].lower()
@@ -231,7 +231,7 @@ def _tsn_entries(root: Path, path: Path) -> list[_Entry]:
         text, label = columns
         if not label or re.fullmatch(r"[-+]\d+|\d*\.\d+", label):
             raise malformed(path, number, line, _TSN_LINE)
-        entries.append(_Entry(path, number, _locate(root, text), readable(label)))
+        entries.append(_Entry(path, number, locate(root, text), readable(label)))
     return entries
 
 
@@ -338,7 +338,7 @@ def _natural(labels: set[str], source: Path) -> tuple[str, ...]:
     return classes
 
 
-def _locate(root: Path, text: str) -> Path:
+def locate(root: Path, text: str) -> Path:
     """Return the absolute path of a listed clip, as it is called on disk if it is there."""
     base = root.absolute()
     found = existing([base], [text]) or base / readable(text).replace("\\", "/")
@@ -352,13 +352,20 @@ def _names(root: Path, entries: Sequence[_Entry]) -> list[str]:
         if other is not entry and other.source == entry.source:
             right = f"listed once; so is line {other.number}"
             raise malformed(entry.source, entry.number, str(entry.path), right)
+    names = listed_names(root, list(first))
+    return [names[entry.path] for entry in entries]
+
+
+def listed_names(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
+    """Return the clip names of different absolute paths, by their paths from the root.
+
+    Where one leads out of the root, by the paths from the deepest folder that holds them all.
+    """
     base = Path(os.path.normpath(root.absolute()))
-    paths = list(first)
     if not all(path.is_relative_to(base) and path != base for path in paths):
         base = Path(os.path.commonpath([path.parent for path in paths]))
     found = [FoundClip(path, path.relative_to(base).as_posix()) for path in paths]
-    names = dict(zip(paths, clip_names(found), strict=True))
-    return [names[entry.path] for entry in entries]
+    return dict(zip(paths, clip_names(found), strict=True))
 
 
 def _dataset(
@@ -370,9 +377,13 @@ def _dataset(
 ) -> Dataset:
     clips: dict[bool, list[Clip]] = {True: [], False: []}
     for entry, clip_name in zip(entries, names, strict=True):
-        try:
-            there = entry.path.exists()
-        except OSError:
-            there = False
-        clips[there].append(Clip(entry.path, clip_name, entry.label, entry.group))
+        clips[is_there(entry.path)].append(Clip(entry.path, clip_name, entry.label, entry.group))
     return Dataset(name, tuple(clips[True]), classes, splits, tuple(clips[False]))
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a path exists; one that may not be looked at does not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False

@@ -15,7 +15,7 @@ which have edges and corners at every scale, as natural images do.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -199,28 +199,38 @@ class Scene:
         n_frames
             How many.
         """
-        height, width = self.size
         scale = min(self.size) / SHORT_SIDE
-        swings = [_swings(rng, motion, scale) for _ in self.shapes]
+        swings = [draw_swings(rng, motion, scale) for _ in self.shapes]
         for t in range(n_frames):
-            camera = self._camera(t)
-            to_canvas = _about_middle(camera, self.background)
+            poses = [{name: of_time.at(t) for name, of_time in swing.items()} for swing in swings]
+            yield self.frame(t, poses)
+
+    def frame(self, t: int, poses: Sequence[Mapping[str, float]]) -> Image:
+        """Return one frame, BGR (height, width, 3).
+
+        Parameters
+        ----------
+        t
+            Its number, which says where the camera is.
+        poses
+            Of each shape, its degrees of freedom.
+        """
+        height, width = self.size
+        camera = self._camera(t)
+        to_canvas = _about_middle(camera, self.background)
+        to_canvas[:, 2] += self._middle
+        whole = (_SUPERSAMPLING * width, _SUPERSAMPLING * height)
+        canvas = np.asarray(
+            cv2.warpAffine(self.background, to_canvas, whole, borderMode=cv2.BORDER_REFLECT_101),
+            np.uint8,
+        )
+        for shape, pose in zip(self.shapes, poses, strict=True):
+            to_canvas = _about_middle(camera @ _pose_matrix(pose, shape.centre), shape.texture)
             to_canvas[:, 2] += self._middle
-            whole = (_SUPERSAMPLING * width, _SUPERSAMPLING * height)
-            canvas = np.asarray(
-                cv2.warpAffine(
-                    self.background, to_canvas, whole, borderMode=cv2.BORDER_REFLECT_101
-                ),
-                np.uint8,
-            )
-            for shape, swing in zip(self.shapes, swings, strict=True):
-                pose = {name: of_time.at(t) for name, of_time in swing.items()}
-                to_canvas = _about_middle(camera @ _pose_matrix(pose, shape.centre), shape.texture)
-                to_canvas[:, 2] += self._middle
-                _paint(canvas, shape.texture, to_canvas)
-            yield np.asarray(
-                cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA), np.uint8
-            )
+            _paint(canvas, shape.texture, to_canvas)
+        return np.asarray(
+            cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA), np.uint8
+        )
 
     @property
     def _middle(self) -> NDArray[np.float64]:
@@ -269,7 +279,8 @@ def _paint(canvas: Image, texture: Image, to_canvas: NDArray[np.float64]) -> Non
     box[:] = np.rint(box + alpha * (layer[..., :3] - box)).astype(np.uint8)
 
 
-def _swings(rng: np.random.Generator, motion: str, scale: float) -> dict[str, Swing]:
+def draw_swings(rng: np.random.Generator, motion: str, scale: float) -> dict[str, Swing]:
+    """Draw the swings of one shape in a motion; pixels are scaled."""
     fast = MOTIONS[motion]
     phases = rng.uniform(0, 2 * math.pi, len(AMPLITUDES))
     strengths = rng.uniform(0.85, 1.15, len(AMPLITUDES))
@@ -289,7 +300,7 @@ def _swings(rng: np.random.Generator, motion: str, scale: float) -> dict[str, Sw
     return swings
 
 
-def _pose_matrix(pose: dict[str, float], centre: tuple[float, float]) -> NDArray[np.float64]:
+def _pose_matrix(pose: Mapping[str, float], centre: tuple[float, float]) -> NDArray[np.float64]:
     """Return the shape-to-world transform, from middle to middle, (3, 3)."""
     c, s = math.cos(pose["angle"]), math.sin(pose["angle"])
     wider = math.exp(pose["zoom"] + pose["stretch"])

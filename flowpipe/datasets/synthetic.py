@@ -5,32 +5,27 @@ camera - is rendered once for every class, so that all but the motion is the sam
 A group is a number of scenes, half of them with a camera that pans, shakes and rolls; the
 official splits keep groups whole.
 
-The videos are FFV1 in AVI: lossless, so that compression does not reveal the motion in single
-frames and every machine decodes the same bits; and FFmpeg encodes it without another library.
+The videos are lossless, so that compression does not reveal the motion in single frames.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 
-import av
-import cv2
 import numpy as np
-from av.codec.context import Flags
 
 from flowpipe.datasets.base import Dataset
+from flowpipe.datasets.drawn import check_integers, claim_folder, from_options, write_lossless
 from flowpipe.datasets.lists import csv_list
 from flowpipe.datasets.scene import MOTIONS, Image, Scene
 from flowpipe.datasets.table import LIST_NAME, SYNTHETIC_NAME
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.runner.atomic import write_atomic
-from flowpipe.runner.json_files import to_json
 
 DRAWING = 2
 """Raised whenever the same parameters give another set."""
@@ -59,13 +54,7 @@ class Synthetic:
 
     def __post_init__(self) -> None:
         lowest = {"n_groups": 2, "width": 48, "height": 48, "n_frames": 2, "seed": 0}
-        for name, value in asdict(self).items():
-            low = lowest.get(name, 1)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ParameterError(f"{name} is {value!r}; it must be an integer from {low}")
-        for name in ("width", "height"):
-            if getattr(self, name) % 2:
-                raise ParameterError(f"{name} is {getattr(self, name)}; it must be even")
+        check_integers(asdict(self), lowest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +117,10 @@ def write_synthetic(
     >>> len(dataset.clips), dataset.classes[:3]
     (12, ('horizontal', 'orbit', 'spin'))
     """
-    if parameters is not None and options:
-        raise ParameterError(f"parameters and {', '.join(options)} exclude each other")
-    try:
-        parameters = parameters or Synthetic(**options)
-    except TypeError as error:
-        known = ", ".join(each.name for each in fields(Synthetic))
-        raise ParameterError(f"{error}; known are {known}") from None
+    parameters = from_options(Synthetic, parameters, options)
     root = Path(root)
-    _claim(root, parameters)
+    wanted = {"drawing": DRAWING, **asdict(parameters)}
+    claim_folder(root, PARAMETERS_NAME, wanted, "synthetic set")
     takes = sorted(_takes(parameters), key=lambda take: (take.group, take.number))
     scene: Scene | None = None
     for done, take in enumerate(takes, start=1):
@@ -145,8 +129,7 @@ def write_synthetic(
         path = root / take.path
         if not path.exists():
             scene = scene or _scene(parameters, take)
-            path.parent.mkdir(exist_ok=True)
-            write_atomic(path, _encode(_render(parameters, take, scene), parameters), root)
+            write_lossless(path, _render(parameters, take, scene), parameters.fps, root)
         if progress is not None:
             progress(done, len(takes))
     if not (root / LIST_NAME).exists():
@@ -209,43 +192,3 @@ def _list(parameters: Synthetic) -> str:
         camera = "moving" if take.moving else "still"
         writer.writerow([take.path, take.motion, f"g{take.group + 1:02d}", camera, *uses])
     return out.getvalue()
-
-
-def _claim(root: Path, parameters: Synthetic) -> None:
-    """Create the folder of this set; raise if it holds something else."""
-    wanted = {"drawing": DRAWING, **asdict(parameters)}
-    path = root / PARAMETERS_NAME
-    if path.exists():
-        try:
-            present = dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise FormatError(f"{str(path)!r} is no JSON object; remove the folder") from error
-        differ = [name for name in wanted if present.get(name) != wanted[name]]
-        if differ:
-            values = ", ".join(f"{name} {present.get(name)} not {wanted[name]}" for name in differ)
-            raise ParameterError(
-                f"{str(root)!r} holds a synthetic set of other parameters ({values}); "
-                "name another folder"
-            )
-    else:
-        root.mkdir(parents=True, exist_ok=True)
-        if any(not entry.name.startswith(".") for entry in root.iterdir()):
-            raise ParameterError(f"{str(root)!r} holds something else; name a new or empty folder")
-        write_atomic(path, to_json(wanted), root)
-
-
-def _encode(frames: Iterator[Image], parameters: Synthetic) -> bytes:
-    file = io.BytesIO()
-    # bitexact: no date, program version or random number goes into the file
-    with av.open(file, "w", format="avi", options={"fflags": "+bitexact"}) as container:
-        options = {"level": "3", "context": "1", "slices": "4"}
-        stream = container.add_stream("ffv1", rate=parameters.fps, options=options)
-        stream.width, stream.height = parameters.width, parameters.height
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1
-        stream.codec_context.flags |= Flags.bitexact
-        for image in frames:
-            planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
-        container.mux(stream.encode(None))
-    return file.getvalue()

@@ -211,7 +211,9 @@ def test_motion_tells_the_classes_apart():
 @pytest.mark.slow
 def test_poses_are_distributed_alike_in_every_class():
     rng = np.random.default_rng(0)
-    drawn = {motion: [scene._swings(rng, motion, 1.0) for _ in range(3000)] for motion in MOTIONS}
+    drawn = {
+        motion: [scene.draw_swings(rng, motion, 1.0) for _ in range(3000)] for motion in MOTIONS
+    }
     for name, amplitude in scene.AMPLITUDES.items():
         quantiles = [
             np.quantile(
@@ -226,7 +228,7 @@ def test_poses_are_distributed_alike_in_every_class():
 def test_only_the_fast_swings_differ_between_classes():
     rng = np.random.default_rng(0)
     for motion, fast in MOTIONS.items():
-        for name, swing in scene._swings(rng, motion, 1.0).items():
+        for name, swing in scene.draw_swings(rng, motion, 1.0).items():
             wanted = scene.FAST_PERIOD if name in fast else scene.SLOW_PERIOD
             assert 0.89 < swing.period / wanted < 1.11
 

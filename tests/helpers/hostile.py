@@ -135,6 +135,12 @@ def read_csv(path: Path) -> None:
     csv_list(path, path.parent)
 
 
+def read_intervals(path: Path) -> None:
+    from flowpipe.datasets.intervals import load_intervals
+
+    load_intervals(path.parent if path.suffix == ".txt" else path, stored=())
+
+
 def read_tsn(path: Path) -> None:
     from flowpipe.datasets.lists import tsn_lists
 

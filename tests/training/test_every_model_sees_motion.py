@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 import flowpipe
 from flowpipe.cli import main
+from flowpipe.models.clip_input import Modality
 from flowpipe.training.distributed import torch_threads
 from flowpipe.training.optimisation import Training
 from flowpipe.training.parameters import Stream
@@ -33,14 +34,33 @@ STEPS = Training(
     balanced_batches=True,
 )
 
-# Inputs in which the shapes can still be told apart, and epochs that take minutes on one core.
-SEGMENTS: dict[str, Any] = {"segments": 4, "length": 5, "input_size": 64}
-LEARNED: dict[str, tuple[dict[str, Any], int]] = {
-    "tsn": ({**SEGMENTS, "segments": 3}, 30),
-    "tsm": (SEGMENTS, 30),
-    "trn": (SEGMENTS, 20),
-    "trn-multiscale": (SEGMENTS, 20),
-    "lrcn": (SEGMENTS, 30),
+
+@dataclass(frozen=True)
+class Learned:
+    """How a network learns the motions: epochs that take minutes on one core.
+
+    Inputs are small, but the shapes can still be told apart.
+    """
+
+    epochs: int
+    segments: int = 4
+    length: int = 5
+    input_size: int = 64
+    lr: float = 0.001
+    modality: Modality = "warped-flow"
+
+
+LEARNED = {
+    "tsn": Learned(30, segments=3),
+    "tsm": Learned(30),
+    "trn": Learned(20),
+    "trn-multiscale": Learned(20),
+    "lrcn": Learned(30),
+    "stm": Learned(25, segments=3),
+    "tea": Learned(16, segments=3),
+    "non-local": Learned(20, segments=3),
+    "eco-full": Learned(16),
+    "tdn": Learned(40, segments=3, lr=0.0003, modality="rgb+flow"),
 }
 NAMES = list(LEARNED) if os.environ.get("FLOWPIPE_NETWORKS") == "all" else ["tsn"]
 
@@ -52,7 +72,7 @@ def demo(tmp_path_factory):
     videos, flow, warped = (str(root / name) for name in ("videos", "flow", "warped"))
     flowpipe.write_synthetic(videos)
     for command in (
-        ["extract-flow", videos, "--preset", "fast", "--out", flow, "--jobs", "1"],
+        ["extract-flow", videos, "--preset", "fast", "--frames", "--out", flow, "--jobs", "1"],
         ["warp-flow", flow, warped, "--jobs", "1"],
     ):
         with pytest.raises(SystemExit) as end:
@@ -63,11 +83,17 @@ def demo(tmp_path_factory):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_motion_is_seen(demo, tmp_path, name):
-    changes, epochs = LEARNED[name]
+    its = LEARNED[name]
     network, clip = smallest(name)
-    clip = replace(clip, **{"modality": "warped-flow", **changes})
-    flow = demo / ("flow" if clip.modality == "rgb+flow" else "warped")
-    stream = Stream(clip, network, "none", replace(STEPS, epochs=epochs))
+    clip = replace(
+        clip,
+        modality=its.modality,
+        segments=its.segments,
+        length=its.length,
+        input_size=its.input_size,
+    )
+    flow = demo / ("flow" if its.modality == "rgb+flow" else "warped")
+    stream = Stream(clip, network, "none", replace(STEPS, epochs=its.epochs, lr=its.lr))
     shared: dict[str, Any] = {"splits": ["split1"], "runtime": RUNTIME}
     with torch_threads(1):
         flowpipe.train(demo / "videos", flow, tmp_path / "net", stream, **shared)

@@ -1,6 +1,7 @@
 """Flow on disk: write, read, convert between layouts, verify."""
 
 from flowpipe.flow.store.convert import convert
+from flowpipe.flow.store.find import StoredClip, flow_to_read, no_flow, stored_clips
 from flowpipe.flow.store.layouts import (
     LAYOUTS,
     QUALITY,
@@ -13,14 +14,7 @@ from flowpipe.flow.store.layouts import (
 )
 from flowpipe.flow.store.meta import FlowMeta
 from flowpipe.flow.store.ownership import finished, is_up_to_date
-from flowpipe.flow.store.reader import (
-    FlowReader,
-    StoredClip,
-    flow_to_read,
-    no_flow,
-    read_flow,
-    stored_clips,
-)
+from flowpipe.flow.store.reader import FlowReader, read_flow
 from flowpipe.flow.store.verify import remove, verify
 from flowpipe.flow.store.writer import FlowWriter
 

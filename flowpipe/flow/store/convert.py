@@ -7,9 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 
 from flowpipe.flow import quantize
+from flowpipe.flow.store.find import StoredClip
 from flowpipe.flow.store.layouts import FloatType, layout
 from flowpipe.flow.store.meta import FlowMeta
-from flowpipe.flow.store.reader import FlowReader, StoredClip
+from flowpipe.flow.store.reader import FlowReader
 from flowpipe.flow.store.writer import FlowWriter
 
 _WRITERS_OWN = {"clip", "layout", "index_base", "n_flows", "n_images", "bound", "quality", "dtype"}

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from flowpipe.errors import FormatError
+from flowpipe.flow.store.find import StoredClip
 from flowpipe.flow.store.layouts import Layout
 from flowpipe.flow.store.meta import FlowMeta
-from flowpipe.flow.store.reader import FlowReader, StoredClip
+from flowpipe.flow.store.reader import FlowReader
 from flowpipe.io.source import check_replaceable
 
 

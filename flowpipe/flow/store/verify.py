@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from flowpipe.errors import FlowpipeError, FormatError
+from flowpipe.flow.store.find import StoredClip
 from flowpipe.flow.store.layouts import Layout, layout
 from flowpipe.flow.store.meta import add_crc
 from flowpipe.flow.store.ownership import third_party_path
-from flowpipe.flow.store.reader import FlowReader, StoredClip
+from flowpipe.flow.store.reader import FlowReader
 from flowpipe.runner.atomic import remove_atomically
 from flowpipe.runner.provenance import fingerprint, sha256, stage_path
 

@@ -11,7 +11,7 @@ import pytest
 import flowpipe
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.store import FlowReader, FlowWriter, codecs, convert, layout, stored_clips
-from flowpipe.flow.store.reader import flow_to_read
+from flowpipe.flow.store.find import flow_to_read
 from tests.helpers.clips import contents, shared_data, smooth_flow, store_clip
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
