@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from flowpipe.pipelines.idt_baseline import idt_baseline
     from flowpipe.pipelines.live import predict_live
     from flowpipe.pipelines.predict import predict
+    from flowpipe.pipelines.probe import probe
     from flowpipe.pipelines.tdd_baseline import tdd_baseline
     from flowpipe.pipelines.train import train
     from flowpipe.pipelines.trajectories import extract_trajectories
@@ -73,6 +74,7 @@ __all__ = [
     "optical_flow",
     "predict",
     "predict_live",
+    "probe",
     "protocol",
     "read_flow",
     "read_video",
@@ -114,6 +116,7 @@ _HOMES = {
     "optical_flow": "flow.estimate",
     "predict": "pipelines.predict",
     "predict_live": "pipelines.live",
+    "probe": "pipelines.probe",
     "protocol": "classify.protocols",
     "read_flow": "flow.store.reader",
     "read_video": "io.video",

@@ -25,6 +25,7 @@ from flowpipe.commands.models import Models
 from flowpipe.commands.networks import Evaluate, Fuse, Train, TwoStream
 from flowpipe.commands.options import Command
 from flowpipe.commands.predict import Predict
+from flowpipe.commands.probe import Probe
 from flowpipe.commands.stacks import ExportStacks, WarpFlow
 from flowpipe.commands.trajectories import ExtractTrajectories
 from flowpipe.errors import FlowpipeError
@@ -55,6 +56,7 @@ COMMANDS: dict[str, Any] = {
     "models": Models,
     "predict": Predict,
     "features": Features,
+    "probe": Probe,
     "view": View,
     "export-flow": ExportFlow,
     "warp-flow": WarpFlow,

@@ -63,6 +63,7 @@ SLOW = {
     "load_classifier",
     "predict",
     "predict_live",
+    "probe",
     "train",
     "two_stream",
 }

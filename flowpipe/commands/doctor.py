@@ -30,6 +30,7 @@ TABLES = {
     "interval set": ("flowpipe.datasets.intervals", "INTERVAL_SETS"),
     "encoder": ("flowpipe.encoding", "ENCODERS"),
     "model": ("flowpipe.models", "MODELS"),
+    "probe": ("flowpipe.models.probes", "PROBES"),
     "feature layout": ("flowpipe.training.features.layouts", "LAYOUTS"),
 }
 """Modules and names of the tables that are listed, by the title of their list."""

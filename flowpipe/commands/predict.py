@@ -30,8 +30,8 @@ class Predict:
     """
 
     classifier: Positional[Annotated[Path, arg(metavar="CLASSIFIER")]]
-    """Output folder of idt-baseline, two-stream, evaluate, fuse or train, or the folder of one of
-    its splits; or, with --weights, a network and the classes that it knows, such as
+    """Output folder of idt-baseline, two-stream, evaluate, probe, fuse or train, or the folder of
+    one of its splits; or, with --weights, a network and the classes that it knows, such as
     i3d-kinetics400."""
     videos: Inputs
     """Folders (searched recursively), video files, globs, or list files (.txt, .lst, .csv)."""

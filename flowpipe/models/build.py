@@ -228,6 +228,22 @@ def timesformer(clip: ClipInput, *, attention: Any) -> nn.Module:
     )
 
 
+def vidtr(clip: ClipInput) -> nn.Module:
+    """Return VidTr for the segments of a clip, which drops half of them twice."""
+    from flowpipe.models.vidtr import VidTr
+
+    frames = clip.segments
+    kept = {1: max(frames // 2, 1), 3: max(frames // 4, 1)}
+    return VidTr(clip.channels, 1, frames=frames, size=clip.input_size, kept=kept)
+
+
+def clip_vit(clip: ClipInput) -> nn.Module:
+    """Return CLIP's image network for the segments of a clip."""
+    from flowpipe.models.clip_vit import ClipVit
+
+    return ClipVit(clip.channels, 1, size=clip.input_size)
+
+
 def vivit(clip: ClipInput, *, factorisation: Any) -> nn.Module:
     """Return ViViT for the frames of a clip."""
     from flowpipe.models.vivit import Vivit

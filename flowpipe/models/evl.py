@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from flowpipe.errors import ParameterError
+from flowpipe.models.transformer import quick_gelu
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,12 @@ class EVLDecoder(nn.Module):
     frames
         Number of frames T of a clip.
     grid
-        Height and width of the grid of places.
+        Height and width of the grid of places, of all layers or of each.
     classes
         Number of classes.
+    inputs
+        Size of a token of the image network, for each layer. Where it is not `width`, tokens are
+        normalised and projected; their queries and keys are not.
     layers
         Number of layers, each for one block of the image network.
     heads
@@ -71,9 +76,10 @@ class EVLDecoder(nn.Module):
         self,
         width: int,
         frames: int,
-        grid: tuple[int, int],
+        grid: tuple[int, int] | Sequence[tuple[int, int]],
         classes: int,
         *,
+        inputs: Sequence[int] = (),
         layers: int = 4,
         heads: int = 12,
         mlp_factor: float = 4.0,
@@ -84,6 +90,12 @@ class EVLDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.frames = frames
+        grids = cast(
+            list[tuple[int, int]], [grid] * layers if isinstance(grid[0], int) else list(grid)
+        )
+        self.projections = nn.ModuleList(
+            projection(size, width) if size != width else nn.Identity() for size in inputs
+        )
         self.cls_token = nn.Parameter(torch.zeros(width))
         nn.init.normal_(self.cls_token, std=0.02)
         self.decoder_layers = nn.ModuleList(
@@ -96,7 +108,7 @@ class EVLDecoder(nn.Module):
             torch.zeros(frames, width) for _ in range(layers * positions)
         )
         self.cross_attention = nn.ModuleList(
-            FrameAttention(width, grid) for _ in range(layers * cross_attention)
+            FrameAttention(width, each) for each in grids * cross_attention
         )
         self.proj = nn.Sequential(
             nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, classes)
@@ -128,6 +140,8 @@ class EVLDecoder(nn.Module):
             raise ParameterError(
                 f"a clip has {tokens.shape[1]} frames; this decoder takes {self.frames}"
             )
+        if self.projections:
+            tokens = self.projections[index](tokens)
         features = tokens
         if self.temporal_conv:
             lines = tokens.permute(0, 2, 3, 1).flatten(0, 1)  # (B N, D, T)
@@ -140,6 +154,14 @@ class EVLDecoder(nn.Module):
             k = (tokens[..., None, :] if block.k is None else block.k).detach()
             features = features + self.cross_attention[index](q, k)
         return features
+
+
+def projection(inputs: int, width: int) -> nn.Module:
+    """Return what normalises frozen tokens and projects them to another size.
+
+    The scale and shift of the normalisation are the projection's.
+    """
+    return nn.Sequential(nn.LayerNorm(inputs, elementwise_affine=False), nn.Linear(inputs, width))
 
 
 class FrameAttention(nn.Module):
@@ -210,7 +232,7 @@ class DecoderLayer(nn.Module):
         """Map (B, Q, D) and (B, N, D) to (B, Q, D)."""
         query = query + self.attn(self.norm1(query), self.norm3(features))
         hidden = self.mlp["fc1"](self.norm2(query))
-        hidden = self.dropout(hidden * torch.sigmoid(1.702 * hidden))  # the GELU of CLIP
+        hidden = self.dropout(quick_gelu(hidden))
         added: Tensor = query + self.mlp["fc2"](hidden)
         return added
 

@@ -27,12 +27,13 @@ from flowpipe.models.loading import load_weights
 from flowpipe.models.names import State
 from flowpipe.models.network import BatchNorm, Network
 from flowpipe.models.temporal import set_frames
+from flowpipe.models.trainable import Trainable
 
 Clips = Tensor | Mapping[str, Tensor]
 """(B, C, T, H, W), or a tensor for each of two inputs, ``rgb`` and ``flow``."""
 
 
-class StreamNetwork(nn.Module):
+class StreamNetwork(Trainable):
     """Score clips.
 
     Parameters
@@ -130,6 +131,11 @@ class StreamNetwork(nn.Module):
     def streams(self) -> dict[str, nn.Module]:
         """The backbone, or by their inputs the 2-D networks that it consists of."""
         return getattr(self.backbone, "streams", {"": self.backbone})
+
+    @property
+    def title(self) -> str:
+        """The name of its model, for messages."""
+        return self.network.model
 
     @property
     def first(self) -> nn.Module:

@@ -32,6 +32,7 @@ _UNIT: Normalisation = ((127.5,) * 3, (127.5,) * 3)
 _BGR: Normalisation = ((104.0, 117.0, 128.0), (1.0,) * 3)
 # The mean of each channel of the cube that C3D's release subtracts.
 _SPORTS1M: Normalisation = ((90.0, 98.0, 102.0), (1.0,) * 3)
+_CLIP: Normalisation = ((122.771, 116.746, 104.094), (68.501, 66.632, 70.323))
 
 
 def _segments_of(count: int, length: int = 1) -> tuple[tuple[str, Any], ...]:
@@ -319,6 +320,32 @@ MODELS: dict[str, Model] = {
             ("space", "attention in each frame alone", ""),
         )
     },
+    "vidtr": Model(
+        build.vidtr,
+        "segments",
+        "a vision transformer, attention over time and space in turn, frames dropped on the way",
+        papers.VIDTR,
+        relates_segments=True,
+        input=_segments_of(16),
+        views=recipes.TIMESFORMER_VIEWS,
+        fixed_size=True,
+        weights="torchvision's of vit_b_16, ImageNet, by name",
+        torchvision="vit_b_16",
+        finetune=recipes.TRANSFORMER,
+        names=build.renaming("transformer", "from_torchvision"),
+    ),
+    "clip-vit-b-16": Model(
+        build.clip_vit,
+        "segments",
+        "CLIP's image network, a vision transformer, on each segment",
+        papers.CLIP,
+        input=_segments_of(8),
+        fixed_size=True,
+        weights=_FILE + "CLIP, transformers or timm",
+        finetune=recipes.TRANSFORMER,
+        names=build.renaming("clip_vit", "own_names"),
+        normalisation=_CLIP,
+    ),
     **{
         f"vivit-{number}": Model(
             partial(build.vivit, factorisation=factorisation),

@@ -104,6 +104,18 @@ class TimeSformer(nn.Module):
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
+    @property
+    def plain_names(self) -> dict[str, str]:
+        """Names of the weights that a vision transformer has, by the names here.
+
+        Attention over time begins as a copy of that over space, as in the release.
+        """
+        return {
+            name: name.replace("temporal_attn.", "attn.").replace("temporal_norm1.", "norm1.")
+            for name in self.state_dict()
+            if name != "time_embed" and "temporal_fc." not in name
+        }
+
     def features(self, clips: Tensor) -> Tensor:
         """Return the class token of each clip: (B, C, T, H, W) -> (B, 1, D)."""
         batch, _, frames = clips.shape[:3]

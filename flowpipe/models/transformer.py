@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from flowpipe.errors import ParameterError
 
-Gelu = Literal["none", "tanh"]
-"""The exact activation, or its approximation by a hyperbolic tangent, which JAX code uses."""
+Gelu = Literal["none", "tanh", "quick"]
+"""The exact activation, or its approximation by a hyperbolic tangent, which JAX code uses, or by a
+sigmoid, which CLIP uses."""
 
 
 class Attention(nn.Module):
@@ -73,7 +75,11 @@ class Mlp(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (..., D) to (..., D)."""
-        hidden = nn.functional.gelu(self.fc1(tokens), approximate=self.gelu)
+        hidden = self.fc1(tokens)
+        if self.gelu == "quick":
+            hidden = quick_gelu(hidden)
+        else:
+            hidden = nn.functional.gelu(hidden, approximate=self.gelu)
         projected: Tensor = self.fc2(hidden)
         return projected
 
@@ -106,6 +112,11 @@ class Block(nn.Module):
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))
         added: Tensor = tokens + self.drop_path(self.mlp(self.norm2(tokens)))
         return added
+
+
+def quick_gelu(hidden: Tensor) -> Tensor:
+    """Return the approximation of the GELU that CLIP uses."""
+    return hidden * torch.sigmoid(1.702 * hidden)
 
 
 def layer_norm(width: int) -> nn.LayerNorm:
@@ -146,6 +157,27 @@ _TORCHVISION = (
 def from_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of a torchvision ViT under the names of this package."""
     return renamed(state, _TORCHVISION)
+
+
+def with_joined_qkv(state: dict[str, Tensor], names: tuple[str, str, str]) -> dict[str, Tensor]:
+    """Concatenate the weights of queries, keys and values, which are one layer here, ``qkv``.
+
+    Parameters
+    ----------
+    state
+        Weights by name.
+    names
+        What the layers of queries, keys and values are called in it.
+    """
+    first, *others = (f".{name}." for name in names)
+    result = {}
+    for name, value in state.items():
+        if first in name:
+            parts = [value, *(state[name.replace(first, other)] for other in others)]
+            result[name.replace(first, ".qkv.")] = torch.cat(parts)
+        elif not any(other in name for other in others):
+            result[name] = value
+    return result
 
 
 def renamed(state: dict[str, Tensor], rules: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:

@@ -285,6 +285,9 @@ _HUGGING_FACE = (
 )
 
 
+_QKV = ("query", "key", "value")
+
+
 def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of Scenic's or Hugging Face's ViViT under the names of :class:`Vivit`."""
     if any("/" in name for name in state):
@@ -316,21 +319,9 @@ def from_scenic(state: dict[str, Tensor]) -> dict[str, Tensor]:
             name = name.removesuffix("kernel") + "weight"
             value = value.permute(4, 3, 0, 1, 2) if value.ndim == 5 else value.T
         result[name] = value.contiguous()
-    return _joined(result)
+    return transformer.with_joined_qkv(result, _QKV)
 
 
 def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of Hugging Face's ViViT (model 1) under the names of :class:`Vivit`."""
-    return _joined(transformer.renamed(state, _HUGGING_FACE))
-
-
-def _joined(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Concatenate the weights of queries, keys and values, which are one layer here."""
-    result = {}
-    for name, value in state.items():
-        if ".query." in name:
-            names = [name.replace(".query.", f".{role}.") for role in ("query", "key", "value")]
-            result[name.replace(".query.", ".qkv.")] = torch.cat([state[each] for each in names])
-        elif ".key." not in name and ".value." not in name:
-            result[name] = value
-    return result
+    return transformer.with_joined_qkv(transformer.renamed(state, _HUGGING_FACE), _QKV)

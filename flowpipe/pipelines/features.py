@@ -12,6 +12,8 @@ from typing import Any
 from flowpipe._options import with_options
 from flowpipe.errors import ParameterError
 from flowpipe.flow import store
+from flowpipe.models.probes import PROBE_NAME
+from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weights import read_about
 from flowpipe.pipelines.evaluate import check_flow
 from flowpipe.prediction.fusion import FILE as FUSION
@@ -23,7 +25,8 @@ from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.runner.run import Shard, Summary, run_stage
 from flowpipe.training.distributed import alone, pick_device
 from flowpipe.training.features.layouts import check_names, read_record
-from flowpipe.training.features.maps import MapFeatures, check_maps
+from flowpipe.training.features.map_layers import is_cropped, resolved
+from flowpipe.training.features.maps import MapFeatures, keep_network
 from flowpipe.training.features.network import NetworkFeatures
 from flowpipe.training.features.sources import (
     NetworkSource,
@@ -138,6 +141,11 @@ def extract_features(
                 f"classifier is {str(path)!r}, a fusion; name the folder of a member, such as "
                 f"{str(path.parent / '1')!r}"
             )
+        if path.name == PROBE_NAME:
+            raise ParameterError(
+                f"classifier is {str(path)!r}, a head on maps; features are those of a network or "
+                "of trajectories"
+            )
         origin = TrainedNetwork(path)
     if path is None or path.name == MODEL_NAME:
         task = _of_network(source, out, origin, stage, device, workers, overwrite)
@@ -147,6 +155,8 @@ def extract_features(
         task = _of_tracks(source, out, path, stage, workers, overwrite)
     check_names(stage.layout, [clip.name for clip in task.clips])
     provenance.open_stage(out, task.description)
+    if task.network is not None:
+        keep_network(out, task.network, task.description["network"])
     logger.info(f"{len(task.clips)} clips, {task.title}, {_of_what(task.work.stage)} -> {out}")
     summary = run_stage(
         task.work,
@@ -154,7 +164,7 @@ def extract_features(
         out=out,
         workers=task.workers,
         shard=shard,
-        unit="windows" if task.work.stage.maps is None else "maps",
+        unit="maps" if task.work.stage.stores_maps else "windows",
         outputs=lambda clip: task.work.files(clip).all,
         overwrite=overwrite,
     )
@@ -164,13 +174,14 @@ def extract_features(
 
 @dataclass(frozen=True)
 class _Task:
-    """What is computed of which clips."""
+    """What is computed of which clips; the network is kept with its maps."""
 
     work: NetworkFeatures | MapFeatures | TrackFeatures
     clips: Sequence[Any]
     description: Json
     title: str
     workers: Workers
+    network: StreamNetwork | None = None
 
 
 def _of_network(
@@ -184,13 +195,13 @@ def _of_network(
 ) -> _Task:
     network = origin.load()
     seen = network.clip
-    if stage.maps is None:
+    if stage.stores_maps:
+        stage = resolved(network, stage)
+    else:
         stage = stage.of_length(default_length(network))
         assert stage.length is not None
         check_length(network, stage.length)
         check_layer(network, stage.layer)
-    else:
-        check_maps(network, stage.maps)
     if isinstance(origin, TrainedNetwork) and seen.has_flow:
         check_flow(origin.path, _trained_on(origin.path), source)
     found = store.stored_clips(source, frames_only=not seen.has_flow)
@@ -199,6 +210,8 @@ def _of_network(
         raise ParameterError(store.no_flow(source))
     described = describe(origin, network)
     made_with = {**stage.description(), "network": described}
+    if stage.stores_maps and is_cropped(network):
+        made_with["cropped"] = True
     key = provenance.digest(made_with)
     weights = sum(each.numel() * each.element_size() for each in network.parameters())
     length, side = stage.length or seen.length, stage.short_side or seen.input_size
@@ -206,14 +219,14 @@ def _of_network(
     workers = workers.within_memory(_BASE + 2 * weights + 4 * _COPIES * stage.crops * pixels)
     if pick_device(device).type != "cpu":
         workers = replace(workers, jobs=min(workers.local_jobs, 1))
-    kind = NetworkFeatures if stage.maps is None else MapFeatures
+    kind = MapFeatures if stage.stores_maps else NetworkFeatures
     return _Task(
         kind(origin, stage, out, seen, described["weights"], key, device, overwrite),
         clips,
         {**made_with, "source": provenance.read_stage(source)},
-        f"{'features' if stage.maps is None else 'maps'} of {network.network.model} on "
-        f"{seen.modality}",
+        f"{stage.stored} of {network.network.model} on {seen.modality}",
         workers,
+        network if stage.stores_maps else None,
     )
 
 
@@ -226,11 +239,11 @@ def _of_tracks(
     overwrite: bool,
 ) -> _Task:
     classifier = TrajectoryClassifier.load(path)
-    if stage.length is None and stage.maps is None:
+    if stage.length is None and not stage.stores_maps:
         raise ParameterError(
             "length is not given; trajectories need it, such as length 64 and stride 16 frames"
         )
-    for name, usual in (("crops", 1), ("layer", None), ("maps", None)):
+    for name, usual in (("crops", 1), ("layer", None), ("maps", None), ("tokens", None)):
         if (value := getattr(stage, name)) != usual:
             raise ParameterError(f"{name} is {value!r}; it applies to networks")
     if stage.entry.has_times:
@@ -265,8 +278,8 @@ def _of_tracks(
 
 
 def _of_what(stage: FeatureStage) -> str:
-    if stage.maps is not None:
-        return f"of {stage.maps} every {stage.map_stride}"
+    if stage.stores_maps:
+        return f"every {stage.map_stride}"
     return f"windows of {stage.windows.length} every {stage.windows.stride}"
 
 

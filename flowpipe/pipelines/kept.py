@@ -40,7 +40,9 @@ def record_of(scores: Scores, testing: Testing | None = None, task: int = 1) -> 
     return Record(temperature(scores), clips, digests, testing or Testing(), task)
 
 
-def keep_classifiers(files: Mapping[str, Path], record: Record, out: Path) -> None:
+def keep_classifiers(
+    files: Mapping[str, Path], record: Record, out: Path, beside: Mapping[str, Path] | None = None
+) -> None:
     """Keep the classifiers of an evaluation in place of those that are there.
 
     Parameters
@@ -52,16 +54,21 @@ def keep_classifiers(files: Mapping[str, Path], record: Record, out: Path) -> No
         Their record.
     out
         The output folder.
+    beside
+        Files that each of them needs, by their names in its folder.
     """
     for name, path in files.items():
-        add_classifier(name, path, record, out)
+        add_classifier(name, path, record, out, beside)
     _keep_only(files.keys(), out)
 
 
-def add_classifier(name: str, path: Path, record: Record, out: Path) -> None:
+def add_classifier(
+    name: str, path: Path, record: Record, out: Path, beside: Mapping[str, Path] | None = None
+) -> None:
     """Keep a classifier beside those that are there; see :func:`keep_classifiers`."""
     with atomic.new_folder(out / CLASSIFIERS / name, out) as folder:
-        atomic.link_or_copy(path, folder / path.name)
+        for there, each in {path.name: path, **(beside or {})}.items():
+            atomic.link_or_copy(each, folder / there)
         record.save(folder)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -24,15 +23,15 @@ from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weight_names import identity
 from flowpipe.models.weights import initialise, read_about
 from flowpipe.pipelines.labelled import LabelledFlow, labelled_flow, with_usable_clips
+from flowpipe.pipelines.training_progress import TrainingProgress
 from flowpipe.report.curves import Curve
 from flowpipe.runner import atomic, provenance
 from flowpipe.runner.json_files import Json
-from flowpipe.runner.progress import clock_time
 from flowpipe.training.data.datasets import stream_clips, training_transform
 from flowpipe.training.data.sampler import ConcatClips
 from flowpipe.training.distributed import pick_device, process_group
 from flowpipe.training.loading import DataLoading
-from flowpipe.training.log import LOG_NAME, Epoch, Step
+from flowpipe.training.log import LOG_NAME
 from flowpipe.training.optimizers import prepare
 from flowpipe.training.parameters import Preset, Stream, preset
 from flowpipe.training.precision import autocast
@@ -41,8 +40,6 @@ from flowpipe.training.train import MODEL_NAME
 from flowpipe.training.train import train as train_network
 
 logger = logging.getLogger(__name__)
-
-_REPORT_SECONDS = 20.0
 
 
 def train(
@@ -214,7 +211,7 @@ def train_networks(
                 logger.info(f"{split.name}: trained already")
             classes = [len(each.protocol.classes) for each in sets]
             network = _network(own, classes, begin=not models[-1].exists())
-            progress = _Progress(split.name)
+            progress = TrainingProgress(split.name)
             train_network(
                 network,
                 clips,
@@ -358,52 +355,6 @@ def training_curves(models: Path) -> list[Curve]:
             rows = csv.DictReader(file)
             curves.append([(float(row["loss"]), float(row["accuracy"])) for row in rows])
     return curves
-
-
-class _Progress:
-    """Log the progress of a training every few seconds.
-
-    Parameters
-    ----------
-    name
-        Of the split.
-    clock
-        Return the time in seconds, from any origin.
-    """
-
-    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._name, self._clock = name, clock
-        self._start = self._last = clock()
-        self._clips = self._steps = 0
-        self._rate = ""
-
-    def advance(self, step: Step) -> None:
-        """Count a step."""
-        self._clips += step.clips
-        self._steps += 1
-        now = self._clock()
-        seconds = max(now - self._start, 1e-9)
-        left = (step.epochs - step.epoch) * step.steps - step.step
-        self._rate = (
-            f"{self._clips / seconds:.1f} clips/s, {clock_time(left * seconds / self._steps)} left"
-        )
-        if now - self._last >= _REPORT_SECONDS and step.step < step.steps:
-            self._last = now
-            logger.info(
-                f"{self._name}: epoch {step.epoch + 1}/{step.epochs}, step {step.step}/"
-                f"{step.steps}, {self._rate}"
-            )
-
-    def finish_epoch(self, epoch: Epoch, count: int) -> None:
-        """Log an epoch, if it is time or the last."""
-        now = self._clock()
-        if now - self._last < _REPORT_SECONDS and epoch.epoch < count:
-            return
-        self._last = now
-        logger.info(
-            f"{self._name}: epoch {epoch.epoch}/{count}, loss {epoch.loss:.3f}, "
-            f"accuracy {100 * epoch.accuracy:.1f} %, {self._rate}"
-        )
 
 
 def _training_clips(sets: Sequence[LabelledFlow], split: str, stream: Stream) -> ConcatClips:

@@ -97,7 +97,9 @@ class Classifier(ABC):
     unit: ClassVar[str] = "frames"
     """What the extraction counts, in the plural."""
     is_network: ClassVar[bool] = False
-    """Whether it is a network, which has views and a device."""
+    """Whether it is a network, which has views."""
+    has_device: ClassVar[bool] = False
+    """Whether it computes on a device."""
 
     @property
     @abstractmethod

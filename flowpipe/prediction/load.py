@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from flowpipe.classify.splits import CLASSIFIERS, FINAL
 from flowpipe.errors import FormatError, ParameterError
+from flowpipe.models.probes import PROBE_NAME
 from flowpipe.models.published import split_name
 from flowpipe.prediction.base import Classifier, the_one
 from flowpipe.prediction.fusion import FILE as FUSION
@@ -19,7 +20,7 @@ from flowpipe.training.optimisation import Precision
 from flowpipe.training.testing import Crops, Testing
 
 _TRAJECTORIES, _NETWORK = "classifier.safetensors", "model.safetensors"
-_FILES = (FUSION, _TRAJECTORIES, _NETWORK)
+_FILES = (FUSION, _TRAJECTORIES, _NETWORK, PROBE_NAME)
 _DEEPEST = 4
 """Fusions of fusions; a folder of a stranger may contain itself."""
 
@@ -35,10 +36,11 @@ def load_classifier(
     Parameters
     ----------
     folder
-        An output folder of ``idt-baseline``, ``two-stream``, ``evaluate``, ``fuse`` or ``train``,
-        the folder of one of its splits, or the file ``classifier.safetensors``,
-        ``model.safetensors`` or ``fusion.json`` itself. Where a folder holds the
-        classifiers of several splits, the one that was fitted to all clips (``--final``) is taken.
+        An output folder of ``idt-baseline``, ``two-stream``, ``evaluate``, ``probe``, ``fuse`` or
+        ``train``, the folder of one of its splits, or the file ``classifier.safetensors``,
+        ``model.safetensors``, ``probe.safetensors`` or ``fusion.json`` itself. Where a folder
+        holds the classifiers of several splits, the one that was fitted to all clips (``--final``)
+        is taken.
         With `weights`, the name of a network and of the data set whose classes it knows, such as
         ``i3d-kinetics400``.
     testing
@@ -83,13 +85,10 @@ def load_classifier(
 
         return load_published(name, None if weights is None else str(weights), testing, device)
     found = _load(find_classifier(Path(folder)), testing, device, _DEEPEST)
-    if not _has_network(found):
-        if testing is not None:
-            raise _no_views(found)
-        if device != "auto":
-            raise ParameterError(
-                f"{str(found.path)!r} is no network; device {device!r} is for those"
-            )
+    if testing is not None and not _has_network(found):
+        raise _no_views(found)
+    if device != "auto" and not _has_device(found):
+        raise ParameterError(f"{str(found.path)!r} is no network; device {device!r} is for those")
     return found
 
 
@@ -155,6 +154,10 @@ def _load(path: Path, testing: Testing | None, device: str, depth: int) -> Class
         from flowpipe.prediction.network import NetworkClassifier
 
         return NetworkClassifier.load(path, testing, device)
+    if path.name == PROBE_NAME:
+        from flowpipe.prediction.probe import ProbeClassifier
+
+        return ProbeClassifier.load(path, device)
     from flowpipe.prediction.trajectories import TrajectoryClassifier
 
     return TrajectoryClassifier.load(path)
@@ -166,6 +169,12 @@ def _has_network(classifier: Classifier) -> bool:
     return classifier.is_network
 
 
+def _has_device(classifier: Classifier) -> bool:
+    if isinstance(classifier, FusionClassifier):
+        return any(map(_has_device, classifier.members))
+    return classifier.has_device
+
+
 def find_classifier(path: Path) -> Path:
     """Return the file of the classifier in a folder.
 
@@ -174,7 +183,7 @@ def find_classifier(path: Path) -> Path:
     ParameterError
         There is none, or there are several to choose from.
     """
-    names = f"{_TRAJECTORIES}, {_NETWORK} or {FUSION}"
+    names = f"{_TRAJECTORIES}, {_NETWORK}, {PROBE_NAME} or {FUSION}"
     if path.is_file():
         if path.name not in _FILES:
             raise FormatError(f"{str(path)!r} is no classifier; a file {names} is expected")

@@ -62,6 +62,7 @@ class NetworkClassifier(Classifier):
     device: str
     about: Json = field(default_factory=dict)
     is_network: ClassVar[bool] = True
+    has_device: ClassVar[bool] = True
 
     @property
     def trained(self) -> NDArray[np.bool_]:

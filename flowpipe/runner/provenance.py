@@ -39,6 +39,8 @@ STAGES = {
     "fuse": "fused scores",
     "system": "scores of a system of a comparison",
     "features": "features of windows of clips, or maps of their frames",
+    "probe": "heads on stored maps, and their scores",
+    "maps": "what maps of new videos are made of",
 }
 """Every stage by the name in its record, with a description of its outputs."""
 _BLOCK = 1 << 16

@@ -16,13 +16,14 @@ from flowpipe.errors import ParameterError
 from flowpipe.models.names import State
 from flowpipe.models.residual import set_stochastic_depth
 from flowpipe.models.stream import StreamNetwork
+from flowpipe.models.trainable import Trainable
 from flowpipe.training.optimisation import Training
 from flowpipe.training.regularise import trained_norms
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
-def make_optimizer(network: StreamNetwork, parameters: Training) -> torch.optim.Optimizer:
+def make_optimizer(network: Trainable, parameters: Training) -> torch.optim.Optimizer:
     """Return the optimiser of a network's weights."""
     groups = parameter_groups(network, parameters)
     if parameters.optimizer == "adamw":
@@ -30,7 +31,7 @@ def make_optimizer(network: StreamNetwork, parameters: Training) -> torch.optim.
     return torch.optim.SGD(groups, lr=parameters.lr, momentum=parameters.momentum)
 
 
-def prepare(network: StreamNetwork, parameters: Training) -> None:
+def prepare(network: Trainable, parameters: Training) -> None:
     """Freeze layers and skip residual blocks as the options of a training ask for.
 
     Raises
@@ -48,9 +49,14 @@ def prepare(network: StreamNetwork, parameters: Training) -> None:
     if parameters.precise_bn and not trained_norms(network):
         raise ParameterError(
             f"precise_bn is {parameters.precise_bn}; it applies to networks with batch "
-            f"normalisations that are trained, and {network.network.model} has none"
+            f"normalisations that are trained, and {network.title} has none"
         )
     if parameters.stochastic_depth is not None:
+        if not isinstance(network, StreamNetwork):
+            raise ParameterError(
+                f"stochastic_depth is {parameters.stochastic_depth}; it applies to networks with "
+                f"residual blocks, and {network.title} has none"
+            )
         for stream in network.streams.values():
             set_stochastic_depth(stream, parameters.stochastic_depth)
     if parameters.backbone_rate == 0:
@@ -60,7 +66,7 @@ def prepare(network: StreamNetwork, parameters: Training) -> None:
                 weight.requires_grad_(False)
 
 
-def parameter_groups(network: StreamNetwork, parameters: Training) -> list[dict[str, Any]]:
+def parameter_groups(network: Trainable, parameters: Training) -> list[dict[str, Any]]:
     """Return the weights with their factors on the learning rate (``times``) and their decay.
 
     The first convolution's weight has the factor ``conv1_lr``, other weights 1, and with sgd a bias

@@ -8,6 +8,7 @@ average is that of ``torch.optim.swa_utils``. Precise batch normalisation: Y. Wu
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from flowpipe.models.stream import Clips, StreamNetwork
+from flowpipe.models.trainable import Trainable
 from flowpipe.training.distributed import Group
 
 
@@ -51,7 +52,7 @@ def mix(
     return snippets.lerp(snippets[partners], 1 - share), shares
 
 
-def moving_average(network: StreamNetwork, decay: float) -> AveragedModel:
+def moving_average(network: Trainable, decay: float) -> AveragedModel:
     """Return a copy of a network that follows its weights and statistics at each step."""
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
@@ -63,7 +64,7 @@ def trained_norms(network: nn.Module) -> list[_BatchNorm]:
 
 @torch.no_grad()
 def compute_statistics(
-    network: StreamNetwork, batches: Iterable[Clips], group: Group | None = None
+    network: Trainable, batches: Iterable[Any], group: Group | None = None
 ) -> None:
     """Set the statistics of trained batch normalisations to those of all values of the batches.
 

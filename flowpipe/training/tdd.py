@@ -65,6 +65,11 @@ def map_layers(folders: Sequence[Path]) -> tuple[MapLayer, ...]:
         record = provenance.read_stage(folder) if folder.is_dir() else None
         if record is None or record.get("stage") != "features" or "maps" not in record:
             raise ParameterError(f"{str(folder)!r} holds no maps; make them with features --maps")
+        if "length" in record or record.get("cropped"):
+            raise ParameterError(
+                f"{str(folder)!r} has maps of {record['network']['model']}, of several frames each "
+                "or of their centre; pooling needs those of a 2-D network that sees whole frames"
+            )
         if record["stride"] != 1:
             raise ParameterError(
                 f"{str(folder)!r} has a map every {record['stride']} frames; pooling needs every "

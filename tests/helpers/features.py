@@ -8,9 +8,13 @@ import numpy as np
 import torch
 
 from flowpipe.flow.store import FlowReader, stored_clips
+from flowpipe.models import MODELS
 from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.entry import PYSLOWFAST, Model
+from flowpipe.models.i3d import I3D
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork
+from flowpipe.models.timesformer import TimeSformer
 from flowpipe.models.weights import save_model
 from tests.helpers.clips import frames, smooth_flow, store_clip
 from tests.helpers.nets import SMALLEST
@@ -33,6 +37,37 @@ def save_network(root: Path, model: str = "tsn", about: dict | None = None, **se
     folder = root / f"net-{model}-{seen.get('modality', 'flow')}"
     save_model(folder / "model.safetensors", network.eval(), about or {}, root)
     return folder
+
+
+def save_vit(root: Path, monkeypatch) -> tuple[Path, StreamNetwork]:
+    """Write a small vision transformer on frames of 32 pixels; return its folder and itself."""
+
+    def build(clip: ClipInput) -> TimeSformer:
+        sizes = {"width": 24, "depth": 2, "heads": 2}
+        return TimeSformer(clip.channels, 1, size=clip.input_size, attention="space", **sizes)
+
+    entry = Model(build, "segments", "", "", normalisation=PYSLOWFAST, fixed_size=True)
+    return _save_new(root, monkeypatch, "small-vit", entry, ClipInput("rgb", 2, 1, 32))
+
+
+def save_i3d(root: Path, monkeypatch) -> tuple[Path, StreamNetwork]:
+    """Write a narrow I3D on 8 frames of 32 pixels; return its folder and itself."""
+    normalisation = ((127.5,) * 3, (127.5,) * 3)
+    entry = Model(
+        lambda clip: I3D(3, 1, width=1 / 16), "frames", "", "", normalisation=normalisation
+    )
+    return _save_new(root, monkeypatch, "small-i3d", entry, ClipInput("rgb", 1, 8, 32))
+
+
+def _save_new(
+    root: Path, monkeypatch, name: str, entry: Model, seen: ClipInput
+) -> tuple[Path, StreamNetwork]:
+    monkeypatch.setitem(MODELS, name, entry)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = StreamNetwork(Network(name, batch_norm="train"), seen, [3]).eval()
+    save_model(root / f"net-{name}/model.safetensors", network, {}, root)
+    return root / f"net-{name}", network
 
 
 def store_flow(root: Path, lengths: dict[str, int], **options) -> Path:

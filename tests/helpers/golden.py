@@ -43,7 +43,7 @@ class Golden:
 
 def assert_equal(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
     """Compare within a tolerance, relative to the largest magnitude where that is above 1."""
-    scale = max(1.0, float(expected.abs().max()))
+    scale = max(1.0, float(expected.detach().abs().max()))
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
 
 

@@ -90,6 +90,24 @@ def stages(root: Path, out: Path, made: Path, jobs: int = 2) -> dict[str, tuple[
             out / "features",
             *("--stride", 2, "--device", "cpu", *several),
         ),
+        "maps": (
+            "features",
+            flow,
+            "--classifier",
+            made / "net",
+            "--out",
+            out / "maps",
+            *("--maps", "stage4", "--device", "cpu", *several),
+        ),
+        "heads": (
+            "probe",
+            videos,
+            made / "maps",
+            "--out",
+            out / "heads",
+            *("--head", "attention", "--width", 16, "--epochs", 3, "--checkpoint-every", 1),
+            *("--split", "split1", "--device", "cpu"),
+        ),
     }
 
 

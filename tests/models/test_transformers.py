@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from torchvision.models import vit_b_16
+from safetensors.torch import save_file
+from torchvision.models import VisionTransformer, vit_b_16
 
 from flowpipe.errors import ParameterError
-from flowpipe.models import oadtr, timesformer, vivit
+from flowpipe.models import MODELS, oadtr, timesformer, vivit
+from flowpipe.models.create import create_model
 from flowpipe.models.evl import BlockFeatures, EVLDecoder
 from flowpipe.models.oadtr import OadTR
 from flowpipe.models.timesformer import DividedBlock, TimeSformer
+from flowpipe.models.vidtr import VidTr, varied_frames
 from flowpipe.models.vivit import FactorisedBlock, Vivit
 from tests.helpers.golden import Golden, assert_equal, parameters
 
@@ -76,6 +81,33 @@ def test_weights_of_a_vision_transformer_load():
     assert set(theirs) <= set(own)
     assert all("temporal" in name or name == "time_embed" for name in set(own) - set(theirs))
     assert all(theirs[name].shape == own[name].shape for name in theirs)
+
+
+@pytest.mark.parametrize("attention", ["divided", "joint", "space"])
+def test_it_starts_as_the_vision_transformer_of_a_file(attention, monkeypatch, tmp_path):
+    """Attention over time begins as that over space, and is silent."""
+    theirs = VisionTransformer(32, 16, 2, 4, 32, 128, num_classes=5).eval()
+    save_file(theirs.state_dict(), tmp_path / "vit.safetensors")
+    own = TimeSformer(3, 1, frames=4, size=32, attention=attention, **SMALL)
+    entry = replace(MODELS[f"timesformer-{attention}"], build=lambda clip: own)
+    monkeypatch.setitem(MODELS, f"timesformer-{attention}", entry)
+    network = create_model(
+        f"timesformer-{attention}", "rgb", 5, input_size=32, weights=tmp_path / "vit.safetensors"
+    ).eval()
+    if attention != "joint":
+        own.norm.eps = 1e-6
+        frame = torch.randn(2, 3, 1, 32, 32)
+        images = theirs._process_input(frame[:, :, 0])
+        images = torch.cat([theirs.class_token.expand(2, -1, -1), images], dim=1)
+        expected = theirs.encoder(images)[:, :1]
+        assert_equal(network.features(frame.expand(-1, -1, 4, -1, -1)), expected)
+    new = {"divided": {"time_embed", "temporal_fc"}, "joint": {"time_embed"}, "space": set()}
+    found = {name.removeprefix("backbone.") for name in network.new_layers()}
+    parts = {name.split(".")[-2] if "temporal" in name else name for name in found}
+    assert parts - {"last.weight", "last.bias"} == new[attention]
+    if attention == "divided":
+        block = own.blocks[1]
+        assert torch.equal(block.temporal_attn.qkv.weight, block.attn.qkv.weight)
 
 
 @pytest.mark.parametrize(
@@ -159,11 +191,47 @@ def test_a_tubelet_with_a_central_frame_samples_frames():
         (lambda: Vivit(factorisation="heads"), 88.9),
         (lambda: EVLDecoder(768, 8, (14, 14), 400), 33.18),
         (lambda: OadTR(3072, 22), 74.709),
+        # A ViT-B's 86.11 M with attention over time in each block, 28.36 M, and times of frames.
+        (lambda: VidTr(), 114.48),
     ],
 )
 def test_the_published_number_of_parameters(make, million):
     with torch.device("meta"):
         assert parameters(make()) == pytest.approx(million * 1e6, rel=1e-3)
+
+
+def test_vidtr_keeps_the_frames_whose_attention_varies():
+    network = VidTr(3, 5, frames=4, size=32, kept={0: 2}, **SMALL).eval()
+    clip = torch.randn(2, 3, 4, 32, 32)
+    # Silent attention over time: the mean of the class tokens of the frames that are kept.
+    whole = VidTr(3, 5, frames=4, size=32, **SMALL).eval()
+    whole.load_state_dict(network.state_dict())
+    block = network.blocks[0]
+    tokens = torch.randn(2, 4, 5, 32)
+    normed = block.temporal_norm1(tokens).transpose(1, 2)
+    chosen = varied_frames(block.temporal_attn, normed, 2)
+    assert (chosen[:, 1] > chosen[:, 0]).all()
+    rows = torch.arange(2)[:, None]
+    torch.testing.assert_close(block(tokens, 2), block(tokens)[rows, chosen])
+    assert not torch.allclose(network(clip), whole(clip))
+    # The frame that attends to one frame alone goes before those that attend to all alike.
+    queries = torch.zeros(1, 1, 3, 32)
+    queries[0, 0, 1] = 30 * torch.randn(32)
+    assert 1 in varied_frames(block.temporal_attn, queries, 1)[0]
+
+
+def test_vidtr_begins_as_a_vision_transformer_on_each_frame_and_learns():
+    network = VidTr(3, 5, frames=4, size=32, **SMALL).eval()
+    clip = torch.randn(1, 3, 4, 32, 32)
+    torch.testing.assert_close(network(clip), network(clip.flip(2)))
+    with torch.enable_grad():
+        network(clip).square().sum().backward()
+    assert all(block.temporal_attn.proj.weight.grad.abs().max() > 0 for block in network.blocks)
+    with pytest.raises(ParameterError, match="a clip has 3 frames of 4 patches"):
+        network(clip[:, :, :3])
+    for kept in ({0: 5}, {0: 2, 1: 3}, {7: 2}):
+        with pytest.raises(ParameterError, match="kept is"):
+            VidTr(3, 5, frames=4, size=32, kept=kept, **SMALL)
 
 
 def test_sizes_that_do_not_fit_are_refused():

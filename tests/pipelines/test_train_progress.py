@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import logging
 
-from flowpipe.pipelines.train import _Progress
+from flowpipe.pipelines.training_progress import TrainingProgress
 from flowpipe.training.log import Epoch, Step
 
 
 def test_progress_has_the_rate_and_the_time_left(caplog):
     """Two epochs of three steps of 8 clips, 15 s each."""
     now = [0.0]
-    progress = _Progress("split1", clock=lambda: now[0])
+    progress = TrainingProgress("split1", clock=lambda: now[0])
     with caplog.at_level(logging.INFO, logger="flowpipe"):
         for epoch in range(2):
             for step in range(3):

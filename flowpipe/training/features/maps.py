@@ -1,46 +1,58 @@
-"""Maps of a layer of a 2-D network, of every frame or stack of flow of a clip.
+"""Maps of a layer of a network, or tokens of a vision transformer, of all frames of a clip.
 
-Stored once as (T, H, W, C) float16, in place of features of windows. Map t is of the frame t, or of
-the stack of flow that begins with field t; past the end of a clip its last field is repeated. The
-network sees the whole frame, its short side scaled, and is computed up to the layer only. A few
-maps are in memory: they are written as they come.
+Stored once as (T, H, W, C) float16, in place of features of windows. Map t of a 2-D network is of
+the frame t, or of the stack of flow that begins with field t; past the end of a clip its last field
+is repeated. A 3-D network sees windows of frames, whose maps are joined
+(:mod:`flowpipe.training.features.map_windows`). Tokens of the last blocks of a vision transformer
+are (T, 3 blocks, tokens, C): output, queries and keys of each block, the class token first.
+
+The network sees the whole frame, its short side scaled, or its centre if the network takes a fixed
+size only. It is computed up to the layer. A few maps are in memory: they are written as they come.
+The network itself is kept with the maps, so that others can be computed as these were.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from flowpipe.errors import FormatError, ParameterError
+from flowpipe.errors import FormatError
 from flowpipe.flow.store import StoredClip
-from flowpipe.models import table
 from flowpipe.models.stream import StreamNetwork
+from flowpipe.models.tokens import check_tokens
+from flowpipe.models.weights import load_model, read_about, save_model
 from flowpipe.runner import provenance
+from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done
-from flowpipe.training.data.datasets import testing_transform
-from flowpipe.training.data.transforms import TestCrops
-from flowpipe.training.data.views import Compose, resized
 from flowpipe.training.distributed import pick_device
 from flowpipe.training.features.frames import ClipFrames, open_clip
 from flowpipe.training.features.layouts import ClipFiles, files_of, is_current, write_record
 from flowpipe.training.features.map_files import MapWriter
+from flowpipe.training.features.map_layers import (
+    frame_transform,
+    is_cropped,
+    map_windows,
+    maps_of_images,
+    maps_of_window,
+    scaled_size,
+)
 from flowpipe.training.features.network import NetworkWork, exact
 from flowpipe.training.features.stage import FeatureStage
-from flowpipe.training.testing import Testing
 
+NETWORK = f"{provenance.RECORDS}/network.safetensors"
+"""The network, in a folder of its maps."""
 _BATCH = 32
-"""Maps that a GPU computes at a time."""
+"""Maps of 2-D networks that a GPU computes at a time."""
 
 
 class MapFeatures(NetworkWork):
-    """The work of ``features --maps`` on one clip."""
+    """The work of ``features --maps`` and ``--tokens`` on one clip."""
 
     def files(self, clip: StoredClip) -> ClipFiles:
         """Return the files of a clip."""
@@ -60,10 +72,9 @@ class MapFeatures(NetworkWork):
             if not self.overwrite and is_current(files, key):
                 return Done(skipped=True)
             meta = frames.reader.meta
+            network = self._loaded()
             with MapWriter(files.features, self.out) as writer:
-                for maps in clip_maps(
-                    self._loaded(), frames, self.stage, device=pick_device(self.device)
-                ):
+                for maps in clip_maps(network, frames, self.stage, device=pick_device(self.device)):
                     try:
                         writer.append(maps)
                     except FormatError as error:
@@ -74,24 +85,34 @@ class MapFeatures(NetworkWork):
             about = {
                 "clip": clip.name,
                 "modality": self.seen.modality,
-                "maps": self.stage.maps,
+                **self._of_maps(network, (meta.height, meta.width), shape),
                 "shape": list(shape),
                 "stride": self.stage.map_stride,
                 "frames": frames.n_frames,
                 "fps": meta.fps,
                 "width": meta.width,
                 "height": meta.height,
-                "pixels_per_cell": pixels_per_cell(
-                    (meta.height, meta.width), self._input_size(meta.height, meta.width), shape[1:3]
-                ),
                 "weights": self.weights,
                 "key": key,
             }
         write_record(files, about, self.out)
         return Done()
 
-    def _input_size(self, height: int, width: int) -> tuple[int, int]:
-        return scaled_size(height, width, self.stage.short_side or self.seen.input_size)
+    def _of_maps(
+        self, network: StreamNetwork, frame: tuple[int, int], shape: Sequence[int]
+    ) -> Json:
+        """Return what the record says of maps alone, or of tokens alone."""
+        stage = self.stage
+        if stage.maps is None:
+            tokens = check_tokens(network, stage.tokens or 0)
+            return {"tokens": stage.tokens, "heads": tokens.heads, "grid": list(tokens.grid)}
+        said: Json = {"maps": stage.maps}
+        if stage.length is not None:
+            said["frames_per_map"] = map_windows(network, stage).frames_per_map
+        if not is_cropped(network):
+            fed = scaled_size(*frame, stage.short_side or self.seen.input_size)
+            said["pixels_per_cell"] = pixels_per_cell(frame, fed, shape[1:3])
+        return said
 
 
 def clip_maps(
@@ -99,101 +120,103 @@ def clip_maps(
     frames: ClipFrames,
     stage: FeatureStage,
     *,
+    wanted: Collection[int] | None = None,
     device: torch.device | None = None,
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the maps of a layer, (n, H, W, C) float32, a few at a time.
+    """Yield the maps of a layer, (n, H, W, C) float32, or tokens, a few at a time.
 
     Parameters
     ----------
     network
-        A 2-D network; see :func:`check_maps`.
+        See :func:`~flowpipe.training.features.map_layers.resolved`.
     frames
         The clip.
     stage
-        The layer, the short side and the stride.
+        The layer or the blocks, the short side, the stride, and the windows of a 3-D network.
+    wanted
+        Numbers of the maps that are computed; by default all.
     device
         Where the network computes.
     """
     device = device or torch.device("cpu")
     network = network.to(device).eval()
+    transform = frame_transform(network, stage)
+    nothing_random = torch.Generator()
     seen = network.clip
-    transform = _whole_frames(network, stage.short_side or seen.input_size)
-    offsets = range(0, seen.span, seen.frame_stride)
-    starts = range(0, len(frames), stage.map_stride)
+
+    def image(start: int, span: int) -> Tensor:
+        frames.forget(start)
+        indices = range(start, start + span, seen.frame_stride)
+        levels = torch.from_numpy(frames.snippet(indices))[None]
+        scaled: Tensor = transform(levels, nothing_random)
+        return scaled.to(device)
+
+    if stage.length is not None:
+        windows = map_windows(network, stage)
+        chosen = [
+            (start, [i for i in range(windows.maps)[kept] if _is_in(windows.at(start) + i, wanted)])
+            for start, kept in windows.of(len(frames))
+        ]
+        chosen = [(start, kept) for start, kept in chosen if kept]
+        frames.expect([start for start, _ in chosen], windows.length)
+        for start, kept in chosen:
+            with torch.inference_mode(), exact(device):
+                maps = maps_of_window(network, image(start, windows.length), stage)[kept]
+            yield maps.float().cpu().numpy()
+        return
+    starts = [
+        number * stage.map_stride
+        for number in range(map_count(network, stage, len(frames)))
+        if _is_in(number, wanted)
+    ]
     frames.expect(starts, seen.span)
     at_once = 1 if device.type == "cpu" else _BATCH
-    nothing_random = torch.Generator()
-    assert stage.maps is not None
     for first in range(0, len(starts), at_once):
-        images = []
-        for start in starts[first : first + at_once]:
-            frames.forget(start)
-            levels = frames.snippet([start + offset for offset in offsets])
-            images.append(transform(torch.from_numpy(levels)[None], nothing_random))
+        images = torch.cat([image(start, seen.span) for start in starts[first : first + at_once]])
         with torch.inference_mode(), exact(device):
-            maps = layer_maps(network, torch.cat(images).to(device), stage.maps)
-        yield maps.permute(0, 2, 3, 1).float().cpu().numpy()
+            maps = maps_of_images(network, images, stage)
+        yield maps.float().cpu().numpy()
 
 
-def layer_maps(network: StreamNetwork, images: Tensor, layer: str) -> Tensor:
-    """Return the output of a layer: (N, C, H, W) -> (N, F, H', W'). Later layers do not run.
+def map_count(network: StreamNetwork, stage: FeatureStage, n: int) -> int:
+    """Return the number of maps of a clip of n flow fields or frames."""
+    if stage.length is not None:
+        return map_windows(network, stage).count(n)
+    return -(-n // stage.map_stride)
+
+
+def keep_network(out: Path, network: StreamNetwork, described: Json) -> None:
+    """Keep a network with its maps, unless it is there.
+
+    Parameters
+    ----------
+    out
+        Folder of the maps.
+    network
+        The network.
+    described
+        Its description, which the record of the maps has.
+    """
+    path = out / NETWORK
+    if not path.is_file() or provenance.differences(read_about(path), described):
+        save_model(path, network, described, out)
+
+
+def kept_network(folder: Path) -> tuple[StreamNetwork, Json]:
+    """Return the network that is kept with maps, and its description.
 
     Raises
     ------
-    ParameterError
-        The layer does not run, or gives no maps.
+    FormatError
+        It is missing, damaged or another.
     """
-    found: list[Any] = []
-
-    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        found.append(output)
-        raise _ReachedError
-
-    handle = network.backbone.get_submodule(layer).register_forward_hook(keep)
-    try:
-        network.backbone(images)
-    except _ReachedError:
-        pass
-    finally:
-        handle.remove()
-    if not found or not isinstance(found[0], Tensor) or found[0].ndim != 4:
-        raise ParameterError(
-            f"maps is {layer!r}, which gives no maps of an image; name a convolution or a block of "
-            "them"
+    network, described = load_model(folder / NETWORK)
+    recorded = (provenance.read_stage(folder) or {}).get("network")
+    if recorded != described:
+        raise FormatError(
+            f"{str(folder / NETWORK)!r} is not the network of the maps in {str(folder)!r}"
         )
-    return found[0]
-
-
-def check_maps(network: StreamNetwork, layer: str) -> None:
-    """Check that a network has maps of single frames or stacks, and such a layer.
-
-    Raises
-    ------
-    ParameterError
-        It has not; the message names layers.
-    """
-    name = network.network.model
-    if network.takes != "snippets" or table.model(name).relates_segments:
-        raise ParameterError(
-            f"maps is {layer!r}; it applies to 2-D networks, each frame or stack by itself, such "
-            f"as tsn, and the network is {name}"
-        )
-    layers = [each for each, _ in network.backbone.named_modules() if each]
-    if layer not in layers:
-        shown = [each for each in layers if each.count(".") < 2 and not each.startswith("classif")]
-        raise ParameterError(
-            f"maps is {layer!r}, which is no layer of {network.network.backbone}; it has "
-            f"{', '.join(shown[:40])}"
-        )
-    size = network.clip.input_size
-    with torch.inference_mode():
-        layer_maps(network.eval(), torch.zeros(1, network.channels, size, size), layer)
-
-
-def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Return the height and width of frames whose short side is scaled."""
-    scale = short_side / min(height, width)
-    return round(height * scale), round(width * scale)
+    return network.eval(), described
 
 
 def pixels_per_cell(
@@ -223,28 +246,5 @@ def pixels_per_cell(
     return found[::-1]
 
 
-class _ReachedError(Exception):
-    """The layer has been computed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _WholeFrames:
-    """Scale the short side of frames; nothing is cut off."""
-
-    short_side: int
-
-    def __call__(self, snippets: Tensor, generator: torch.Generator) -> Tensor:
-        height, width = snippets.shape[-2:]
-        scaled: Tensor = resized(snippets, *scaled_size(height, width, self.short_side))
-        return scaled
-
-
-def _whole_frames(network: StreamNetwork, short_side: int) -> Any:
-    """Return what a test does to snippets, without its crop."""
-    size = network.clip.input_size
-    views = Testing(1, 1, size, size, "scores").of(network)
-    cropped: Any = testing_transform(network.clip, network.network, views)
-    whole = _WholeFrames(short_side)
-    return Compose(
-        tuple(whole if isinstance(each, TestCrops) else each for each in cropped.transforms)
-    )
+def _is_in(number: int, wanted: Collection[int] | None) -> bool:
+    return wanted is None or number in wanted

@@ -29,7 +29,7 @@ class FeatureStage:
         int | None, arg(metavar="N", help_behavior_hint="(default: what the network sees)")
     ] = None
     """Number of flow fields or frames from the first to the last of a window. Trajectories need it:
-    they have none of their own."""
+    they have none of their own. For --maps, of a window of a 3-D network."""
     stride: Annotated[
         int | None, arg(metavar="N", help_behavior_hint="(default: the length; 1 for ms-tcn)")
     ] = None
@@ -46,12 +46,18 @@ class FeatureStage:
     maps: Annotated[str | None, arg(metavar="LAYER", help_behavior_hint="(default: features)")] = (
         None
     )
-    """Store the maps of a layer of a 2-D network in place of features, (T, H, W, C) float16, one of
-    every frame or stack of flow: layer3 of a ResNet, features.14.conv.0 of mobilenet_v2."""
+    """Store the maps of a layer in place of features, (T, H, W, C) float16. A 2-D network has one
+    of every frame or stack of flow: layer3 of a ResNet, features.14.conv.0 of mobilenet_v2. A 3-D
+    network has one of every few frames: Mixed_4f of i3d."""
+    tokens: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: features)")] = None
+    """Store the tokens of the last N blocks of a vision transformer in place of features, with
+    their queries and keys, (T, 3 N, tokens, C) float16: of vit_b_16, clip-vit-b-16 or
+    timesformer-space."""
     short_side: Annotated[
         int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the network's input)")
     ] = None
-    """Length that the short side of the whole frame is scaled to, for --maps."""
+    """Length that the short side of the frame is scaled to, for --maps and --tokens. Networks of a
+    fixed size see its centre, others all of it."""
     crops: Crops = 1
     """Crops of a window whose features are averaged: the centre (1), three along the longer side
     (3), or corners, centre and their mirror images (10)."""
@@ -72,22 +78,41 @@ class FeatureStage:
                     f"stride is {self.stride}; layout {self.layout} has a feature per frame, and "
                     "stride must be 1"
                 )
-        if self.maps is None and self.short_side is not None:
+        if not self.stores_maps and self.short_side is not None:
             raise ParameterError(
-                f"short_side is {self.short_side}; it applies to maps, and none are asked for"
+                f"short_side is {self.short_side}; it applies to maps and tokens, and none are "
+                "asked for"
             )
-        if self.maps is not None:
-            self._refuse_with_maps()
+        if self.stores_maps:
+            self._check_maps()
 
-    def _refuse_with_maps(self) -> None:
-        """Refuse what does not apply to maps."""
-        for name, usual in (("length", None), ("layout", "npy"), ("layer", None), ("crops", 1)):
+    def _check_maps(self) -> None:
+        """Check what is asked for with maps or tokens."""
+        if self.maps is not None and self.tokens is not None:
+            raise ParameterError(
+                f"maps is {self.maps!r} and tokens {self.tokens}; a folder holds one of them"
+            )
+        for name, usual in (("layout", "npy"), ("layer", None), ("crops", 1)):
             if (value := getattr(self, name)) != usual:
                 raise ParameterError(
-                    f"{name} is {value!r}; it applies to features, and maps is {self.maps!r}"
+                    f"{name} is {value!r}; it applies to features, and {self.stored} are asked for"
                 )
+        if self.tokens is not None:
+            check_range("tokens", self.tokens, 1, 1000)
         if self.short_side is not None:
             check_range("short_side", self.short_side, 16, 4096)
+
+    @property
+    def stores_maps(self) -> bool:
+        """Whether maps or tokens are stored in place of features."""
+        return self.maps is not None or self.tokens is not None
+
+    @property
+    def stored(self) -> str:
+        """What is stored, in the plural, for messages."""
+        if self.tokens is not None:
+            return f"tokens of {self.tokens} blocks"
+        return "features" if self.maps is None else f"maps of {self.maps}"
 
     @property
     def entry(self) -> FeatureLayout:
@@ -112,11 +137,14 @@ class FeatureStage:
 
     def description(self) -> Json:
         """Return what ``stage.json`` says of the windows, or of the maps."""
-        if self.maps is not None:
+        if self.stores_maps:
+            what = {"tokens": self.tokens} if self.maps is None else {"maps": self.maps}
+            window = {} if self.length is None else {"length": self.length}
             return {
                 "stage": "features",
-                "maps": self.maps,
+                **what,
                 "short_side": self.short_side,
+                **window,
                 "stride": self.map_stride,
             }
         windows = self.windows

@@ -1,0 +1,91 @@
+"""The file of a head on stored maps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+
+from flowpipe.errors import FormatError, ParameterError
+from flowpipe.models.probe_network import ProbeNetwork
+from flowpipe.models.probes import Probe, StoredShape
+from flowpipe.runner import atomic
+from flowpipe.runner.json_files import Json
+
+FORMAT = "flowpipe probe 1"
+_LARGEST = 1 << 28
+"""Numbers that may be stored of a frame, so that a file of a stranger asks for no more memory."""
+
+
+def save_probe(path: Path, network: ProbeNetwork, about: Json, root: Path) -> None:
+    """Write a head and what is to be known of it atomically, as safetensors.
+
+    Parameters
+    ----------
+    path
+        The file.
+    network
+        Its weights, its options and what is stored of a frame are written.
+    about
+        JSON, returned by :func:`load_probe`.
+    root
+        Output folder, for the atomic write.
+    """
+    description = {
+        "format": FORMAT,
+        "probe": asdict(network.probe),
+        "shapes": [asdict(shape) for shape in network.shapes],
+        "classes": network.classes[0],
+        "about": about,
+    }
+    state = {name: each.detach().cpu().contiguous() for name, each in network.state_dict().items()}
+    data = safetensors.torch.save(state, {"flowpipe": json.dumps(description, sort_keys=True)})
+    atomic.write_atomic(path, data, root)
+
+
+def load_probe(path: Path) -> tuple[ProbeNetwork, Json]:
+    """Read what :func:`save_probe` wrote.
+
+    Raises
+    ------
+    FormatError
+        It does not exist, is not such a file, or does not fit together.
+    """
+    if not path.is_file():
+        raise FormatError(f"{str(path)!r} does not exist; a head on stored maps is expected")
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            description = json.loads((file.metadata() or {}).get("flowpipe", "null"))
+        if not isinstance(description, dict) or description.get("format") != FORMAT:
+            raise ValueError("it has no description by flowpipe")
+        shapes = [_shape(each) for each in description["shapes"]]
+        network = ProbeNetwork(Probe(**description["probe"]), shapes, int(description["classes"]))
+        network.load_state_dict(state)
+        about = description["about"]
+        if not isinstance(about, dict):
+            raise TypeError("about is no object")
+    except (
+        SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError, RuntimeError,
+        IndexError, ParameterError,
+    ) as error:  # fmt: skip
+        reason = " ".join(str(error).split())
+        raise FormatError(f"{str(path)!r} is not a whole head on stored maps: {reason}") from None
+    return network, about
+
+
+def _shape(stored: Any) -> StoredShape:
+    shape, grid = tuple(stored["shape"]), tuple(stored["grid"])
+    blocks, heads = stored["blocks"], stored["heads"]
+    numbers = [*shape, *grid, heads]
+    if len(shape) != 3 or len(grid) != 2 or not all(type(each) is int for each in numbers):
+        raise ValueError(f"what is stored of a frame is {stored!r}")
+    if min(numbers) < 1 or type(blocks) is not int or blocks < 0:
+        raise ValueError(f"what is stored of a frame is {stored!r}")
+    if shape[0] * shape[1] * shape[2] > _LARGEST:
+        raise ValueError(f"what is stored of a frame is too large: {shape}")
+    return StoredShape(shape, grid, blocks, heads)
