@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.scores import Scores
 from flowpipe.models import MODELS
+from flowpipe.models.probes import Probe
 from flowpipe.models.weight_names import identity
 from flowpipe.pipelines.compare.measure import Meter
 from flowpipe.pipelines.compare.system import Comparison, Cost, Prepared
@@ -20,11 +21,14 @@ from flowpipe.pipelines.compare.weights import trained_weights
 from flowpipe.runner.json_files import Json
 from flowpipe.training.features.sources import PublishedNetwork
 from flowpipe.training.features.stage import FeatureStage
+from flowpipe.training.probe_parameters import ProbeTraining
 
 BACKBONE = "mobilenet_v2"
 """The network on single frames of the frozen systems, whatever the other settings."""
 MAP_LAYER = "features.14.conv.0"
 """Its layer for maps along trajectories: the last of 1/16 of the frame behind a ReLU."""
+PROBE_LAYER = "features.18"
+"""Its layer for heads on maps: the last, of 1/32 of the frame."""
 _EVERY = 4
 """Frames from one feature of the network on single frames to the next."""
 
@@ -90,6 +94,18 @@ def _extract(
     return extract(on, published, stage, settings, meter)
 
 
+def prepare_probe(on: Comparison, head: str) -> Prepared:
+    """Return a head that is trained on the maps of the network on single frames."""
+    maps = _extraction(on, BACKBONE, FeatureStage(maps=PROBE_LAYER))
+    training = ProbeTraining(seed=on.settings.seed)
+    if (epochs := on.settings.epochs) is not None:
+        training = replace(training, epochs=epochs, warmup=min(training.warmup, epochs / 4))
+    probe = Probe(head=head)
+    settings = {"maps": maps.settings, "head": asdict(probe), "training": asdict(training)}
+    run = partial(_run_probe, on, maps, probe, training)
+    return Prepared(settings, run, ("flow",), partial(_cost, on, BACKBONE))
+
+
 def prepare_svm(on: Comparison, model: str) -> Prepared:
     """Return linear SVMs on the mean of a network's features over time."""
     return _prepared(on, model, "mean over time", mean_over_time)
@@ -113,6 +129,14 @@ def _run(
     from flowpipe.pipelines.compare.run_frozen import run_svm
 
     return {"features": run_svm(on, features.extract(meter), reduced, meter)}
+
+
+def _run_probe(
+    on: Comparison, maps: Extraction, probe: Probe, training: ProbeTraining, meter: Meter
+) -> Mapping[str, Scores]:
+    from flowpipe.pipelines.compare.run_frozen import run_probe
+
+    return {"maps": run_probe(on, maps.extract(meter), probe, training, meter)}
 
 
 def _cost(on: Comparison, model: str) -> Cost:

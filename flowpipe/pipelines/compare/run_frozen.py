@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from flowpipe.classify.parameters import Svm
-from flowpipe.classify.scores import Scores
+from flowpipe.classify.scores import Scores, load_scores
 from flowpipe.errors import BackendUnavailableError
 from flowpipe.models import MODELS
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.cost import network_cost
 from flowpipe.models.network import Network
+from flowpipe.models.probes import Probe
 from flowpipe.pipelines.classify_features import Reduce, score_vectors, vectors_of
 from flowpipe.pipelines.compare.measure import Meter
 from flowpipe.pipelines.compare.system import Comparison, Cost, NotAvailableError
 from flowpipe.pipelines.features import extract_features
 from flowpipe.pipelines.labelled import without_clips
+from flowpipe.pipelines.probe import probe as train_probe
+from flowpipe.runner import provenance
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.provenance import short_hash
 from flowpipe.training.features.sources import PublishedNetwork
 from flowpipe.training.features.stage import FeatureStage
+from flowpipe.training.probe_parameters import ProbeTraining
 
 
 def extract(
@@ -61,6 +66,29 @@ def run_svm(on: Comparison, folder: Path, reduced: Reduce, meter: Meter) -> Scor
         protocol = without_clips(on.protocol, missing) if missing else on.protocol
         threads = max(1, on.workers.local_jobs)
         return score_vectors(protocol, [vectors], Svm(), threads=threads)
+
+
+def run_probe(
+    on: Comparison, maps: Path, probe: Probe, training: ProbeTraining, meter: Meter
+) -> Scores:
+    """Train heads on maps, and return their scores."""
+    made_of = {"maps": provenance.read_stage(maps), "clips": on.clip_digest}
+    settings = {**made_of, **asdict(probe), **asdict(training)}
+    out = on.out / f"probe-{probe.head}-{short_hash(settings)}"
+    meter.uses(out)
+    with meter.part("training"):
+        train_probe(
+            on.dataset,
+            [maps],
+            out,
+            probe,
+            training,
+            protocol=on.protocol,
+            device=on.runtime.device,
+            checkpoint_every=on.runtime.checkpoint_every,
+            leave_out_unusable=True,
+        )
+    return load_scores(out / "scores.npz")
 
 
 def cost_of_frozen(on: Comparison, model: str) -> Cost:
