@@ -1,7 +1,7 @@
 """What is computed from the scores of all systems: accuracies, fusions, pairs, clips that all miss.
 
-Scores are read one system at a time, and added up into the fusions, so that memory does not grow
-with the number of systems.
+Scores are read one system at a time, and added up into the fusions, so that memory grows with the
+number of systems only where sets are small and all pairs of systems are fused.
 """
 
 from __future__ import annotations
@@ -162,33 +162,36 @@ def statistics(members: Mapping[str, Member], tests: Tests) -> Statistics:
     partner = None
     if PARTNER in members:
         partner, _ = _whole(members[PARTNER], tests)
-    systems: dict[str, SystemResult] = {}
+    found: dict[str, SystemResult] = {}
     tables: dict[str, Table] = {}
-    sums = _Sums(members, fused, (len(tests), len(tests.classes)))
-    for name, member in members.items():
-        streams: dict[str, Result] = {}
-        table, known = _whole(member, tests, streams)
-        joined = None
-        if partner is not None and name != PARTNER and name not in controls:
-            joined = _result(table + partner, known, tests)
-        systems[name] = SystemResult(streams, _result(table, known, tests), joined)
-        if name not in controls:
-            sums.add(name, table)
-            if pairwise:
+    fusions: list[Fusion] = []
+    everything = np.zeros((len(tests), len(tests.classes)), np.float32)
+    for group in dict.fromkeys(member.group for member in members.values()):
+        names = tuple(name for name, member in members.items() if member.group == group)
+        together = np.zeros_like(everything)
+        for name in names:
+            streams: dict[str, Result] = {}
+            table, known = _whole(members[name], tests, streams)
+            joined = None
+            if partner is not None and name != PARTNER and name not in controls:
+                joined = _result(table + partner, known, tests)
+            found[name] = SystemResult(streams, _result(table, known, tests), joined)
+            together += table
+            if pairwise and name not in controls:
                 tables[name] = table
-    every = np.ones(len(tests), np.bool_)
-    fusions = [
-        Fusion(names, _result(total, every, tests))
-        for names, total in sums.totals()
-        if len(names) > 1
-    ]
+        if group != "control":
+            everything += together
+            if 1 < len(names) < len(fused):
+                fusions.append(_fusion(names, together, tests))
+    systems = {name: found[name] for name in members}
+    if len(fused) > 1:
+        fusions.append(_fusion(tuple(fused), everything, tests))
     listed = {each.members for each in fusions}
     if pairwise:
-        for pair in combinations(fused, 2):
-            if pair not in listed:
-                total = tables[pair[0]] + tables[pair[1]]
-                fusions.append(Fusion(pair, _result(total, every, tests)))
-    elif partner is not None:
+        for first, second in combinations(fused, 2):
+            if (first, second) not in listed:
+                fusions.append(_fusion((first, second), tables[first] + tables[second], tests))
+    else:
         fusions += [
             Fusion((name, PARTNER), result.with_partner)
             for name, result in systems.items()
@@ -202,26 +205,8 @@ def statistics(members: Mapping[str, Member], tests: Tests) -> Statistics:
     return Statistics(tests, systems, fusions, pairs, pairwise, controls)
 
 
-class _Sums:
-    """Add up the scores of each group, and of all systems."""
-
-    def __init__(
-        self, members: Mapping[str, Member], fused: Sequence[str], shape: tuple[int, int]
-    ) -> None:
-        self._names: dict[str, tuple[str, ...]] = {"all": tuple(fused)}
-        for group in dict.fromkeys(members[name].group for name in fused):
-            names = tuple(name for name in fused if members[name].group == group)
-            if 1 < len(names) < len(fused):
-                self._names[group] = names
-        self._totals: dict[str, Table] = {each: np.zeros(shape, np.float32) for each in self._names}
-
-    def add(self, name: str, table: Table) -> None:
-        for group, names in self._names.items():
-            if name in names:
-                self._totals[group] += table
-
-    def totals(self) -> list[tuple[tuple[str, ...], Table]]:
-        return [(names, self._totals[group]) for group, names in self._names.items()]
+def _fusion(members: tuple[str, ...], table: Table, tests: Tests) -> Fusion:
+    return Fusion(members, _result(table, np.ones(len(tests), np.bool_), tests))
 
 
 def _whole(

@@ -73,7 +73,8 @@ def published_network(name: str, weights: str | None) -> tuple[StreamNetwork, tu
     """
     from flowpipe.models.create import create_model
     from flowpipe.models.names import matching
-    from flowpipe.models.weights import find_weights, is_file_name
+    from flowpipe.models.weight_names import is_file_name
+    from flowpipe.models.weights import find_weights
 
     found = split_name(name)
     if found is None:

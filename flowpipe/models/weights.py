@@ -30,15 +30,14 @@ from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.names import State
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork
+from flowpipe.models.weight_names import is_file_name
 from flowpipe.runner import atomic
 from flowpipe.runner.json_files import Json
-from flowpipe.runner.provenance import sha256
 
 MODEL = "flowpipe model 1"
 """Format of the description in a trained network's file."""
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".pyth", ".tar", ".bin", ".pickle")
 # Programs whose objects (options, logs, counters) are found in published checkpoints.
 _HARMLESS = ("argparse.", "numpy.", "mmengine.", "mmcv.", "yacs.", "omegaconf.", "easydict.")
 
@@ -94,17 +93,6 @@ def find_weights(network: StreamNetwork, weights: str) -> tuple[State, str]:
             ".pt or .safetensors"
         )
     return _published(theirs, weights), f"{weights!r} of torchvision's {theirs}"
-
-
-def is_file_name(weights: str) -> bool:
-    """Return whether weights are named by a file, and not by a name of torchvision's."""
-    return Path(weights).suffix in _SUFFIXES
-
-
-def identity(weights: str) -> str:
-    """Return what tells weights apart: their name, or the digest of their file."""
-    path = Path(weights)
-    return f"sha256 {sha256(path)}" if path.is_file() else weights
 
 
 def read_state(path: Path) -> State:

@@ -42,6 +42,9 @@ from flowpipe.training.features.layouts import (
 
 logger = logging.getLogger(__name__)
 
+Reduce = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+"""Returns the vector of a clip from its (T, F) features."""
+
 
 def classify_features(
     dataset: Dataset | str | PathLike[str],
@@ -173,7 +176,7 @@ def mean_over_time(features: NDArray[np.float32]) -> NDArray[np.float64]:
 def vectors_of(
     folder: Path,
     clips: Sequence[str],
-    reduced: Callable[[NDArray[np.float32]], NDArray[np.float64]] = mean_over_time,
+    reduced: Reduce = mean_over_time,
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
     """Return a vector of norm 1 for each clip, and why others have none.
 

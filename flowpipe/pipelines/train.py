@@ -20,7 +20,8 @@ from flowpipe.errors import ParameterError
 from flowpipe.models import MODELS
 from flowpipe.models.cost import check_input
 from flowpipe.models.stream import StreamNetwork
-from flowpipe.models.weights import identity, initialise, read_about
+from flowpipe.models.weight_names import identity
+from flowpipe.models.weights import initialise, read_about
 from flowpipe.pipelines.labelled import LabelledFlow, labelled_flow, with_usable_clips
 from flowpipe.pipelines.training_progress import TrainingProgress
 from flowpipe.report.curves import Curve

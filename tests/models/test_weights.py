@@ -20,8 +20,8 @@ from flowpipe.models import MODELS, table_torchvision
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork
+from flowpipe.models.weight_names import identity
 from flowpipe.models.weights import (
-    identity,
     initialise,
     load_model,
     read_about,

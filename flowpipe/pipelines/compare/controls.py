@@ -16,7 +16,6 @@ from flowpipe.errors import FlowpipeError
 from flowpipe.io import video
 from flowpipe.pipelines.compare.measure import Meter
 from flowpipe.pipelines.compare.system import Comparison, NotAvailableError, Prepared
-from flowpipe.pipelines.labelled import without_clips
 
 NEIGHBOURS = 5
 
@@ -37,7 +36,11 @@ def _run(on: Comparison, meter: Meter) -> Mapping[str, Scores]:
                 missing[clip.name] = str(error)
     if not sizes:
         raise NotAvailableError("no video can be read")
-    protocol = without_clips(on.protocol, missing) if missing else on.protocol
+    protocol = on.protocol
+    if missing:
+        from flowpipe.pipelines.labelled import without_clips  # which imports torch
+
+        protocol = without_clips(protocol, missing)
     with meter.part("training"):
         parts = []
         for split in protocol.splits:

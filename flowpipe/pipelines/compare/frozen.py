@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,24 +12,23 @@ from numpy.typing import NDArray
 
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.scores import Scores
-from flowpipe.errors import BackendUnavailableError
 from flowpipe.models import MODELS
-from flowpipe.models.weights import identity
-from flowpipe.pipelines.classify_features import mean_over_time, score_vectors, vectors_of
+from flowpipe.models.probes import Probe
+from flowpipe.models.weight_names import identity
 from flowpipe.pipelines.compare.measure import Meter
-from flowpipe.pipelines.compare.system import Comparison, Cost, NotAvailableError, Prepared
+from flowpipe.pipelines.compare.system import Comparison, Cost, Prepared
 from flowpipe.pipelines.compare.weights import trained_weights
-from flowpipe.pipelines.features import extract_features
-from flowpipe.pipelines.labelled import without_clips
 from flowpipe.runner.json_files import Json
-from flowpipe.runner.provenance import short_hash
 from flowpipe.training.features.sources import PublishedNetwork
 from flowpipe.training.features.stage import FeatureStage
+from flowpipe.training.probe_parameters import ProbeTraining
 
 BACKBONE = "mobilenet_v2"
 """The network on single frames of the frozen systems, whatever the other settings."""
 MAP_LAYER = "features.14.conv.0"
 """Its layer for maps along trajectories: the last of 1/16 of the frame behind a ReLU."""
+PROBE_LAYER = "features.18"
+"""Its layer for heads on maps: the last, of 1/32 of the frame."""
 _EVERY = 4
 """Frames from one feature of the network on single frames to the next."""
 
@@ -50,6 +49,11 @@ class Extraction:
 
     settings: Json
     extract: Callable[[Meter], Path]
+
+
+def mean_over_time(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean of the (T, F) features of a clip."""
+    return np.asarray(features.mean(axis=0, dtype=np.float64))
 
 
 def middle(features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -85,22 +89,21 @@ def _extraction(on: Comparison, model: str, stage: FeatureStage) -> Extraction:
 def _extract(
     on: Comparison, published: PublishedNetwork, stage: FeatureStage, settings: Json, meter: Meter
 ) -> Path:
-    try:
-        published.with_length(stage.length).load()
-    except BackendUnavailableError as error:
-        raise NotAvailableError(str(error)) from None
-    source = on.shared.get(on, "flow")
-    out = on.out / f"features-{published.model}-{short_hash(settings)}"
-    own = on.meter(out.name)
-    own.uses(out)
-    meter.uses(out)
-    own.require(f"the extraction of features of {published.model}")
-    with own.part("extraction"):
-        extract_features(
-            source, out, None, stage, published, device=on.runtime.device, workers=on.workers
-        )
-    own.finished(1)
-    return out
+    from flowpipe.pipelines.compare.run_frozen import extract  # which imports torch
+
+    return extract(on, published, stage, settings, meter)
+
+
+def prepare_probe(on: Comparison, head: str) -> Prepared:
+    """Return a head that is trained on the maps of the network on single frames."""
+    maps = _extraction(on, BACKBONE, FeatureStage(maps=PROBE_LAYER))
+    training = ProbeTraining(seed=on.settings.seed)
+    if (epochs := on.settings.epochs) is not None:
+        training = replace(training, epochs=epochs, warmup=min(training.warmup, epochs / 4))
+    probe = Probe(head=head)
+    settings = {"maps": maps.settings, "head": asdict(probe), "training": asdict(training)}
+    run = partial(_run_probe, on, maps, probe, training)
+    return Prepared(settings, run, ("flow",), partial(_cost, on, BACKBONE))
 
 
 def prepare_svm(on: Comparison, model: str) -> Prepared:
@@ -123,23 +126,20 @@ def _prepared(on: Comparison, model: str, what: str, reduced: Reduce) -> Prepare
 def _run(
     on: Comparison, features: Extraction, reduced: Reduce, meter: Meter
 ) -> Mapping[str, Scores]:
-    folder = features.extract(meter)
-    with meter.part("training"):
-        vectors, missing = vectors_of(folder, [clip.name for clip in on.clips], reduced)
-        protocol = without_clips(on.protocol, missing) if missing else on.protocol
-        threads = max(1, on.workers.local_jobs)
-        return {"features": score_vectors(protocol, [vectors], Svm(), threads=threads)}
+    from flowpipe.pipelines.compare.run_frozen import run_svm
+
+    return {"features": run_svm(on, features.extract(meter), reduced, meter)}
+
+
+def _run_probe(
+    on: Comparison, maps: Extraction, probe: Probe, training: ProbeTraining, meter: Meter
+) -> Mapping[str, Scores]:
+    from flowpipe.pipelines.compare.run_frozen import run_probe
+
+    return {"maps": run_probe(on, maps.extract(meter), probe, training, meter)}
 
 
 def _cost(on: Comparison, model: str) -> Cost:
-    """Return what the network takes for one window; a clip has as many as its length gives."""
-    from flowpipe.models.clip_input import ClipInput
-    from flowpipe.models.cost import network_cost
-    from flowpipe.models.network import Network
+    from flowpipe.pipelines.compare.run_frozen import cost_of_frozen
 
-    if model in MODELS:
-        network, clip = Network(model), MODELS[model].suited(ClipInput("rgb", 1, 1))
-    else:
-        network, clip = Network(backbone=model), ClipInput("rgb", 1, 1)
-    cost = network_cost(network, clip, len(on.protocol.classes))
-    return Cost(cost.parameters, cost.multiply_adds, 0.0)
+    return cost_of_frozen(on, model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -32,7 +33,6 @@ from flowpipe.runner import atomic, json_files
 from flowpipe.runner.inspect import note_used
 from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.runner.pool.results import RunStoppedError
-from flowpipe.training.distributed import alone
 from flowpipe.training.runtime import TrainingRuntime
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,10 @@ def compare(
     >>> sorted(found.accuracies), found.failed
     (['clip-size', 'idt'], ())
     """
-    alone("compare")
+    if "WORLD_SIZE" in os.environ:
+        from flowpipe.training.distributed import alone  # which imports torch
+
+        alone("compare")
     if hours is not None and not 0 < hours < math.inf:
         raise ParameterError(f"hours is {hours:g}; it must be more than 0, and finite")
     asked = chosen(systems)

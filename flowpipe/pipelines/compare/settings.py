@@ -83,7 +83,7 @@ class Settings:
         frames, flow, machines = self.weights_in_fusion
         if stream in ("flow", "warped-flow"):
             return flow
-        return frames if stream in ("rgb", "rgb+flow") else machines
+        return frames if stream in ("rgb", "rgb+flow", "maps") else machines
 
     def changed(self, **options: Any) -> Settings:
         """Return the settings with other values."""

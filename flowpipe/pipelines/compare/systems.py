@@ -8,6 +8,7 @@ from functools import partial
 from flowpipe.errors import ParameterError
 from flowpipe.models import MODELS
 from flowpipe.models.entry import Model
+from flowpipe.models.probes import PROBES
 from flowpipe.pipelines.compare.classical import (
     STREAM,
     prepare_shuffled,
@@ -15,7 +16,7 @@ from flowpipe.pipelines.compare.classical import (
     prepare_trajectories,
 )
 from flowpipe.pipelines.compare.controls import prepare_clip_size
-from flowpipe.pipelines.compare.frozen import prepare_one_frame, prepare_svm
+from flowpipe.pipelines.compare.frozen import prepare_one_frame, prepare_probe, prepare_svm
 from flowpipe.pipelines.compare.networks import NetworkSystem
 from flowpipe.pipelines.compare.system import GROUPS, Group, System
 
@@ -87,6 +88,15 @@ SYSTEMS: dict[str, System] = {
             name, f"the mean feature of {name}, linear SVMs", MODELS[name].published
         )
         for name in ("c3d", "i3d", "r3d-18", "r2plus1d-18", "s3d", "mvit-v2-s", "swin3d-t")
+    },
+    **{
+        name: System(
+            "frozen", f"maps of MobileNetV2 on frames: {PROBES[head].title}",
+            PROBES[head].published, ("maps",), 3, partial(prepare_probe, head=head),
+        )
+        for name, head in (
+            ("linear-probe", "linear"), ("attention-probe", "attention"), ("evl", "evl")
+        )
     },
     "two-stream": _network(
         NetworkSystem("two-stream", "tsn", _TWO, (("segments", 1),), length=10),

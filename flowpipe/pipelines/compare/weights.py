@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import torchvision
-
 from flowpipe.errors import ParameterError
 from flowpipe.models import MODELS
-from flowpipe.models.weights import is_file_name
+from flowpipe.models.weight_names import is_file_name
 from flowpipe.pipelines.compare.system import Comparison, NotAvailableError
 
 ALL = "all"
@@ -52,14 +50,23 @@ def check_weights(weights: Mapping[str, str], systems: Collection[str]) -> None:
     ParameterError
         A name is unknown, or a file does not exist.
     """
+    known = {ALL, *systems, *MODELS}
     for name, value in weights.items():
-        if name not in {ALL, *systems, *MODELS, *torchvision.models.list_models()}:
+        if name not in known and name not in _backbones():
             raise ParameterError(
                 f"weights of {name!r} are given; that must be a system, a network of 'flowpipe "
                 f"models', a backbone of torchvision, or {ALL}"
             )
         if is_file_name(value) and not Path(value).is_file():
             raise ParameterError(f"weights of {name} are {value!r}, which does not exist")
+
+
+def _backbones() -> list[str]:
+    """Return the names of torchvision's networks; importing it takes seconds."""
+    import torchvision
+
+    found: list[str] = torchvision.models.list_models()
+    return found
 
 
 def initial_weights(on: Comparison, *names: str, torchvision_name: str) -> str:

@@ -47,7 +47,7 @@ class TrainedNetwork:
 
     def identity(self) -> str:
         """Return the digest of the file."""
-        from flowpipe.models.weights import identity
+        from flowpipe.models.weight_names import identity
 
         return identity(str(self.path))
 
@@ -137,7 +137,7 @@ class PublishedWeights:
 
     def identity(self) -> str:
         """Return the name or the digest of the weights."""
-        from flowpipe.models.weights import identity
+        from flowpipe.models.weight_names import identity
 
         return identity(str(self.network.weights))
 
