@@ -12,7 +12,8 @@ from typing import Any
 
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.models.stream import StreamNetwork
-from flowpipe.models.weights import identity, is_file_name, read_about
+from flowpipe.models.weight_names import identity, is_file_name
+from flowpipe.models.weights import read_about
 from flowpipe.runner import atomic, provenance
 from flowpipe.runner.json_files import Json
 from flowpipe.training.features.sources import (
