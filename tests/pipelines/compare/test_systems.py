@@ -68,7 +68,7 @@ def test_random_weights_are_for_networks_that_are_trained(name, tmp_path):
 )
 def test_every_network_takes_what_its_recipe_gives_it(name, tmp_path):
     for recipe in ("small", "published"):
-        on = comparison(tmp_path, {"all": "none"}, recipe=recipe)
+        on = comparison(tmp_path, {"all": "default"}, recipe=recipe)
         cost = SYSTEMS[name].prepare(on).cost()
         assert cost is not None
         assert min(cost.parameters, cost.multiply_adds, cost.work) > 0
