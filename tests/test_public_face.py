@@ -54,6 +54,7 @@ def folder(tmp_path_factory):
 SLOW = {
     "BagOfWords",
     "FisherVector",
+    "compare",
     "dense_trajectories",
     "detect",
     "evaluate",

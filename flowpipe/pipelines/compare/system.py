@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -168,9 +168,3 @@ class System:
     streams: tuple[str, ...]
     rank: int
     prepare: Callable[[Comparison], Prepared]
-
-
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """Return a few names, and the number of the others."""
-    shown = ", ".join(map(repr, names[:most]))
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
