@@ -60,6 +60,8 @@ LEARNED = {
     "tea": Learned(16, segments=3),
     "non-local": Learned(20, segments=3),
     "eco-full": Learned(16),
+    "eco-lite": Learned(35),
+    "deepvideo-slow": Learned(40, segments=1, length=10, input_size=96, lr=0.0003),
     "tdn": Learned(40, segments=3, lr=0.0003, modality="rgb+flow"),
 }
 NAMES = list(LEARNED) if os.environ.get("FLOWPIPE_NETWORKS") == "all" else ["tsn"]
