@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 
 from flowpipe.errors import FormatError, ParameterError
@@ -17,8 +18,8 @@ from flowpipe.runner import atomic
 from flowpipe.runner.json_files import Json
 
 FORMAT = "flowpipe probe 1"
-_LARGEST = 1 << 28
-"""Numbers that may be stored of a frame, so that a file of a stranger asks for no more memory."""
+_MOST_NUMBERS, _MOST_PLACES, _MOST_BLOCKS = 1 << 28, 1 << 12, 1000
+"""What may be stored of a frame, so that a file of a stranger asks for no more memory."""
 
 
 def save_probe(path: Path, network: ProbeNetwork, about: Json, root: Path) -> None:
@@ -64,7 +65,14 @@ def load_probe(path: Path) -> tuple[ProbeNetwork, Json]:
         if not isinstance(description, dict) or description.get("format") != FORMAT:
             raise ValueError("it has no description by flowpipe")
         shapes = [_shape(each) for each in description["shapes"]]
-        network = ProbeNetwork(Probe(**description["probe"]), shapes, int(description["classes"]))
+        probe, classes = Probe(**description["probe"]), int(description["classes"])
+        with torch.device("meta"):  # takes no memory, whatever the file says
+            expected = ProbeNetwork(probe, shapes, classes).state_dict()
+        if {name: each.shape for name, each in state.items()} != {
+            name: each.shape for name, each in expected.items()
+        }:
+            raise ValueError("its weights are not those of the head that it describes")
+        network = ProbeNetwork(probe, shapes, classes)
         network.load_state_dict(state)
         about = description["about"]
         if not isinstance(about, dict):
@@ -86,6 +94,10 @@ def _shape(stored: Any) -> StoredShape:
         raise ValueError(f"what is stored of a frame is {stored!r}")
     if min(numbers) < 1 or type(blocks) is not int or blocks < 0:
         raise ValueError(f"what is stored of a frame is {stored!r}")
-    if shape[0] * shape[1] * shape[2] > _LARGEST:
+    places = grid[0] * grid[1]
+    wanted = (3 * blocks, 1 + places) if blocks else grid
+    if shape[:2] != wanted or blocks > _MOST_BLOCKS or places > _MOST_PLACES:
+        raise ValueError(f"what is stored of a frame is {stored!r}")
+    if shape[0] * shape[1] * shape[2] > _MOST_NUMBERS:
         raise ValueError(f"what is stored of a frame is too large: {shape}")
     return StoredShape(shape, grid, blocks, heads)

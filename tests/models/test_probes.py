@@ -138,6 +138,11 @@ def test_a_file_gives_the_same_scores(head, tmp_path):
     at = data.index(b"flowpipe probe 1")
     data[at : at + 16] = b"flowpipe probe 9"
     (tmp_path / "other.safetensors").write_bytes(data)
-    for name in ("half", "other", "none"):
+    data = bytearray((tmp_path / "probe.safetensors").read_bytes())
+    at = data.index(b'\\"frames\\": 4') if head == "evl" else data.index(b'\\"classes\\": 5')
+    place = at + 11 if head == "evl" else at + 12
+    data[place : place + 2] = b" 9"
+    (tmp_path / "wrong.safetensors").write_bytes(data)
+    for name in ("half", "other", "none", "wrong"):
         with pytest.raises(FormatError, match=name):
             load_probe(tmp_path / f"{name}.safetensors")

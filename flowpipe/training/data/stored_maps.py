@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -228,17 +229,15 @@ def _opened(stored: Sequence[StoredFeatures]) -> tuple[ClipMaps, list[StoredShap
     return ClipMaps(tuple(each.path for each in stored), min(counts), tuple(keys)), shapes
 
 
-def _shape(shape: tuple[int, ...], record: Mapping[str, object], where: Path) -> StoredShape:
+def _shape(shape: tuple[int, ...], record: Mapping[str, Any], where: Path) -> StoredShape:
     if "tokens" not in record:
         return StoredShape((shape[0], shape[1], shape[2]), (shape[0], shape[1]))
-    blocks, heads, grid = (record.get(name) for name in ("tokens", "heads", "grid"))
-    fits = type(blocks) is int and type(heads) is int and isinstance(grid, list)
-    if not fits or not isinstance(grid, list) or len(grid) != 2:
+    grid = record.get("grid")
+    numbers = [record["tokens"], record.get("heads"), *(grid if isinstance(grid, list) else [])]
+    if len(numbers) != 4 or not all(type(each) is int and each > 0 for each in numbers):
         raise FormatError(f"{str(where)!r} does not say what its tokens are")
-    assert isinstance(blocks, int)
-    assert isinstance(heads, int)
-    height, width = int(grid[0]), int(grid[1])
-    if shape[:2] != (3 * blocks, 1 + height * width) or heads < 1 or shape[2] % heads:
+    blocks, heads, height, width = numbers
+    if shape[:2] != (3 * blocks, 1 + height * width) or shape[2] % heads:
         raise FormatError(
             f"{str(where)!r} says {blocks} blocks of {height} x {width} tokens and {heads} heads, "
             f"and its array is {shape}"
