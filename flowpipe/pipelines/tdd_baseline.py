@@ -29,7 +29,7 @@ from flowpipe.runner.inspect import note_used
 from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.runner.provenance import short_hash
 from flowpipe.runner.run import run_stage
-from flowpipe.training.tdd import MapLayer, PoolClip, map_layers
+from flowpipe.training.tdd import MapLayer, PoolClip, find_maps, map_layers
 from flowpipe.trajectories.clip_tables import find_tables
 from flowpipe.trajectories.parameters import TrajectoryStage
 
@@ -186,7 +186,7 @@ def pool_maps(
     tables, _ = find_tables(clips, tracks)
     if not tables:
         raise FlowpipeError(f"{str(tracks)!r} has no trajectories of any clip")
-    work = PoolClip(tuple(layers), tracks, out)
+    work = PoolClip(tuple(layers), find_maps(layers, tables), tracks, out)
     logger.info(f"{len(tables)} clips, maps of {len(layers)} layers along trajectories -> {out}")
     run_stage(
         work,

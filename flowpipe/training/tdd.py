@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.datasets.match import match_clips
 from flowpipe.encoding.parameters import POOLED
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.io.hdf5 import DeferredErrorFile
 from flowpipe.runner import atomic, provenance
 from flowpipe.runner.json_files import Json
 from flowpipe.runner.pool import Advance, Done
-from flowpipe.training.features.layouts import RECORD_SUFFIX, read_record
+from flowpipe.training.features.layouts import read_record, stored_features
 from flowpipe.training.features.map_files import load_maps
 from flowpipe.trajectories.clip_tables import ClipTable, track_points
 from flowpipe.trajectories.pooled_table import PooledWriter, blocks_of, is_pooled_with
@@ -33,6 +34,10 @@ from flowpipe.trajectories.table import Table
 from flowpipe.trajectories.tdd import NORMALISATIONS, channel_maxima, pool_maps
 from flowpipe.trajectories.work import TABLE_SUFFIX
 
+FoundMaps = dict[Path, dict[str, Path | str]]
+"""By folder, by clip: the file of its maps, or why there is none."""
+
+MAPS_SUFFIX = ".npy"
 _END, _SCALE = 0, 6
 """Columns of ``info``."""
 
@@ -93,11 +98,49 @@ def map_layers(folders: Sequence[Path]) -> tuple[MapLayer, ...]:
     return tuple(MapLayer(name, tuple(each)) for name, each in found.items())
 
 
+def find_maps(layers: Sequence[MapLayer], clips: Iterable[str]) -> FoundMaps:
+    """Find the maps of clips in the folders of layers, however the folders name them.
+
+    Parameters
+    ----------
+    layers
+        Layers with their folders.
+    clips
+        Names of the clips.
+
+    Returns
+    -------
+    dict
+        By folder, by clip: the file; or why there is none, as text.
+    """
+    clips = list(clips)
+    found: FoundMaps = {}
+    for folder in (folder for layer in layers for folder in layer.folders):
+        stored = {
+            each.path.relative_to(folder).as_posix().removesuffix(MAPS_SUFFIX): each.path
+            for each in stored_features(folder)
+        }
+        names, missing = match_clips(clips, stored, folder)
+        found[folder] = {clip: stored[name] for clip, name in names.items()} | missing
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class PoolClip:
-    """Pool the maps of a clip along its trajectories, and write the table."""
+    """Pool the maps of a clip along its trajectories, and write the table.
+
+    Attributes
+    ----------
+    layers
+        Layers with their folders of maps.
+    found
+        The maps of each clip: see :func:`find_maps`.
+    tracks, out
+        Folders of the trajectories and of the tables.
+    """
 
     layers: tuple[MapLayer, ...]
+    found: FoundMaps
     tracks: Path
     out: Path
 
@@ -114,7 +157,9 @@ class PoolClip:
             There are no maps of the clip, they are damaged, or of other frames.
         """
         stored = {
-            layer.name: [_StoredMaps.open(folder, clip) for folder in layer.folders]
+            layer.name: [
+                _StoredMaps.open(self.found[folder][clip.name], clip) for folder in layer.folders
+            ]
             for layer in self.layers
         }
         keys = [each.key for layer in stored.values() for each in layer]
@@ -178,11 +223,12 @@ class _StoredMaps:
     key: str
 
     @classmethod
-    def open(cls, folder: Path, clip: ClipTable) -> _StoredMaps:
-        path = folder / f"{clip.name}.npy"
-        record: Json | None = read_record(folder / f"{clip.name}{RECORD_SUFFIX}")
-        if record is None or "maps" not in record or not path.is_file():
-            raise FormatError(f"{str(folder)!r} has no maps of {clip.name!r}")
+    def open(cls, path: Path | str, clip: ClipTable) -> _StoredMaps:
+        if isinstance(path, str):
+            raise FormatError(f"no maps of {clip.name!r}: {path}")
+        record: Json | None = read_record(path.with_name(path.name + ".json"))
+        if record is None or "maps" not in record:
+            raise FormatError(f"{str(path)!r} has no record of maps")
         if record["frames"] != clip.length:
             raise FormatError(
                 f"{str(path)!r} is of {record['frames']} frames, and the trajectories are of "
