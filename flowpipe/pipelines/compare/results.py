@@ -144,8 +144,8 @@ def _accuracy(accuracy: Accuracy) -> Json:
 
 
 def _named_weights(on: Comparison) -> dict[str, float]:
-    frames, flow, machines = on.settings.weights_in_fusion
-    return {"frames": frames, "flow": flow, "SVMs": machines}
+    frames, flow, svms = on.settings.weights_in_fusion
+    return {"frames": frames, "flow": flow, "SVMs": svms}
 
 
 def _measured(on: Comparison, done: Sequence[Step]) -> Json:

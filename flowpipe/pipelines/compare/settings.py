@@ -80,10 +80,10 @@ class Settings:
 
     def weight(self, stream: str) -> float:
         """Return the weight of a stream's scores in every fusion."""
-        frames, flow, machines = self.weights_in_fusion
+        frames, flow, svms = self.weights_in_fusion
         if stream in ("flow", "warped-flow"):
             return flow
-        return frames if stream in ("rgb", "rgb+flow", "maps") else machines
+        return frames if stream in ("rgb", "rgb+flow", "maps") else svms
 
     def changed(self, **options: Any) -> Settings:
         """Return the settings with other values."""
