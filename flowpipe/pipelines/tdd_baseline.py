@@ -101,8 +101,8 @@ def tdd_baseline(
     >>> from flowpipe.encoding.parameters import Encoding
     >>> options = {"backbone": "shufflenet_v2_x0_5", "input_size": 32, "epochs": 1}
     >>> nets = flowpipe.train("videos", "flow", "net", "small", splits=["split1"], **options)
-    >>> summary = flowpipe.extract_features("flow", "maps", "net", maps="stage2")
-    >>> metrics = flowpipe.tdd_baseline("videos", ["maps"], encoding=Encoding(gaussians=2))
+    >>> summary = flowpipe.extract_features("flow", "stage2", "net", maps="stage2")
+    >>> metrics = flowpipe.tdd_baseline("videos", ["stage2"], encoding=Encoding(gaussians=2))
     >>> metrics.confusion.shape  # true class by predicted class
     (6, 6)
     """

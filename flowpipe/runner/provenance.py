@@ -40,6 +40,8 @@ STAGES = {
     "system": "scores of a system of a comparison",
     "features": "features of windows of clips, or maps of their frames",
     "probe": "heads on stored maps, and their scores",
+    "train-detector": "trained detectors",
+    "evaluate-detector": "scores of detectors",
     "maps": "what maps of new videos are made of",
 }
 """Every stage by the name in its record, with a description of its outputs."""
