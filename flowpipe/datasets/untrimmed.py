@@ -150,7 +150,7 @@ def write_untrimmed(
     --------
     >>> import flowpipe
     >>> short = {"min_frames": 4, "max_frames": 6, "min_gap": 2, "max_gap": 3}
-    >>> found = flowpipe.write_untrimmed("streams-of-motions", n_groups=2, videos_per_group=1, **short)
+    >>> found = flowpipe.write_untrimmed("motions", n_groups=2, videos_per_group=1, **short)
     >>> len(found.clips), found.classes[:3]
     (2, ('horizontal', 'orbit', 'spin'))
     """
