@@ -5,6 +5,7 @@ Networks are built on torch's device ``meta``, where tensors have shapes and no 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -58,9 +59,46 @@ def network_cost(network: Network, clip: ClipInput, n_classes: int = 400) -> Cos
     >>> f"{cost.parameters / 1e6:.2f} million, {cost.multiply_adds / 1e9:.2f} billion"
     '2.74 million, 2.40 billion'
     """
+    shapes = run_on_shapes(network, clip, n_classes)
+    _, _, frames, height, width = shapes.inputs[-1].shape
+    parameters = sum(weight.numel() for weight in shapes.network.parameters())
+    shape = (sum(each.shape[1] for each in shapes.inputs), frames, height, width)
+    return Cost(shape, parameters, shapes.counter.get_total_flops() // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOnShapes:
+    """What is left of running a network on shapes: it, its inputs, and counted operations."""
+
+    network: StreamNetwork
+    inputs: list[Tensor]
+    counter: FlopCounterMode
+
+
+def run_on_shapes(
+    network: Network,
+    clip: ClipInput,
+    n_classes: int,
+    watch: Callable[[StreamNetwork], None] = lambda network: None,
+) -> RunOnShapes:
+    """Build a network for a clip and run it, without values.
+
+    Parameters
+    ----------
+    network, clip, n_classes
+        As for :func:`network_cost`.
+    watch
+        Called with the network before it runs.
+
+    Raises
+    ------
+    ParameterError
+        The network cannot take such clips.
+    """
     try:
         with torch.device("meta"):
             built = StreamNetwork(network, clip, [n_classes]).to("meta").eval()
+            watch(built)
             snippets = torch.empty(
                 1, clip.segments, clip.channels, clip.input_size, clip.input_size
             )
@@ -78,10 +116,7 @@ def network_cost(network: Network, clip: ClipInput, n_classes: int = 400) -> Cos
             f"segments={its.segments}, length={its.length} and input_size={its.input_size}"
         ) from None
     inputs = [clips] if isinstance(clips, Tensor) else list(clips.values())
-    _, _, frames, height, width = inputs[-1].shape
-    parameters = sum(weight.numel() for weight in built.parameters())
-    shape = (sum(each.shape[1] for each in inputs), frames, height, width)
-    return Cost(shape, parameters, counter.get_total_flops() // 2)
+    return RunOnShapes(built, inputs, counter)
 
 
 def check_input(network: Network, clip: ClipInput) -> None:

@@ -11,14 +11,11 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from flowpipe.models.clip_input import ClipInput
-from flowpipe.models.cost import check_input
+from flowpipe.models.cost import run_on_shapes
 from flowpipe.models.network import Network
-from flowpipe.models.stream import StreamNetwork
 
 _LAYERS_OF_A_STAGE = 12
 """Most layers with weights that a module has which is a stage; what has more is divided, unless it
@@ -88,22 +85,17 @@ def network_stages(network: Network, clip: ClipInput, n_classes: int = 400) -> l
     backbone.layer4 2 x BasicBlock (3, 512, 7, 7)
     last Linear (3, 101)
     """
-    check_input(network, clip)
-    with torch.device("meta"):
-        built = StreamNetwork(network, clip, [n_classes]).to("meta").eval()
-        snippets = torch.empty(1, clip.segments, clip.channels, clip.input_size, clip.input_size)
-        modules = dict(built.named_modules())
-        shapes: dict[str, tuple[int, ...]] = {}
-        handles = [
-            module.register_forward_hook(_note(shapes, name)) for name, module in modules.items()
-        ]
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            built(built.clips(snippets))
-        for handle in handles:
-            handle.remove()
-    counts = counter.get_flop_counts()
-    root = type(built).__name__
-    blocks = set(_stages(built, "", shapes))
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def watch(built: nn.Module) -> None:
+        for name, module in built.named_modules():
+            module.register_forward_hook(_note(shapes, name))
+
+    ran = run_on_shapes(network, clip, n_classes, watch)
+    modules = dict(ran.network.named_modules())
+    counts = ran.counter.get_flop_counts()
+    root = type(ran.network).__name__
+    parts = set(_stages(ran.network, "", shapes))
     stages = [
         Stage(
             name,
@@ -113,7 +105,7 @@ def network_stages(network: Network, clip: ClipInput, n_classes: int = 400) -> l
             sum(counts.get(f"{root}.{name}", {}).values()) // 2,
         )
         for name, shape in shapes.items()
-        if name in blocks
+        if name in parts
     ]
     return list(_merged(stages))
 
