@@ -21,6 +21,11 @@ def reproduce(monkeypatch):
     echo = "import sys; print('ran on', *sys.argv[1:])"
     toys = {
         "toy": module.Benchmark("A toy", ("-c", echo, module.CLIPS)),
+        "logged": module.Benchmark(
+            "Logged",
+            ("-c", "import sys; print('half done\\nidt 98 % of 60 tests', file=sys.stderr)"),
+            kept="tests",
+        ),
         "broken": module.Benchmark("Broken", ("-c", "raise SystemExit('no such thing')")),
     }
     monkeypatch.setattr(module, "BENCHMARKS", toys)
@@ -56,6 +61,13 @@ def test_a_failure_stops_no_other_and_results_are_kept(reproduce, tmp_path, caps
     assert (out / "toy.json").stat().st_mtime_ns == before
     assert reproduce.main(["toy", "--again", *arguments]) == 0
     assert (out / "toy.json").stat().st_mtime_ns > before
+
+
+def test_results_are_taken_from_a_log(reproduce, tmp_path):
+    out = tmp_path / "out"
+    assert reproduce.main(["logged", "--out", str(out), "--work", str(tmp_path / "work")]) == 0
+    result = json.loads((out / "logged.json").read_text(encoding="utf-8"))
+    assert result["output"] == "idt 98 % of 60 tests"
 
 
 @pytest.mark.parametrize(
