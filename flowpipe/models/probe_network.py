@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from flowpipe.errors import ParameterError
 from flowpipe.models.evl import BlockFeatures, CrossAttention, EVLDecoder, projection
 from flowpipe.models.probes import Probe, StoredShape
-from flowpipe.models.trainable import Trainable
+from flowpipe.models.trainable import Scorer
 
 Blocks = Sequence[BlockFeatures]
 """Of each folder of maps, and of each block of a transformer: (B, T, N, C) tokens."""
@@ -29,7 +29,7 @@ class Head(nn.Module, ABC):
         """Fit what is not trained by gradients to the training clips, one at a time."""
 
 
-class ProbeNetwork(Trainable):
+class ProbeNetwork(Scorer):
     """Score clips from stored maps.
 
     Parameters

@@ -27,13 +27,13 @@ from flowpipe.models.loading import load_weights
 from flowpipe.models.names import State
 from flowpipe.models.network import BatchNorm, Network
 from flowpipe.models.temporal import set_frames
-from flowpipe.models.trainable import Trainable
+from flowpipe.models.trainable import Scorer
 
 Clips = Tensor | Mapping[str, Tensor]
 """(B, C, T, H, W), or a tensor for each of two inputs, ``rgb`` and ``flow``."""
 
 
-class StreamNetwork(Trainable):
+class StreamNetwork(Scorer):
     """Score clips.
 
     Parameters
@@ -131,6 +131,11 @@ class StreamNetwork(Trainable):
     def streams(self) -> dict[str, nn.Module]:
         """The backbone, or by their inputs the 2-D networks that it consists of."""
         return getattr(self.backbone, "streams", {"": self.backbone})
+
+    @property
+    def source(self) -> tuple[ClipInput, Network]:
+        """What it sees of clips, and its parts."""
+        return self.clip, self.network
 
     @property
     def title(self) -> str:
@@ -298,41 +303,6 @@ class StreamNetwork(Trainable):
             shapes = [None if found is None else found.shape for found in last.values()]
             if shapes == [layer.weight.shape, layer.bias.shape]:
                 layer.load_state_dict(last)
-
-
-def loss(
-    scores: Tensor, labels: Tensor, classes: Sequence[int], *, smoothing: float = 0.0
-) -> Tensor:
-    """Return the cross entropy of each clip, among the classes of its own data set.
-
-    Parameters
-    ----------
-    scores
-        (B, classes of all sets).
-    labels
-        (B,) indices into them; for one set also the share of each class, (B, classes).
-    classes
-        Number of classes of each set.
-    smoothing
-        Share of a label that is spread over all classes; for one set.
-
-    Returns
-    -------
-    (B,) losses.
-    """
-    if len(classes) > 1:
-        scores = mask_other_sets(scores, labels, classes)
-    return nn.functional.cross_entropy(scores, labels, reduction="none", label_smoothing=smoothing)
-
-
-def mask_other_sets(scores: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
-    """Return scores with those of other sets' classes set to minus infinity."""
-    if len(classes) == 1:
-        return scores
-    of_class = torch.repeat_interleave(torch.arange(len(classes)), torch.tensor(list(classes)))
-    of_class = of_class.to(scores.device)
-    foreign = of_class[None, :] != of_class[labels][:, None]
-    return scores.masked_fill(foreign, -torch.inf)
 
 
 def _built(entry: table.Model, network: Network, clip: ClipInput) -> nn.Module:

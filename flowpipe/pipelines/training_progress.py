@@ -57,7 +57,8 @@ class TrainingProgress:
         if now - self._last < _REPORT_SECONDS and epoch.epoch < count:
             return
         self._last = now
+        accuracy = "" if epoch.accuracy is None else f"accuracy {100 * epoch.accuracy:.1f} %, "
         logger.info(
             f"{self._name}: epoch {epoch.epoch}/{count}, loss {epoch.loss:.3f}, "
-            f"accuracy {100 * epoch.accuracy:.1f} %, {self._rate}"
+            f"{accuracy}{self._rate}"
         )

@@ -28,7 +28,8 @@ class Epoch:
     lr
         Learning rate of its first step.
     loss, accuracy
-        Means over the training clips, each measured before the step that used it.
+        Means over the training clips, each measured before the step that used it. Training without
+        labels has no accuracy.
     seconds
         Duration.
     clips
@@ -38,7 +39,7 @@ class Epoch:
     epoch: int
     lr: float
     loss: float
-    accuracy: float
+    accuracy: float | None
     seconds: float
     clips: int
 
@@ -103,7 +104,8 @@ class TrainingLog:
         if self._board is not None:
             for epoch in epochs[self._on_board :]:
                 for name in ("loss", "accuracy", "lr"):
-                    self._board.add_scalar(name, getattr(epoch, name), epoch.epoch)
+                    if (value := getattr(epoch, name)) is not None:
+                        self._board.add_scalar(name, value, epoch.epoch)
             self._board.flush()
             self._on_board = len(epochs)
 
@@ -115,16 +117,19 @@ class TrainingLog:
 
 
 def draw_curves(epochs: Sequence[Epoch]) -> bytes:
-    """Draw loss, accuracy and learning rate by epoch, as a PNG."""
-    figure = Figure(figsize=(10.5, 3.2), layout="constrained", dpi=110)
+    """Draw loss, accuracy and learning rate by epoch, as a PNG; no accuracy where there is none."""
     numbers = [epoch.epoch for epoch in epochs]
-    curves = (
+    accuracies = [100 * each.accuracy for each in epochs if each.accuracy is not None]
+    curves: list[tuple[str, list[float], float | None]] = [
         ("loss, training clips", [epoch.loss for epoch in epochs], None),
-        ("accuracy in %, training clips", [100 * epoch.accuracy for epoch in epochs], 100),
+        ("accuracy in %, training clips", accuracies, 100),
         ("learning rate", [epoch.lr for epoch in epochs], None),
-    )
+    ]
+    if not accuracies:
+        del curves[1]
+    figure = Figure(figsize=(3.5 * len(curves), 3.2), layout="constrained", dpi=110)
     for place, (name, values, top) in enumerate(curves, 1):
-        axes = figure.add_subplot(1, 3, place)
+        axes = figure.add_subplot(1, len(curves), place)
         axes.plot(numbers, values, color="#2f74b5", linewidth=1.4)
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from flowpipe.errors import ParameterError
 from flowpipe.models.names import State
 from flowpipe.models.residual import set_stochastic_depth
-from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.trainable import Trainable
 from flowpipe.training.optimisation import Training
 from flowpipe.training.regularise import trained_norms
@@ -39,20 +38,27 @@ def prepare(network: Trainable, parameters: Training) -> None:
     ParameterError
         An option does not apply to the network.
     """
-    if len(network.classes) > 1:
+    if len(network.classes) != 1:
         for name in ("label_smoothing", "mixup"):
             if getattr(parameters, name):
                 raise ParameterError(
                     f"{name} is {getattr(parameters, name)}; it applies to networks of one data "
                     f"set, and this one has {len(network.classes)}"
+                    if network.classes
+                    else f"{name} is {getattr(parameters, name)}; it applies to networks that "
+                    "learn from labels"
                 )
+    if parameters.balanced_batches and not network.classes:
+        raise ParameterError(
+            "balanced_batches is True; it applies to networks that learn from labels"
+        )
     if parameters.precise_bn and not trained_norms(network):
         raise ParameterError(
             f"precise_bn is {parameters.precise_bn}; it applies to networks with batch "
             f"normalisations that are trained, and {network.title} has none"
         )
     if parameters.stochastic_depth is not None:
-        if not isinstance(network, StreamNetwork):
+        if not network.streams:
             raise ParameterError(
                 f"stochastic_depth is {parameters.stochastic_depth}; it applies to networks with "
                 f"residual blocks, and {network.title} has none"

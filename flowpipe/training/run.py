@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flowpipe.errors import FormatError
-from flowpipe.models.consensus import mean_score
 from flowpipe.models.names import State
-from flowpipe.models.stream import StreamNetwork, loss, mask_other_sets
 from flowpipe.models.trainable import Trainable
 from flowpipe.runner.json_files import Json
 from flowpipe.training.checkpoint import (
@@ -48,14 +46,14 @@ N = TypeVar("N", bound=Trainable)
 
 
 class _Heads(nn.Module):
-    """Return the scores of all heads of a network."""
+    """Return what a network's loss is computed from."""
 
     def __init__(self, network: Trainable) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, clips: Any) -> tuple[Tensor, ...]:
-        """Return what each loss is computed from."""
+        """Return the scores, or whatever the network predicts."""
         return self.network.heads(clips)
 
 
@@ -135,7 +133,8 @@ class Run(Generic[N]):
         at.seconds += time.perf_counter() - began
         total, right, count = self.group.sums(sums.tolist())
         rate = self.parameters.lr_of_step(epoch, 0, steps)
-        finished = Epoch(epoch + 1, rate, total / count, right / count, at.seconds, int(count))
+        accuracy = right / count if self.network.classes else None
+        finished = Epoch(epoch + 1, rate, total / count, accuracy, at.seconds, int(count))
         self.at = Position(epoch + 1, epochs=[*at.epochs, finished], parts=at.parts)
         if self._is_due() and self.at.epoch < self.parameters.epochs:
             self._save()
@@ -205,8 +204,8 @@ class Run(Generic[N]):
         snippets = snippets.to(self.group.device, non_blocking=True)
         if snippets.is_floating_point():
             return snippets
-        assert isinstance(self.network, StreamNetwork)
-        return input_transform(self.network.clip, self.network.network)(snippets, torch.Generator())
+        assert self.network.source is not None
+        return input_transform(*self.network.source)(snippets, torch.Generator())
 
     def _gradients(
         self, snippets: Tensor, targets: Tensor, labels: Tensor, batch: int
@@ -215,7 +214,6 @@ class Run(Generic[N]):
         # Dropout has its own randomness in every step and process.
         torch.manual_seed(self._seed_of_step(1))
         self.optimizer.zero_grad(set_to_none=True)
-        classes, smoothing = self.network.classes, self.parameters.label_smoothing
         total = right = torch.zeros((), dtype=torch.float64, device=self.group.device)
         n_parts = min(self.at.parts, len(labels))
         parts = zip(*(x.tensor_split(n_parts) for x in (snippets, targets, labels)), strict=True)
@@ -224,16 +222,15 @@ class Run(Generic[N]):
                 # The processes exchange gradients once, after the last part.
                 with self._unsynchronised(number < n_parts):
                     with autocast(self.group.device, self.parameters.amp):
-                        heads = [each.float() for each in self.module(self.network.clips(part))]
-                    each_loss = [loss(x, wanted, classes, smoothing=smoothing) for x in heads]
-                    losses = torch.stack(each_loss).sum(dim=0)
+                        predicted = self.module(self.network.clips(part))
+                    heads = tuple(each.float() for each in predicted)
+                    losses = self.network.loss(heads, wanted, self.parameters.label_smoothing)
                     # Processes' gradients are averaged; their clips may differ in number.
                     mean = losses.sum() * (self.group.size / batch)
                     self.scaler.scale(mean).backward()
                 total = total + losses.detach().sum()
-                scores = mean_score([each.detach() for each in heads])
-                best = mask_other_sets(scores, own, classes).argmax(dim=1)
-                right = right + (best == own).sum()
+                if (is_right := self.network.right(heads, own)) is not None:
+                    right = right + is_right.sum()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

@@ -11,8 +11,9 @@ from flowpipe.errors import FormatError, ParameterError
 from flowpipe.models.build import backbones
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.models.cnn_m import CnnM2048
+from flowpipe.models.losses import loss, mask_other_sets
 from flowpipe.models.network import Network
-from flowpipe.models.stream import StreamNetwork, loss, mask_other_sets
+from flowpipe.models.stream import StreamNetwork
 from tests.helpers.nets import seen, small_network
 
 

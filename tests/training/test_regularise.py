@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from flowpipe.models.losses import loss
 from flowpipe.models.residual import set_stochastic_depth
-from flowpipe.models.stream import loss
 from flowpipe.training.optimisation import Training
 from flowpipe.training.optimizers import parameter_groups, prepare
 from flowpipe.training.regularise import compute_statistics, mix, moving_average
