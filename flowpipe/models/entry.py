@@ -121,6 +121,10 @@ class Model:
     layers
         Names of layers whose output can be the feature of a clip, besides what the last layer sees.
         The network then has ``layer_features(clips, layer)``, (B, C, T, H, W) -> (B, 1, F).
+    maskable
+        A masked autoencoder can be made of it: it has ``visible_tokens(clips, places)``, which
+        encodes some places of a clip as if there were no others, and its ``tubelet`` and
+        ``token_grid``, the extents of a token and the number of them along T, H and W.
     paired
         It also takes RGB frames with the flow around them, each for a part of its own.
     alpha
@@ -147,6 +151,7 @@ class Model:
     fixed_size: bool = False
     bgr: bool = False
     layers: tuple[str, ...] = ()
+    maskable: bool = False
     paired: bool = False
     alpha: int | None = None
 

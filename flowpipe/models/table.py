@@ -313,6 +313,7 @@ MODELS: dict[str, Model] = {
             finetune=recipes.TRANSFORMER,
             names=build.renaming("timesformer", "own_names", "from_torchvision"),
             normalisation=PYSLOWFAST,
+            maskable=True,
         )
         for attention, how, accuracy in (
             ("divided", "attention over time, then over space", "Kinetics-400 77.9"),
@@ -361,6 +362,8 @@ MODELS: dict[str, Model] = {
             finetune=recipes.TRANSFORMER,
             names=build.renaming("vivit", "own_names"),
             normalisation=_UNIT,
+            # Model 2 has no token of a place and a time at its end.
+            maskable=number != 2,
         )
         for number, factorisation, how, accuracy in (
             (1, "joint", "attention over all of them", "Kinetics-400 80.0"),

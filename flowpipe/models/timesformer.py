@@ -86,6 +86,8 @@ class TimeSformer(nn.Module):
         self.patch_embed = PatchEmbedding(channels, width, patch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.grid = (height // patch, wide // patch)
+        self.tubelet = (1, patch, patch)
+        self.token_grid = (frames, *self.grid)
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid[0] * self.grid[1], width))
         if attention != "space":
             self.time_embed = nn.Parameter(torch.zeros(1, frames, width))
@@ -118,27 +120,59 @@ class TimeSformer(nn.Module):
 
     def features(self, clips: Tensor) -> Tensor:
         """Return the class token of each clip: (B, C, T, H, W) -> (B, 1, D)."""
-        batch, _, frames = clips.shape[:3]
-        maps = self.patch_embed(clips.transpose(1, 2).flatten(0, 1))
-        grid = (maps.shape[2], maps.shape[3])
-        tokens = maps.flatten(2).transpose(1, 2)  # (B T, h w, D)
-        tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        tokens = tokens + self._positions(grid)
+        tokens = self._encoded(self._tokens(clips))
         if self.attention == "space":
-            for block in self.blocks:
-                tokens = block(tokens)
-            tokens = tokens.unflatten(0, (batch, frames)).mean(dim=1)
-        else:
-            first = tokens.unflatten(0, (batch, frames))[:, 0, :1]
-            # (B, h w, T, D): the time steps of a place are neighbours, as in the release.
-            placed = tokens[:, 1:].unflatten(0, (batch, frames)).transpose(1, 2)
-            placed = placed + self._times(frames)
-            tokens = torch.cat([first, placed.flatten(1, 2)], dim=1)
-            for block in self.blocks:
-                is_divided = isinstance(block, DividedBlock)
-                tokens = block(tokens, frames) if is_divided else block(tokens)
+            tokens = tokens.mean(dim=1)
         normed: Tensor = self.norm(tokens)
         return normed[:, :1]
+
+    def visible_tokens(self, clips: Tensor, places: Tensor) -> Tensor:
+        """Encode some places of clips as if there were no others.
+
+        Parameters
+        ----------
+        clips
+            (B, C, T, H, W).
+        places
+            (B, K) indices of places, row by row.
+
+        Returns
+        -------
+        (B, T, K, D)
+        """
+        tokens = self.norm(self._encoded(transformer.at_places(self._tokens(clips), places)))
+        if self.attention == "space":
+            return tokens[:, :, 1:]
+        # The time steps of a place are neighbours.
+        return tokens[:, 1:].unflatten(1, (places.shape[1], -1)).transpose(1, 2)
+
+    def _tokens(self, clips: Tensor) -> Tensor:
+        """Return the tokens of the patches of each frame with their places, (B, T, places, D)."""
+        maps = self.patch_embed(clips.transpose(1, 2).flatten(0, 1))
+        positions = self._positions((maps.shape[2], maps.shape[3]))
+        tokens = maps.flatten(2).transpose(1, 2) + positions[:, 1:]
+        return tokens.unflatten(0, (len(clips), -1))
+
+    def _encoded(self, tokens: Tensor) -> Tensor:
+        """Return all tokens after the blocks, before the normalisation.
+
+        With attention in each frame alone (B, T, 1 + places, D), else (B, 1 + places x T, D).
+        """
+        batch, frames = tokens.shape[:2]
+        first = (self.cls_token + self.pos_embed[:, :1]).expand(batch, -1, -1)
+        if self.attention == "space":
+            first = first[:, None].expand(-1, frames, -1, -1)
+            tokens = torch.cat([first, tokens], dim=2).flatten(0, 1)
+            for block in self.blocks:
+                tokens = block(tokens)
+            return tokens.unflatten(0, (batch, frames))
+        # (B, h w, T, D): the time steps of a place are neighbours, as in the release.
+        placed = tokens.transpose(1, 2) + self._times(frames)
+        tokens = torch.cat([first, placed.flatten(1, 2)], dim=1)
+        for block in self.blocks:
+            is_divided = isinstance(block, DividedBlock)
+            tokens = block(tokens, frames) if is_divided else block(tokens)
+        return tokens
 
     def forward(self, clips: Tensor) -> Tensor:
         """Return scores before the softmax: (B, C, T, H, W) -> (B, classes)."""

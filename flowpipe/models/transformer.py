@@ -138,6 +138,13 @@ def initialise(module: nn.Module) -> None:
                 nn.init.zeros_(each.bias)
 
 
+def at_places(tokens: Tensor, places: Tensor) -> Tensor:
+    """Return the tokens of some places: (B, T, P, D) and (B, K) indices -> (B, T, K, D)."""
+    batch, times, _, width = tokens.shape
+    index = places[:, None, :, None].expand(batch, times, -1, width)
+    return tokens.gather(2, index)
+
+
 _TORCHVISION = (
     (r"^class_token$", "cls_token"),
     (r"^conv_proj\.", "patch_embed.proj."),

@@ -55,11 +55,37 @@ class Encoder(nn.Module):
                 f"a clip has {tokens.shape[1]} tokens, and the network "
                 f"{self.pos_embed.shape[1]} positions; give it clips of its own size and length"
             )
-        tokens = tokens + self.pos_embed
+        tokens = self._blocks(tokens + self.pos_embed)
+        return tokens[:, 0] if self.pooling == "token" else tokens.mean(dim=1)
+
+    def visible_tokens(self, tokens: Tensor, places: Tensor) -> Tensor:
+        """Encode the tokens of some places, at all times, as if there were no others.
+
+        Parameters
+        ----------
+        tokens
+            (B, T, places, D), without positions.
+        places
+            (B, K) indices.
+
+        Returns
+        -------
+        (B, T, K, D)
+        """
+        first = int(self.pooling == "token")
+        positions = self.pos_embed[:, first:].unflatten(1, tokens.shape[1:3])
+        kept = transformer.at_places(tokens + positions, places)
+        sequence = kept.flatten(1, 2)
+        if first:
+            token = self.cls_token + self.pos_embed[:, :1]
+            sequence = torch.cat([token.expand(len(tokens), -1, -1), sequence], dim=1)
+        return self._blocks(sequence)[:, first:].unflatten(1, kept.shape[1:3])
+
+    def _blocks(self, tokens: Tensor) -> Tensor:
         for block in self.blocks:
             tokens = block(tokens)
-        tokens = self.norm(tokens)
-        return tokens[:, 0] if self.pooling == "token" else tokens.mean(dim=1)
+        normed: Tensor = self.norm(tokens)
+        return normed
 
 
 class Vivit(nn.Module):
@@ -132,6 +158,8 @@ class Vivit(nn.Module):
         places = grid[0] * grid[1]
         self.factorisation = factorisation
         self.n_features = width
+        self.tubelet = tubelet
+        self.token_grid = (times, grid[0], grid[1])
         self.patch_embed = nn.Conv3d(channels, width, tubelet, stride=tubelet)
         rates = transformer.drop_rates(drop_path, depth)
         match factorisation:
@@ -189,6 +217,23 @@ class Vivit(nn.Module):
         else:
             feature = self.encoder(maps.flatten(2).transpose(1, 2))
         return feature[:, None]
+
+    def visible_tokens(self, clips: Tensor, places: Tensor) -> Tensor:
+        """Encode some places of clips as if there were no others; not for model 2.
+
+        Parameters
+        ----------
+        clips
+            (B, C, T, H, W).
+        places
+            (B, K) indices of places, row by row.
+
+        Returns
+        -------
+        (B, T / tubelet, K, D)
+        """
+        tokens = self.patch_embed(clips).flatten(3).permute(0, 2, 3, 1)
+        return self.encoder.visible_tokens(tokens, places)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Return scores before the softmax: (B, C, T, H, W) -> (B, classes)."""

@@ -106,7 +106,7 @@ def read_state(path: Path) -> State:
     if not path.is_file():
         raise FormatError(f"{str(path)!r} does not exist; a file of weights is expected")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)[0]
+        return read_safetensors(path)[0]
     try:
         unknown = _unknown_objects(path)
         # Objects of these programs become empty ones, and are dropped.
@@ -206,9 +206,9 @@ def load_model(path: Path) -> tuple[StreamNetwork, Json]:
     """
     if not path.is_file():
         raise FormatError(f"{str(path)!r} does not exist; a trained network is expected")
-    state, metadata = _read_safetensors(path)
+    state, metadata = read_safetensors(path)
     try:
-        description = _description(metadata)
+        description = description_of(metadata, MODEL)
         network = StreamNetwork(
             Network(**description["network"]),
             ClipInput(**description["clip"]),
@@ -232,16 +232,25 @@ def read_about(path: Path) -> Json:
     """
     try:
         with safe_open(path, "pt") as file:
-            about: Json = _description(dict(file.metadata() or {}))["about"]
+            about: Json = description_of(dict(file.metadata() or {}), MODEL)["about"]
             return about
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise FormatError(f"{str(path)!r} is not a whole trained network: {error}") from None
 
 
-def _description(metadata: Mapping[str, str]) -> Json:
+def description_of(metadata: Mapping[str, str], wanted: str) -> Json:
+    """Return the description in a file that flowpipe has written, of a format such as `MODEL`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        There is none, or it is of another format.
+    """
     description = json.loads(metadata.get("flowpipe", "null"))
-    if not isinstance(description, dict) or description.get("format") != MODEL:
+    if not isinstance(description, dict) or "format" not in description:
         raise ValueError("it has no description by flowpipe")
+    if description["format"] != wanted:
+        raise ValueError(f"it is a {description['format']!r}, not a {wanted!r}")
     if not isinstance(description.get("about"), dict):
         raise TypeError("about is no object")
     return description
@@ -285,7 +294,14 @@ def _published(backbone: str, weights: str) -> State:
         ) from None
 
 
-def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
+    """Return the weights in a safetensors file, and the texts beside them.
+
+    Raises
+    ------
+    FormatError
+        The file is no whole safetensors file.
+    """
     try:
         with safe_open(path, "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

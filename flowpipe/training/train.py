@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 
 import torch
 
+from flowpipe.models.pretrained import load_pretrained, save_pretrained
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.trainable import Trainable
 from flowpipe.models.weights import load_model, save_model
@@ -59,6 +60,12 @@ class ModelFile(Generic[N]):
     name: str
     load: Callable[[Path], tuple[N, Json]]
     save: Callable[[Path, N, Json, Path], None]
+
+
+SCORER = ModelFile(MODEL_NAME, load_model, save_model)
+"""The file of a network that scores clips."""
+AUTOENCODER = ModelFile(MODEL_NAME, load_pretrained, save_pretrained)
+"""The file of a masked autoencoder."""
 
 
 def train(
@@ -126,7 +133,7 @@ def train(
         parameters,
         out,
         about,
-        ModelFile(MODEL_NAME, load_model, save_model),
+        SCORER,
         group=group,
         loading=loading,
         tensorboard=tensorboard,

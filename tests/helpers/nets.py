@@ -12,6 +12,7 @@ from flowpipe.models.resnet3d import SLOW_R50, ResNet3D
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.table import Model
 from flowpipe.models.timesformer import TimeSformer
+from flowpipe.models.vivit import Vivit, own_names
 
 SMALLEST = "shufflenet_v2_x0_5"
 NO_NORMS = "squeezenet1_1"
@@ -51,10 +52,34 @@ def _small_transformer(clip: ClipInput) -> nn.Module:
     )
 
 
+def _small_vivit(clip: ClipInput) -> nn.Module:
+    return Vivit(
+        clip.channels_per_frame,
+        1,
+        frames=clip.length,
+        size=clip.input_size,
+        tubelet=(2, 8, 8),
+        factorisation="joint",
+        width=48,
+        depth=3,
+        heads=3,
+        hidden=192,
+    )
+
+
 SMALL_MODELS = {
     "small-3d": Model(_small_3d, "frames", "a narrow 3-D ResNet", "nowhere"),
     "small-transformer": Model(
         _small_transformer, "segments", "a narrow TimeSformer", "nowhere", relates_segments=True
+    ),
+    "small-vivit": Model(
+        _small_vivit,
+        "frames",
+        "a narrow ViViT, model 1",
+        "nowhere",
+        fixed_size=True,
+        maskable=True,
+        names=own_names,
     ),
 }
 """Entries of the table of networks, of other families than the 2-D ones."""

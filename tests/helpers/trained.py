@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from flowpipe.models.weights import load_model
+from flowpipe.models.weights import read_state
 from flowpipe.training.train import MODEL_NAME
 
 
 def weights_of(path: Path) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in load_model(path)[0].state_dict().items()}
+    return {name: value.numpy() for name, value in read_state(path).items()}
 
 
 def assert_same_model(first: Path, second: Path) -> None:

@@ -16,13 +16,16 @@ import torch
 
 from flowpipe.models import MODELS
 from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.mae import Mae
+from flowpipe.models.masked_autoencoder import MaskedAutoencoder
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork
+from flowpipe.models.trainable import Trainable
 from flowpipe.training.checkpoint import CHECKPOINT_NAME
 from flowpipe.training.distributed import torch_threads
 from flowpipe.training.loading import DataLoading
 from flowpipe.training.optimisation import Training
-from flowpipe.training.train import MODEL_NAME, train
+from flowpipe.training.train import AUTOENCODER, MODEL_NAME, SCORER, train_network
 from tests.helpers.clips import environment
 from tests.helpers.marks import slow_but
 from tests.helpers.nets import SMALL_MODELS, NoiseClips
@@ -56,7 +59,11 @@ CASES = {
     "all, two inputs": ("two-stream-fusion", ALL),
     "frozen streams": ("two-stream-fusion", replace(SGD, backbone_rate=0.0)),
     "all, transformer": ("small-transformer", replace(ALL, precise_bn=0)),
-}
+    "mae": ("small-vivit", ADAMW),
+    "all, mae": (
+        "small-vivit", replace(ALL, precise_bn=0, label_smoothing=0.0, mixup=0.0)
+    ),
+}  # fmt: skip
 EVERY_STEP = DataLoading(checkpoint_every=1)
 
 
@@ -72,7 +79,7 @@ def _small_models(monkeypatch):
         monkeypatch.setitem(MODELS, name, entry)
 
 
-def a_network(model: str, seed: int = 0) -> StreamNetwork:
+def a_network(model: str, seed: int = 0) -> StreamNetwork | MaskedAutoencoder:
     """A network for :func:`clips_of`: two segments, or frames, of two flow fields."""
     clip = ClipInput("flow", 2, 2, 32)
     network = Network("tsn", "mobilenet_v3_small", 0.3, batch_norm="train")
@@ -87,11 +94,18 @@ def a_network(model: str, seed: int = 0) -> StreamNetwork:
             clip = replace(clip, segments=1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if model == "small-vivit":
+            return MaskedAutoencoder(network, clip, Mae(0.75, 24, 2, 2))
         return StreamNetwork(network, clip, (3,))
 
 
 def clips_of(model: str, **options) -> NoiseClips:
     return NoiseClips(7, channels=7 if model == "two-stream-fusion" else 4, **options)
+
+
+def train(network: Trainable, *arguments, **options) -> Trainable:
+    file = AUTOENCODER if isinstance(network, MaskedAutoencoder) else SCORER
+    return train_network(network, *arguments, file, **options)
 
 
 def frozen(network: StreamNetwork, parameters: Training) -> StreamNetwork:
@@ -103,7 +117,7 @@ def frozen(network: StreamNetwork, parameters: Training) -> StreamNetwork:
     return network
 
 
-@pytest.mark.parametrize("name", slow_but(CASES, "all"))
+@pytest.mark.parametrize("name", slow_but(CASES, "all", "mae"))
 def test_resuming_equals_no_interruption(tmp_path, name):
     """7 clips are two steps an epoch; the run is interrupted in the first and the second epoch."""
     model, parameters = CASES[name]
@@ -139,8 +153,7 @@ import sys, torch
 from pathlib import Path
 from flowpipe.models import MODELS
 from tests.helpers.nets import SMALL_MODELS, NoiseClips
-from tests.training.test_resume import CASES, EVERY_STEP, a_network
-from flowpipe.training.train import train
+from tests.training.test_resume import CASES, EVERY_STEP, a_network, train
 torch.set_num_threads(1)
 MODELS.update(SMALL_MODELS)
 model, parameters = CASES[sys.argv[2]]
@@ -149,7 +162,7 @@ train(a_network(model), NoiseClips(7), parameters, Path(sys.argv[1]), {}, loadin
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["all", "all, 3-D"])
+@pytest.mark.parametrize("name", ["all", "all, 3-D", "all, mae"])
 def test_a_killed_process(tmp_path, name):
     model, parameters = CASES[name]
     whole, out = tmp_path / "whole", tmp_path / "run"
