@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from flowpipe.pipelines.idt_baseline import idt_baseline
     from flowpipe.pipelines.live import predict_live
     from flowpipe.pipelines.predict import predict
+    from flowpipe.pipelines.pretrain import pretrain
     from flowpipe.pipelines.probe import probe
     from flowpipe.pipelines.tdd_baseline import tdd_baseline
     from flowpipe.pipelines.train import train
@@ -79,6 +80,7 @@ __all__ = [
     "optical_flow",
     "predict",
     "predict_live",
+    "pretrain",
     "probe",
     "protocol",
     "read_flow",
@@ -124,6 +126,7 @@ _HOMES = {
     "optical_flow": "flow.estimate",
     "predict": "pipelines.predict",
     "predict_live": "pipelines.live",
+    "pretrain": "pipelines.pretrain",
     "probe": "pipelines.probe",
     "protocol": "classify.protocols",
     "read_flow": "flow.store.reader",

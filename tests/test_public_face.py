@@ -66,6 +66,7 @@ SLOW = {
     "load_classifier",
     "predict",
     "predict_live",
+    "pretrain",
     "probe",
     "train",
     "train_detector",

@@ -101,7 +101,7 @@ class Protocol:
                 )
             if test or not split.test:
                 splits.append(Split(split.name, train, test))
-        if not splits:
+        if self.splits and not splits:
             raise ParameterError(
                 f"split {self.splits[0].name!r} has no test clip left: all of them {lost}"
             )

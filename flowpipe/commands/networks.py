@@ -26,8 +26,9 @@ from flowpipe.flow.extract import FlowStage
 from flowpipe.flow.parameters import Tvl1
 from flowpipe.flow.solvers import Backend
 from flowpipe.models.clip_input import Modality
+from flowpipe.models.mae import Mae
 from flowpipe.training.optimisation import Schedule
-from flowpipe.training.parameters import Fusion, Preset, Stream, preset
+from flowpipe.training.parameters import Fusion, Preset, Stream, preset, pretraining
 from flowpipe.training.runtime import Runtime, TrainingRuntime
 from flowpipe.training.testing import Testing
 
@@ -36,6 +37,7 @@ FlowPath = Positional[Annotated[Path, arg(metavar="FLOW")]]
 StreamOptions = Annotated[Stream, arg(name="")]
 RuntimeOptions = Annotated[Runtime, arg(name="")]
 TrainingRuntimeOptions = Annotated[TrainingRuntime, arg(name="")]
+Pretraining = Literal["none", "mae"]
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,19 @@ class Train:
     (two-stream), from weights of ImageNet or Kinetics to sets of the size of UCF101 (finetune), or
     a ResNet-18 at 112 pixels from scratch, for small sets and machines without a GPU (small)."""
     stream: StreamOptions = field(default_factory=Stream)
+    pretrain: Pretraining = "none"
+    """Learn to predict hidden parts of the training clips, without their labels (mae), for networks
+    that begin with --weights OUT; or learn the labels (none). With mae the options of training are
+    VideoMAE's by default, whatever the preset."""
+    mae: Annotated[Mae, arg(name="")] = field(default_factory=Mae)
     dataset: Annotated[str, NameIn(KINDS)] = "auto"
     """Kind of the set; auto tells it from the folder, or says what to choose from."""
     lists: Lists = ()
     """List files of the set, where they are not in their usual place."""
     protocol: ProtocolName = None
     """Which clips train and which are tested: the official splits of the set, leave one group out,
-    K folds of whole groups (such as 5-fold), or a JSON file of splits."""
+    K folds of whole groups (such as 5-fold), or a JSON file of splits. With --pretrain mae also
+    none: all clips of the folder DATASET, which need no labels."""
     split: Splits = ()
     """Names of the splits to train for."""
     final: bool = False
@@ -94,6 +102,13 @@ class Train:
 
         if (self.also_videos is None) != (self.also_flow is None):
             raise ParameterError("--also-videos and --also-flow go together")
+        if self.pretrain == "mae":
+            return self._pretrain()
+        if self.mae != Mae():
+            raise ParameterError(
+                "--mask-ratio, --decoder-width, --decoder-depth and --decoder-heads apply to "
+                "--pretrain mae"
+            )
         sets = [labelled_flow(self.videos, self.flow, self.protocol, self.dataset, self.lists)]
         if self.also_videos is not None and self.also_flow is not None:
             sets.append(labelled_flow(self.also_videos, self.also_flow, self.protocol))
@@ -101,6 +116,27 @@ class Train:
             sets,
             self.stream,
             self.out,
+            splits=self.split,
+            final=self.final,
+            runtime=self.runtime,
+            leave_out_unusable=self.leave_out_unusable,
+        )
+        return 0
+
+    def _pretrain(self) -> int:
+        from flowpipe.pipelines.pretrain import pretrain
+
+        if self.also_videos is not None:
+            raise ParameterError("--also-videos applies to training on labels, not to --pretrain")
+        pretrain(
+            self.videos,
+            self.flow,
+            self.out,
+            self.stream,
+            self.mae,
+            protocol=self.protocol,
+            kind=self.dataset,
+            lists=self.lists,
             splits=self.split,
             final=self.final,
             runtime=self.runtime,
@@ -276,6 +312,8 @@ def _preset(arguments: Sequence[str], modality: str, prefix: str = "") -> Stream
     if name not in get_args(Preset) or seen not in get_args(Modality):
         return Stream()
     stream = preset(name, seen, model)
+    if not prefix and option_value(arguments, "--pretrain", "none") == "mae":
+        stream = pretraining(stream)
     # Options whose value determines what others are by default.
     deciding: dict[str, Any] = {}
     if weights := option_value(arguments, f"--{prefix}weights", ""):

@@ -170,3 +170,10 @@ TRANSFORMER: Options = (
 )  # fmt: skip
 """From weights of images, as mmaction2 trains Video Swin."""
 SWIN = Recipe(TRANSFORMER, f"{KINETICS}, from ImageNet")
+MAE: Options = (
+    ("epochs", 800), ("batch_size", 256), ("lr", 1.5e-4), ("optimizer", "adamw"),
+    ("schedule", "cosine"), ("warmup", 40.0), ("weight_decay", 0.05), ("grad_clip", None),
+    ("head_rate", 1.0), ("backbone_rate", 1.0), ("conv1_lr", 1.0), ("balanced_batches", False),
+    ("label_smoothing", 0.0), ("mixup", 0.0), ("stochastic_depth", 0.0), ("dropout", 0.0),
+)  # fmt: skip
+"""The pretraining of VideoMAE on Kinetics, whose learning rate is for batches of 256 clips."""

@@ -13,8 +13,10 @@ from flowpipe.classify.protocols import Protocol, final_split
 from flowpipe.classify.protocols import protocol as choose_protocol
 from flowpipe.classify.splits import FINAL, split_folder
 from flowpipe.datasets.base import Clip, Dataset, Split
+from flowpipe.datasets.find import find_clips
 from flowpipe.datasets.load import AUTO, load_dataset
-from flowpipe.errors import ParameterError
+from flowpipe.datasets.names import clip_names
+from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.store import stored_clips
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.runner import provenance
@@ -24,6 +26,11 @@ from flowpipe.training.data.clip_index import UnusableClipsError
 from flowpipe.training.data.datasets import stream_clips
 
 logger = logging.getLogger(__name__)
+
+UNLABELLED = "none"
+"""The protocol of all clips of a folder, without labels."""
+ALL = "all"
+"""Their class."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,42 @@ def labelled_flow(
     if not isinstance(protocol, Protocol):
         protocol = choose_protocol(dataset, protocol)
     return LabelledFlow(dataset, protocol, Path(flow))
+
+
+def unlabelled_flow(videos: str | PathLike[str], flow: str | PathLike[str]) -> LabelledFlow:
+    """Return all clips of a folder with their flow, whether they have labels or not.
+
+    Parameters
+    ----------
+    videos
+        Folder of the clips, or the folder of their flow, where they may be gone.
+    flow
+        The flow of the clips.
+
+    Returns
+    -------
+    LabelledFlow
+        Its protocol has no splits, and one class, of all clips.
+
+    Raises
+    ------
+    ParameterError, FormatError
+        The folder does not exist, or holds no clips.
+    """
+    root = Path(videos)
+    if root.is_dir() and root.resolve() == Path(flow).resolve():
+        stored = sorted(clip.name for clip in stored_clips(root, frames_only=True))
+        clips = [Clip(root / name, name, ALL) for name in stored]
+    else:
+        found = find_clips(root)
+        names = clip_names(found)
+        clips = [Clip(each.path, n, ALL) for each, n in zip(found, names, strict=True)]
+    if not clips:
+        raise FormatError(f"{str(root)!r} holds no video, and no folder of frames")
+    dataset = Dataset(root.resolve().name, tuple(clips), (ALL,), kind=UNLABELLED)
+    labels = {clip.name: ALL for clip in clips}
+    logger.info(f"{dataset.name}: {len(clips)} clips, whose labels are not read")
+    return LabelledFlow(dataset, Protocol(UNLABELLED, (ALL,), (), labels), Path(flow))
 
 
 def with_usable_clips(

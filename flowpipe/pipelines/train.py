@@ -171,7 +171,9 @@ def train_networks(
     ]
     description = description_of(sets, stream)
     chosen = [sets[0].split(name) for name in names]
-    started = {split.name: _started(stream, sets[0].folder(split, out).name) for split in chosen}
+    started = {
+        split.name: started_stream(stream, sets[0].folder(split, out).name) for split in chosen
+    }
     if not all((sets[0].folder(split, out) / MODEL_NAME).exists() for split in chosen):
         classes = [len(each.protocol.classes) for each in sets]
         check_network(next(iter(started.values())), classes, runtime.device)
@@ -256,7 +258,7 @@ def _trained(labelled: LabelledFlow, split: str) -> list[int]:
     return sorted({label for _, label in labelled.labelled(labelled.split(split).train)})
 
 
-def _started(stream: Stream, folder: str) -> Stream:
+def started_stream(stream: Stream, folder: str) -> Stream:
     """Return a stream with the initial weights of a split: of its network in a folder of train.
 
     Raises
@@ -317,11 +319,15 @@ def check_network(stream: Stream, classes: Sequence[int], device: str) -> None:
 
 def description_of(sets: Sequence[LabelledFlow], stream: Stream) -> Json:
     """Return the record of trained networks."""
+    return {**described(stream), "sets": [each.description() for each in sets]}
+
+
+def described(stream: Stream) -> Json:
+    """Return the record of a stream, in which its initial weights are told apart."""
     weights = {"weights": stream.weights, "flow_weights": stream.flow_weights}
     return {
         **stream.description(),
         **{name: _source(given) for name, given in weights.items() if given is not None},
-        "sets": [each.description() for each in sets],
     }
 
 

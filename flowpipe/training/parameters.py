@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, get_args
 from tyro.conf import arg
 
 from flowpipe.errors import ParameterError
-from flowpipe.models import table
+from flowpipe.models import recipes, table
 from flowpipe.models.clip_input import ClipInput, Modality
 from flowpipe.models.network import Network
 from flowpipe.runner.json_files import Json
@@ -178,6 +178,11 @@ def preset(name: Preset, modality: Modality = "flow", model: str = "tsn") -> Str
     if name == "published" and entry.recipe is not None:
         return stream.changed(**dict(entry.recipe.options))
     return stream
+
+
+def pretraining(stream: Stream) -> Stream:
+    """Return a stream that is trained as VideoMAE pretrains a masked autoencoder."""
+    return stream.changed(**dict(recipes.MAE))
 
 
 def _suited(entry: table.Model, name: Preset, modality: Modality) -> dict[str, Any]:
