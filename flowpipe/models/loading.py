@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from torch import nn
 
 from flowpipe.errors import FormatError
@@ -22,7 +24,8 @@ def load_weights(
     """Load the weights of a network of the same kind into one without its last layer.
 
     The weights of a first convolution for another number of channels are averaged over them and
-    copied to as many as there are here. 2-D kernels are inflated where the network's are 3-D.
+    copied to as many as there are here. 2-D kernels are inflated where the network's are 3-D, as
+    ``network.inflation`` says, if it does. ``network.fitted`` can give weights its own shapes.
     Weights that ``network.plain_names`` lacks, where there are such names, keep their initial
     values.
 
@@ -51,13 +54,15 @@ def load_weights(
     plain: dict[str, str] = dict(getattr(network, "plain_names", {}))
     found = matching(state, own.keys() | set(plain.values()))
     found = {name: value for name, value in found.items() if not name.startswith(left_out)}
+    if hasattr(network, "fitted"):
+        found = cast(Any, network).fitted(found)
     source = {name: name if name in found else plain.get(name, name) for name in own}
     taken = {name: found[source[name]] for name in own if source[name] in found}
     for name, weight in taken.items():
         if weight.ndim > 3 and weight.shape[1] != own[name].shape[1] == channels:
             mean = weight.mean(dim=1, keepdim=True)
             taken[name] = mean.expand(own[name].shape[0], channels, *weight.shape[2:])
-        taken[name] = inflated(taken[name], own[name])
+        taken[name] = inflated(taken[name], own[name], getattr(network, "inflation", "mean"))
     # Old files lack the counters of batch normalisation, which nothing here looks at.
     missing = [
         name

@@ -358,9 +358,11 @@ MODELS: dict[str, Model] = {
             fixed_size=True,
             recipe=recipes.vivit(0.05 if number == 2 else 0.1) if number < 3 else None,
             views=recipes.VIVIT_VIEWS,
-            weights=_FILE + "transformers (vivit-1)" if number == 1 else "",
+            weights=(_FILE + "transformers; or " if number == 1 else "")
+            + "torchvision's of vit_b_16, ImageNet, by name",
+            torchvision="vit_b_16",
             finetune=recipes.TRANSFORMER,
-            names=build.renaming("vivit", "own_names"),
+            names=build.renaming("vivit_names", "own_names"),
             normalisation=_UNIT,
             # Model 2 has no token of a place and a time at its end.
             maskable=number != 2,

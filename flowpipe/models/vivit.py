@@ -6,7 +6,6 @@ its tanh form, and models 3 and 4 average the tokens instead of a class token.
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 import torch
@@ -14,11 +13,14 @@ from torch import Tensor, nn
 
 from flowpipe.errors import ParameterError
 from flowpipe.models import transformer
+from flowpipe.models.inflation import How
 from flowpipe.models.transformer import Attention, Block, layer_norm
+from flowpipe.models.vivit_names import from_torchvision
 
 Factorisation = Literal["joint", "encoder", "attention", "heads"]
 """Models 1 to 4: no factorisation, two encoders, two attentions a block, two kinds of heads."""
 Pooling = Literal["token", "mean"]
+_POSITIONS = "encoder.pos_embed"
 
 
 class Encoder(nn.Module):
@@ -127,6 +129,9 @@ class Vivit(nn.Module):
 
     head_name = "head"
     """The last layer."""
+    inflation: How = "centre"
+    """Kernels of images are put into the middle of those of tubelets: the network then begins with
+    frames 1, 3, 5, ... of a clip (from 0, for tubelets of 2), as the paper does."""
 
     def __init__(
         self,
@@ -205,6 +210,33 @@ class Vivit(nn.Module):
             if isinstance(module, FactorisedBlock):
                 nn.init.zeros_(module.temporal_attn.proj.weight)
         nn.init.zeros_(self.head.weight)
+
+    @property
+    def plain_names(self) -> dict[str, str]:
+        """Names of the weights that a vision transformer has, by the names here."""
+        return {name: name for name in self.state_dict() if "temporal" not in name}
+
+    def from_images(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of torchvision's ViT under the names here, as many as there are."""
+        return self.fitted(from_torchvision(state))
+
+    def fitted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Repeat the positions of a vision transformer at all times; leave other weights as is.
+
+        Its class token is left out where the network has none.
+        """
+        kernel, positions = state.get("patch_embed.weight"), state.get(_POSITIONS)
+        if kernel is None or positions is None or kernel.ndim != 4:
+            return state
+        state = dict(state)
+        token, places = positions[:, :1], positions[:, 1:]
+        if self.factorisation != "encoder":
+            places = places.repeat(1, self.token_grid[0], 1)
+        has_token = self.encoder.pooling == "token"
+        state[_POSITIONS] = torch.cat([token, places], dim=1) if has_token else places
+        if not has_token:
+            state.pop("encoder.cls_token", None)
+        return state
 
     def features(self, clips: Tensor) -> Tensor:
         """Return the feature of each clip: (B, C, T, H, W) -> (B, 1, D)."""
@@ -286,87 +318,3 @@ class FactorisedHeads(Attention):
         ).transpose(2, 3)
         space = nn.functional.scaled_dot_product_attention(*(part[:, half:] for part in parts))
         return self.joined(torch.cat([time, space], dim=1).flatten(2, 3), tokens)
-
-
-_SCENIC = (
-    (r"^SpatialTransformer/", "encoder."),
-    (r"^TemporalTransformer/", "temporal."),
-    (r"^Transformer/", "encoder."),
-    (r"^cls_SpatialTransformer$", "encoder.cls_token"),
-    (r"^cls_TemporalTransformer$", "temporal.cls_token"),
-    (r"^cls$", "encoder.cls_token"),
-    (r"posembed_input/pos_embedding", "pos_embed"),
-    (r"encoder_norm/", "norm."),
-    (r"encoderblock_(\d+)/", r"blocks.\1."),
-    (r"LayerNorm_(?:0|space)/", "norm1."),
-    (r"LayerNorm_(?:1|mlp)/", "norm2."),
-    (r"LayerNorm_time/", "temporal_norm1."),
-    (r"MlpBlock(?:_0)?/Dense_0/", "mlp.fc1."),
-    (r"MlpBlock(?:_0)?/Dense_1/", "mlp.fc2."),
-    (r"MultiHeadDotProductAttention_(?:0|space)/", "attn."),
-    (r"MultiHeadDotProductAttention_time/", "temporal_attn."),
-    (r"^embedding/", "patch_embed."),
-    (r"^output_projection/", "head."),
-    (r"scale$", "weight"),
-)
-_HUGGING_FACE = (
-    (r"^vivit\.embeddings\.cls_token$", "encoder.cls_token"),
-    (r"^vivit\.embeddings\.position_embeddings$", "encoder.pos_embed"),
-    (r"^vivit\.embeddings\.patch_embeddings\.projection\.", "patch_embed."),
-    (r"^vivit\.(?:encoder\.layer|layers)\.", "encoder.blocks."),
-    # Version 4 of transformers, then version 5.
-    (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
-    (r"\.attention\.output\.dense\.", ".attn.proj."),
-    (r"\.attention\.q_proj\.", ".attn.query."),
-    (r"\.attention\.k_proj\.", ".attn.key."),
-    (r"\.attention\.v_proj\.", ".attn.value."),
-    (r"\.attention\.o_proj\.", ".attn.proj."),
-    (r"\.intermediate\.dense\.", ".mlp.fc1."),
-    (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
-    (r"layernorm_before\.", "norm1."),
-    (r"layernorm_after\.", "norm2."),
-    (r"^vivit\.layernorm\.", "encoder.norm."),
-    (r"^classifier\.", "head."),
-)
-
-
-_QKV = ("query", "key", "value")
-
-
-def own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of Scenic's or Hugging Face's ViViT under the names of :class:`Vivit`."""
-    if any("/" in name for name in state):
-        return from_scenic(state)
-    return from_hugging_face(state)
-
-
-def from_scenic(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of Scenic's ViViT under the names of :class:`Vivit`.
-
-    Parameters
-    ----------
-    state
-        Weights by their path, such as ``Transformer/encoderblock_0/LayerNorm_0/scale``, in the
-        axis order of JAX.
-    """
-    result = {}
-    for name, value in transformer.renamed(state, _SCENIC).items():
-        attention = re.fullmatch(r"(.*attn\.)(query|key|value|out)/(kernel|bias)", name)
-        if attention:
-            owner, role, part = attention.groups()
-            name = f"{owner}{'proj' if role == 'out' else role}.{part}"
-            # JAX keeps the heads apart: (in, heads, D / heads), and (heads, D / heads, out).
-            if role == "out" and part == "kernel":
-                value = value.flatten(0, 1)
-            elif role != "out":
-                value = value.flatten(-2)
-        if name.endswith("kernel"):
-            name = name.removesuffix("kernel") + "weight"
-            value = value.permute(4, 3, 0, 1, 2) if value.ndim == 5 else value.T
-        result[name] = value.contiguous()
-    return transformer.with_joined_qkv(result, _QKV)
-
-
-def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of Hugging Face's ViViT (model 1) under the names of :class:`Vivit`."""
-    return transformer.with_joined_qkv(transformer.renamed(state, _HUGGING_FACE), _QKV)

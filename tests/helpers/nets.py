@@ -12,7 +12,8 @@ from flowpipe.models.resnet3d import SLOW_R50, ResNet3D
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.table import Model
 from flowpipe.models.timesformer import TimeSformer
-from flowpipe.models.vivit import Vivit, own_names
+from flowpipe.models.vivit import Vivit
+from flowpipe.models.vivit_names import own_names
 
 SMALLEST = "shufflenet_v2_x0_5"
 NO_NORMS = "squeezenet1_1"

@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 from torchvision.models import VisionTransformer, vit_b_16
 
 from flowpipe.errors import ParameterError
-from flowpipe.models import MODELS, oadtr, timesformer, vivit
+from flowpipe.models import MODELS, oadtr, timesformer, vivit_names
 from flowpipe.models.create import create_model
 from flowpipe.models.evl import BlockFeatures, EVLDecoder
+from flowpipe.models.inflation import inflate
 from flowpipe.models.oadtr import OadTR
 from flowpipe.models.timesformer import DividedBlock, TimeSformer
 from flowpipe.models.vidtr import VidTr, varied_frames
@@ -139,7 +140,7 @@ def test_vivit_equals_the_release(name, factorisation):
         temporal_hidden=48,
         pooling="mean" if name.endswith("gap") else "token",
     ).eval()
-    network.load_state_dict(vivit.own_names(golden.state))
+    network.load_state_dict(vivit_names.own_names(golden.state))
     assert_equal(network(golden.input().permute(0, 4, 1, 2, 3)), golden.output("logits"))
 
 
@@ -147,7 +148,7 @@ def test_vivit_takes_the_names_of_hugging_face():
     golden = Golden("hf_vivit1")
     sizes = {"frames": 8, "size": 16, "tubelet": (4, 8, 8), "hidden": 64}
     network = Vivit(3, 5, factorisation="joint", **sizes, **SMALL).eval()
-    network.load_state_dict(vivit.own_names(golden.state))
+    network.load_state_dict(vivit_names.own_names(golden.state))
     assert_equal(network(golden.input().transpose(1, 2)), golden.output("logits"))
 
 
@@ -163,6 +164,137 @@ def test_model_3_starts_as_a_transformer_on_each_time_step_and_learns():
     for block in network.encoder.blocks:
         assert isinstance(block, FactorisedBlock)
         assert block.temporal_attn.proj.weight.grad.abs().max() > 0
+
+
+FACTORISATIONS = ("joint", "encoder", "attention", "heads")
+NEW = {
+    "encoder": {"temporal"},  # the encoder over time
+    "attention": {"encoder.blocks.0.temporal_attn", "encoder.blocks.1.temporal_attn",
+                  "encoder.blocks.0.temporal_norm1", "encoder.blocks.1.temporal_norm1"},
+}  # fmt: skip
+
+
+def vivit_of_a_file(factorisation, theirs, monkeypatch, tmp_path, modality="rgb"):
+    """A small ViViT, its frames of 3 tubelets, that begins with the file of a torchvision ViT."""
+    save_file(theirs.state_dict(), tmp_path / "vit.safetensors")
+    name = f"vivit-{FACTORISATIONS.index(factorisation) + 1}"
+
+    def built(clip):
+        sizes = {"frames": 6, "size": 32, "factorisation": factorisation, "hidden": 128}
+        return Vivit(clip.channels_per_frame, 1, **sizes, temporal_depth=1, **SMALL)
+
+    monkeypatch.setitem(MODELS, name, replace(MODELS[name], build=built))
+    options = {"input_size": 32, "length": 6, "weights": tmp_path / "vit.safetensors"}
+    network = create_model(name, modality, 5, **options).eval()
+    for block in network.backbone.encoder.blocks:
+        block.mlp.gelu = "none"  # ViT's; ViViT has its tanh form
+    return network
+
+
+def a_vit() -> VisionTransformer:
+    theirs = VisionTransformer(32, 16, 2, 4, 32, 128, num_classes=5).eval()
+    theirs.class_token.normal_()
+    return theirs
+
+
+def encoded_frames(theirs, frames, *, token=True):
+    """What torchvision's ViT has at its end for (N, 3, H, W), with or without the class token."""
+    tokens = theirs._process_input(frames)
+    positions = theirs.encoder.pos_embedding
+    if token:
+        tokens = torch.cat([theirs.class_token.expand(len(frames), -1, -1), tokens], dim=1)
+    else:
+        positions = positions[:, 1:]
+    return theirs.encoder.ln(theirs.encoder.layers(tokens + positions))
+
+
+@pytest.mark.parametrize("factorisation", FACTORISATIONS)
+def test_vivit_begins_with_frames_1_3_5_of_a_file_for_images(factorisation, monkeypatch, tmp_path):
+    theirs = a_vit()
+    network = vivit_of_a_file(factorisation, theirs, monkeypatch, tmp_path)
+    own = network.backbone
+    clip = torch.randn(2, 3, 6, 32, 32)
+    other = clip.clone()
+    other[:, :, ::2] = torch.randn(2, 3, 3, 32, 32)
+    assert torch.equal(network.features(clip), network.features(other))
+    # A token of a tubelet is the patch of its frame.
+    maps = own.patch_embed(clip)
+    frames = clip[:, :, 1::2].transpose(1, 2).flatten(0, 1)
+    patches = theirs._process_input(frames).unflatten(0, (2, 3))  # (B, T, places, D)
+    torch.testing.assert_close(maps.flatten(3).permute(0, 2, 3, 1), patches, rtol=1e-5, atol=1e-5)
+    # Positions of images at all times.
+    positions = own.encoder.pos_embed[0]
+    first = int(factorisation in ("joint", "encoder"))
+    times = 1 if factorisation == "encoder" else 3
+    vit = theirs.encoder.pos_embedding[0]
+    assert torch.equal(positions[first:], vit[1:].repeat(times, 1))
+    if first:
+        assert torch.equal(positions[0], vit[0])
+        assert torch.equal(own.encoder.cls_token, theirs.class_token)
+    new = {name.removeprefix("backbone.") for name in network.new_layers()}
+    new = {name for name in new if not name.startswith("last.")}
+    beginnings = NEW.get(factorisation, set())
+    assert all(any(name.startswith(each) for each in beginnings) for name in new)
+    assert bool(new) == bool(beginnings)
+
+
+def test_vivit_3_begins_as_the_vit_of_a_file_on_each_frame(monkeypatch, tmp_path):
+    theirs = a_vit()
+    network = vivit_of_a_file("attention", theirs, monkeypatch, tmp_path)
+    clip = torch.randn(2, 3, 6, 32, 32)
+    frames = clip[:, :, 1::2].transpose(1, 2).flatten(0, 1)
+    tokens = encoded_frames(theirs, frames, token=False)  # models 3 and 4 have no class token
+    expected = tokens.unflatten(0, (2, 3)).mean(dim=(1, 2))
+    torch.testing.assert_close(network.features(clip)[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_vivit_2_begins_with_the_class_tokens_of_the_vit_of_a_file(monkeypatch, tmp_path):
+    theirs = a_vit()
+    network = vivit_of_a_file("encoder", theirs, monkeypatch, tmp_path)
+    seen = []
+    network.backbone.temporal.register_forward_pre_hook(lambda module, inputs: seen.append(*inputs))
+    clip = torch.randn(2, 3, 6, 32, 32)
+    network.features(clip)
+    tokens = encoded_frames(theirs, clip[:, :, 1::2].transpose(1, 2).flatten(0, 1))
+    expected = tokens[:, 0].unflatten(0, (2, 3))
+    torch.testing.assert_close(seen[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_vivit_1_on_one_time_is_the_vit_of_a_file(monkeypatch, tmp_path):
+    theirs = a_vit()
+    whole = vivit_of_a_file("joint", theirs, monkeypatch, tmp_path).backbone
+    one = Vivit(3, 1, frames=2, size=32, factorisation="joint", hidden=128, **SMALL).eval()
+    inflate(theirs, one, "centre")
+    for block in one.encoder.blocks:
+        block.mlp.gelu = "none"
+    clip = torch.randn(2, 3, 2, 32, 32)
+    expected = encoded_frames(theirs, clip[:, :, 1])[:, :1]
+    torch.testing.assert_close(one.features(clip), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(one.patch_embed.weight, whole.patch_embed.weight)
+    # Inflated filters: the mean of the frames of a tubelet.
+    inflate(theirs, one, "mean")
+    expected = encoded_frames(theirs, clip.mean(dim=2))[:, :1]
+    torch.testing.assert_close(one.features(clip), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_vivit_on_flow_begins_with_the_mean_of_the_colours(monkeypatch, tmp_path):
+    theirs = a_vit()
+    network = vivit_of_a_file("heads", theirs, monkeypatch, tmp_path, "flow")
+    kernel = theirs.conv_proj.weight.mean(dim=1)
+    for channel in (0, 1):
+        torch.testing.assert_close(network.backbone.patch_embed.weight[:, channel, 1], kernel)
+        assert not network.backbone.patch_embed.weight[:, channel, 0].any()
+
+
+def test_weights_of_vit_b_16_have_the_names_and_shapes_of_vivit_1():
+    theirs = vivit_names.own_names(vit_b_16().state_dict())
+    with torch.device("meta"):
+        network = Vivit(3, 1000, factorisation="joint")
+    fitted = network.fitted(theirs)
+    own = network.state_dict()
+    assert set(fitted) == set(own)
+    wrong = [name for name in own if fitted[name].shape != own[name].shape]
+    assert wrong == ["patch_embed.weight"]  # which is inflated
 
 
 def test_a_tubelet_with_a_central_frame_samples_frames():
