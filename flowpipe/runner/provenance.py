@@ -34,6 +34,7 @@ STAGES = {
     "tdd": "maps of networks pooled along trajectories",
     "encode": "encoders, vectors and kernels",
     "classify": "scores of SVMs",
+    "pretrain": "networks pretrained without labels",
     "train": "trained networks",
     "evaluate": "scores of networks",
     "fuse": "fused scores",

@@ -191,6 +191,22 @@ def test_every_weight_learns(model):
     assert all(name.startswith("decoder.") for name in network.new_layers())
 
 
+@pytest.mark.parametrize("model", MASKABLE)
+def test_it_begins_as_the_papers_do_and_silent_attention_stays_silent(model):
+    backbone = autoencoder(model).stream.backbone
+    positions = backbone.get_parameter("pos_embed" if "times" in model else "encoder.pos_embed")[0]
+    first = len(positions) % 16
+    expected = sines_and_cosines(len(positions) - first, 32)
+    assert torch.equal(positions[first:], expected)
+    state = backbone.state_dict()
+    silent = [n for n in state if n.endswith(("temporal_fc.weight", "temporal_attn.proj.weight"))]
+    silent = [n for n in silent if not state[n].any()]
+    assert len(silent) == (2 if model in ("timesformer-divided", "vivit-3") else 0)
+    block = "blocks.1." if "times" in model else "encoder.blocks.1."
+    bound = math.sqrt(6 / (32 + 96))
+    assert 0.95 * bound < state[f"{block}attn.qkv.weight"].abs().max() <= bound
+
+
 def test_positions_differ_at_every_place_and_time():
     codes = sines_and_cosines(32, 24)
     assert torch.cdist(codes, codes).add(100 * torch.eye(32)).min() > 0.5
