@@ -263,3 +263,27 @@ def test_files_of_other_kinds_are_told_apart(tmp_path):
         load_pretrained(other)
     with pytest.raises(FormatError, match=r"nothing.safetensors' does not exist"):
         load_pretrained(tmp_path / "nothing.safetensors")
+
+
+@pytest.mark.slow
+def test_what_it_has_seen_is_predicted_far_better_than_by_the_mean():
+    """Eight moving waves, hidden at other places in every step."""
+    network = autoencoder(mae=Mae(0.5, 48, 2, 4)).train()
+    rows, columns, times = torch.meshgrid(
+        *(torch.arange(float(n)) for n in (32, 32, 4)), indexing="ij"
+    )
+    slope, phase = 0.8 * torch.rand(8, 2, 1, 1, 1) - 0.4, 6.28 * torch.rand(8, 1, 1, 1)
+    waves = torch.sin(slope[:, 0] * rows + slope[:, 1] * columns + 0.5 * times + phase)
+    waves = waves.permute(0, 3, 1, 2)
+    clips = torch.stack([waves, waves.roll(2, -1)], dim=1)
+    optimizer = torch.optim.AdamW(network.parameters(), 0.001, weight_decay=0.05)
+    losses = []
+    for _ in range(300):
+        loss = network.loss(network.heads(clips), torch.zeros(8), 0.0).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+    true = network.heads(clips)[1]
+    assert sum(losses[-20:]) / 20 < 0.75 * true.square().mean()
