@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flowpipe.cli import main
-from flowpipe.datasets.synthetic import Synthetic, render, write_synthetic
+from flowpipe.datasets.synthetic import Synthetic, render
 from flowpipe.pipelines import demo
 from flowpipe.pipelines.compare.systems import SYSTEMS
 
@@ -18,15 +18,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.usefixtures("no_flushing")
 def test_it_ends_with_the_page_and_the_label_of_a_new_video(tmp_path, monkeypatch, capsys):
-    whole_set = write_synthetic
-
-    def small_set(root):
-        return whole_set(root, Synthetic(2, 2, width=64, height=64, n_frames=20))
-
-    small = {"epochs": 1, "input_size": 32, "gaussians": 4, "size": (64, 64)}
-    monkeypatch.setattr(demo, "write_synthetic", small_set)
-    monkeypatch.setattr(demo, "NEW", Synthetic(2, 2, width=64, height=64, n_frames=20, seed=1))
-    monkeypatch.setattr(demo, "SETTINGS", replace(demo.SETTINGS, **small))
+    settings = {"epochs": 1, "input_size": 32, "gaussians": 4, "size": (64, 64)}
+    small_set = Synthetic(2, 2, width=64, height=64, n_frames=20)
+    monkeypatch.setattr(demo, "SET", small_set)
+    monkeypatch.setattr(demo, "NEW", replace(small_set, seed=1))
+    monkeypatch.setattr(demo, "SETTINGS", replace(demo.SETTINGS, **settings))
     out = tmp_path / "demo"
 
     def run():
@@ -58,6 +54,6 @@ def test_it_ends_with_the_page_and_the_label_of_a_new_video(tmp_path, monkeypatc
 
 
 def test_the_new_video_is_none_of_the_set():
-    new, same = next(render(demo.NEW, demo.NEW_PATH)), next(render(Synthetic(), demo.NEW_PATH))
+    new, same = next(render(demo.NEW, demo.NEW_PATH)), next(render(demo.SET, demo.NEW_PATH))
     assert new.shape == same.shape
     assert not np.array_equal(new, same)

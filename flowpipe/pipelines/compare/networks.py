@@ -27,12 +27,11 @@ SMALL: Mapping[str, Any] = {
 SMALL_2D: Mapping[str, Any] = {"epochs": 30, "warmup": 2.0, "batch_norm": "train"}
 SMALL_3D: Mapping[str, Any] = {"epochs": 12, "warmup": 1.0, "batch_norm": "frozen"}
 SCRATCH: Mapping[str, Any] = {
-    "optimizer": "adamw", "lr": 1e-3, "schedule": "cosine", "conv1_lr": 1.0, "weight_decay": 0.01,
+    "optimizer": "adamw", "lr": 4e-3, "schedule": "cosine", "conv1_lr": 1.0, "weight_decay": 0.01,
     "dropout": 0.0, "batch_size": 12, "batch_norm": "train", "balanced_batches": True,
-    "epochs": 16, "warmup": 1.0,
+    "epochs": 40, "warmup": 1.0,
 }  # fmt: skip
 """Training of all networks in the recipe ``scratch``."""
-_RELATED_SEGMENTS = 4
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,12 @@ class SmallRecipe:
         Options of networks that have a backbone, and of others.
     of_flow
         Options of streams of flow.
-    backbone
-        The backbone.
+    span
+        Number of fields from the first of a snippet of flow to behind its last; 0: all are used.
+    related
+        Number of segments of networks that relate segments; others have 3.
+    backbone, residual_backbone
+        The backbone, and that of networks that need one of residual blocks.
     size, others_size
         Height and width of the input, and of that of other networks on clips of any size.
     of_snippets, testing
@@ -59,7 +62,10 @@ class SmallRecipe:
     with_backbone: Mapping[str, Any]
     others: Mapping[str, Any]
     of_flow: Mapping[str, Any]
+    span: int
+    related: int
     backbone: str
+    residual_backbone: str
     size: int
     others_size: int
     of_snippets: Testing
@@ -69,13 +75,15 @@ class SmallRecipe:
 RECIPES: Mapping[str, SmallRecipe] = {
     # Their authors take 25 snippets.
     "small": SmallRecipe(
-        "finetune", {**SMALL, **SMALL_2D}, {**SMALL, **SMALL_3D}, {}, "mobilenet_v2", 160, 112,
-        Testing(test_clips=10, crops=10),
+        "finetune", {**SMALL, **SMALL_2D}, {**SMALL, **SMALL_3D}, {}, 0, 4,
+        "mobilenet_v2", "mobilenet_v2", 160, 112, Testing(test_clips=10, crops=10),
     ),
-    # Without the mean of each field, as the first network that learned flow from random weights.
+    # Flow without the mean of each field, as the first network that learned it from random weights.
+    # A snippet spans ten frames, whatever the number of its fields.
     "scratch": SmallRecipe(
-        "small", SCRATCH, SCRATCH, {"subtract_mean": True}, "resnet18", 48, 64,
-        Testing(test_clips=10, crops=1), Testing(test_clips=10, crops=1),
+        "small", SCRATCH, SCRATCH, {"subtract_mean": True}, 10, 3,
+        "shufflenet_v2_x1_0", "resnet18", 64, 64, Testing(test_clips=5, crops=1),
+        Testing(test_clips=5, crops=1),
     ),
 }  # fmt: skip
 """Recipes of settings that are not those of the authors."""
@@ -99,6 +107,8 @@ class NetworkSystem:
         Number of fields of a snippet of flow, where the network has a backbone.
     backbone
         Backbone that it needs; None takes that of the settings.
+    residual
+        Whether its backbone must have residual blocks.
     """
 
     name: str
@@ -107,6 +117,7 @@ class NetworkSystem:
     options: tuple[tuple[str, Any], ...] = ()
     length: int = 5
     backbone: str | None = None
+    residual: bool = False
 
     def __call__(self, on: Comparison) -> Prepared:
         """Return the system for a comparison."""
@@ -132,7 +143,9 @@ class NetworkSystem:
         """Return what is trained for a stream."""
         entry, settings = MODELS[self.model], on.settings
         modality, recipe = cast(Modality, name), RECIPES.get(settings.recipe)
-        usual = "resnet50" if recipe is None else recipe.backbone
+        usual = "resnet50"
+        if recipe is not None:
+            usual = recipe.residual_backbone if self.residual else recipe.backbone
         backbone = self.backbone or settings.backbone or usual
         theirs = backbone if entry.has_backbone else entry.torchvision
         if self.model == "tea" or backbone in ("cnn-m-2048", "bn-inception"):
@@ -171,13 +184,16 @@ class NetworkSystem:
             if self.model == "s3d":  # its last maps would be smaller than what they are pooled over
                 own["input_size"] = 224
             return own
-        sampled = {
-            "segments": _RELATED_SEGMENTS if entry.relates_segments else 3,
+        options = {
+            **recipe.with_backbone,
+            "segments": recipe.related if entry.relates_segments else 3,
             "length": self.length if name != "rgb" else 1,
             "input_size": recipe.size,
-            **(recipe.of_flow if name != "rgb" else {}),
         }
-        return {**recipe.with_backbone, **sampled}
+        if name != "rgb":
+            stride = max(1, recipe.span // self.length)
+            options |= {**recipe.of_flow, "frame_stride": stride}
+        return options
 
     def testing(self, on: Comparison) -> Testing:
         """Return the views of a test clip."""
