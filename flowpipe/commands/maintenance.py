@@ -116,7 +116,11 @@ class Doctor:
 
 @dataclass(frozen=True)
 class Demo:
-    """Draw a small labelled set of videos and run every stage on it."""
+    """Draw a small labelled set of videos, compare six systems on it, and label a new video.
+
+    Systems are from dense trajectories to temporal relation networks. It takes minutes, and ends
+    with a page.
+    """
 
     out: Path = Path("flowpipe-demo")
     """Output folder."""

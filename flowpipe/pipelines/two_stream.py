@@ -156,10 +156,9 @@ def two_stream(
             f"{extracted.failed} clips have no flow ({extracted.failures} says why); repair them, "
             "or leave out unusable clips (--leave-out-unusable)"
         )
-    labelled = LabelledFlow(dataset, protocol, flow)
-    inputs = {name: (labelled, stream) for name, stream in streams.items()}
-    return compare_streams(
-        inputs,
+    return _train_and_fuse(
+        LabelledFlow(dataset, protocol, flow),
+        streams,
         out,
         testing or Testing(),
         fusion=fusion,
@@ -170,54 +169,36 @@ def two_stream(
     )
 
 
-def compare_streams(
-    streams: Mapping[str, tuple[LabelledFlow, Stream]],
+def _train_and_fuse(
+    labelled: LabelledFlow,
+    streams: Mapping[str, Stream],
     out: Path,
     testing: Testing,
     *,
-    fusion: Fusion | None = None,
-    idt: str | PathLike[str] | None = None,
-    final: bool = False,
-    runtime: TrainingRuntime | None = None,
-    leave_out_unusable: bool = False,
+    fusion: Fusion | None,
+    idt: str | PathLike[str] | None,
+    final: bool,
+    runtime: TrainingRuntime | None,
+    leave_out_unusable: bool,
 ) -> Metrics:
-    """Train, test and fuse streams on stored flow; return the metrics of the fusion.
-
-    Parameters
-    ----------
-    streams
-        Each with the flow that it is trained on, all of one set and protocol.
-    out, testing, fusion, idt, final, runtime, leave_out_unusable
-        As for :func:`two_stream`.
-
-    Raises
-    ------
-    FlowpipeError
-        As for :func:`two_stream`.
-    """
+    """Train, test and fuse streams on stored flow; return the metrics of the fusion."""
     fusion = fusion or Fusion()
     # A clip that one stream cannot use is left out of all, so that they score the same clips.
-    protocol = next(iter(streams.values()))[0].protocol
-    for labelled, stream in streams.values():
-        checked = with_usable_clips(
-            replace(labelled, protocol=protocol),
-            [*(split.name for split in protocol.splits), *([FINAL] if final else [])],
+    for stream in streams.values():
+        labelled = with_usable_clips(
+            labelled,
+            [*(split.name for split in labelled.protocol.splits), *([FINAL] if final else [])],
             stream.clip,
             test=True,
             leave_out=leave_out_unusable,
         )
-        protocol = checked.protocol
-    streams = {
-        name: (replace(labelled, protocol=protocol), stream)
-        for name, (labelled, stream) in streams.items()
-    }
-    dataset = labelled.dataset
+    dataset, protocol = labelled.dataset, labelled.protocol
     scored: list[StreamScores] = []
     times: dict[str, float] = {}
     curves: dict[str, list[Curve]] = {}
     parameters: dict[str, Json] = {}
     used: list[Path] = []
-    for name, (labelled, stream) in streams.items():
+    for name, stream in streams.items():
         logger.info(f"{name} stream")
         description = train.description_of([labelled], stream)
         trained = out / f"train-{name}-{short_hash(description)}"

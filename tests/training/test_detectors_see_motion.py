@@ -22,7 +22,7 @@ RECIPE = (
     "--backbone", "shufflenet_v2_x1_0", "--input-size", "80", "--subtract-mean", "--dropout", "0",
     "--lr", "0.05", "--milestones", "0.7", "0.9", "--epochs", "180", "--batch-size", "12",
 )  # fmt: skip
-"""That of ``flowpipe demo``, which knows all test clips of the trimmed set."""
+"""That of docs/two_stream.md, which knows all test clips of the trimmed set."""
 
 
 def run(*arguments: object) -> None:

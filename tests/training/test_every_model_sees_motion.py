@@ -1,4 +1,4 @@
-"""Networks learn the motions of the demo's set, which only motion tells apart, in minutes."""
+"""Networks learn the motions of the synthetic set, which only motion tells apart, in minutes."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ NAMES = list(LEARNED) if os.environ.get("FLOWPIPE_NETWORKS") == "all" else ["tsn
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """The set of ``flowpipe demo`` with its flow, and its flow without the camera's motion."""
-    root = tmp_path_factory.mktemp("demo")
+def synthetic(tmp_path_factory):
+    """The synthetic set with its flow, and its flow without the camera's motion."""
+    root = tmp_path_factory.mktemp("synthetic")
     videos, flow, warped = (str(root / name) for name in ("videos", "flow", "warped"))
     flowpipe.write_synthetic(videos)
     for command in (
@@ -84,7 +84,7 @@ def demo(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_motion_is_seen(demo, tmp_path, name):
+def test_motion_is_seen(synthetic, tmp_path, name):
     its = LEARNED[name]
     network, clip = smallest(name)
     clip = replace(
@@ -94,14 +94,14 @@ def test_motion_is_seen(demo, tmp_path, name):
         length=its.length,
         input_size=its.input_size,
     )
-    flow = demo / ("flow" if its.modality == "rgb+flow" else "warped")
+    flow = synthetic / ("flow" if its.modality == "rgb+flow" else "warped")
     stream = Stream(clip, network, "none", replace(STEPS, epochs=its.epochs, lr=its.lr))
     shared: dict[str, Any] = {"splits": ["split1"], "runtime": RUNTIME}
     with torch_threads(1):
-        flowpipe.train(demo / "videos", flow, tmp_path / "net", stream, **shared)
+        flowpipe.train(synthetic / "videos", flow, tmp_path / "net", stream, **shared)
         metrics = flowpipe.evaluate(
             tmp_path / "net",
-            demo / "videos",
+            synthetic / "videos",
             flow,
             tmp_path / "scores",
             Testing(test_clips=1, crops=1),

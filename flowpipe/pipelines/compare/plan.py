@@ -41,6 +41,12 @@ class Step:
         """Whether it has been run."""
         return self.stored is not None and self.stored.is_done
 
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of its scores."""
+        own = None if self.prepared is None else self.prepared.streams
+        return self.system.streams if own is None else own
+
 
 def plan(on: Comparison, systems: Mapping[str, System]) -> list[Step]:
     """Return a step for each system, in the order given."""

@@ -45,7 +45,7 @@ def write_results(on: Comparison, done: Sequence[Step], not_run: Sequence[NotRun
     for step in done:
         assert step.stored is not None
         kept[step.name] = step.stored
-        weights = {stream: on.settings.weight(stream) for stream in step.system.streams}
+        weights = {stream: on.settings.weight(stream) for stream in step.streams}
         members[step.name] = Member(
             step.system.group, weights, partial(step.stored.scores, protocol=on.protocol)
         )

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from flowpipe.classify.comparison import Statistics
 from flowpipe.classify.metrics import Interval
 from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.protocols import protocol as choose_protocol
+from flowpipe.classify.splits import CLASSIFIERS
 from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.load import load_dataset, record_dataset
 from flowpipe.errors import FlowpipeError, ParameterError
@@ -54,12 +55,16 @@ class Compared:
         Why the others have not been run, by name.
     failed
         Names of those that failed.
+    classifiers
+        Folders of the classifiers of each system that has some, one for each stream, which
+        :func:`flowpipe.load_classifier` and :func:`flowpipe.predict` take.
     """
 
     page: Path
     accuracies: Mapping[str, Interval]
     not_run: Mapping[str, str]
     failed: tuple[str, ...] = ()
+    classifiers: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
 
 def compare(
@@ -207,7 +212,11 @@ class _Run:
         logger.info(f"page: {page}")
         failed = tuple(name for name, each in self.not_run.items() if each.kind == "failed")
         return Compared(
-            page, accuracies, {name: each.reason for name, each in self.not_run.items()}, failed
+            page,
+            accuracies,
+            {name: each.reason for name, each in self.not_run.items()},
+            failed,
+            {name: kept for name, step in self.done.items() if (kept := self._classifiers(step))},
         )
 
     def _run(self, step: Step) -> bool:
@@ -282,6 +291,10 @@ class _Run:
         shared = [self.on.shared.folder(self.on, need).name for need in step.prepared.needs]
         own = self.on.meter(step.stored.job).read()["folders"]
         return [step.stored.folder.name, *shared, *own]
+
+    def _classifiers(self, step: Step) -> tuple[Path, ...]:
+        folders = (self.on.out / name for name in self._folders(step))
+        return tuple(folder for folder in folders if (folder / CLASSIFIERS).is_dir())
 
     def _line(self, name: str) -> str:
         accuracy = self._found.systems[name].whole.accuracy.accuracy

@@ -12,7 +12,9 @@ from flowpipe.errors import ParameterError, check_range
 from flowpipe.flow.methods import METHODS
 from flowpipe.io.source import Size, check_size
 
-Recipe = Literal["small", "published"]
+Recipe = Literal["small", "scratch", "published"]
+STREAMS = ("rgb", "flow", "warped-flow", "rgb+flow")
+"""What networks see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +29,32 @@ class Settings:
 
     recipe: Recipe = "small"
     """How networks are trained and tested: with settings for sets of hundreds of clips and machines
-    without a GPU (small, docs/compare.md), or as their authors do (published)."""
+    without a GPU (small, docs/compare.md), as small networks that learn from random weights in a
+    minute on a CPU (scratch), or as their authors do (published)."""
     backbone: Annotated[
         str | None,
-        arg(metavar="NAME", help_behavior_hint="(default: mobilenet_v2; published: resnet50)"),
+        arg(
+            metavar="NAME",
+            help_behavior_hint="(default: that of the recipe)",
+        ),
     ] = None
     """2-D network inside the systems that have one."""
     input_size: Annotated[
         int | None,
-        arg(metavar="PIXELS", help_behavior_hint="(default: 160; published: the authors')"),
+        arg(
+            metavar="PIXELS",
+            help_behavior_hint="(default: that of the recipe)",
+        ),
     ] = None
     """Height and width of the input of networks with a backbone, in pixels."""
     epochs: Annotated[
         int | None, arg(metavar="N", help_behavior_hint="(default: that of the recipe)")
     ] = None
     """Number of epochs of all networks."""
+    streams: Annotated[
+        tuple[str, ...], arg(metavar="|".join(STREAMS), help_behavior_hint="(default: all)")
+    ] = ()
+    """Streams of networks that are run. A network that has none of them is not run."""
     gaussians: int = 256
     """Number of Gaussians of the Fisher vectors of trajectories."""
     seed: int = 0
@@ -66,6 +79,11 @@ class Settings:
         for name, least in (("input_size", 16), ("epochs", 1), ("gaussians", 1), ("seed", 0)):
             if (value := getattr(self, name)) is not None:
                 check_range(name, value, least)
+        if unknown := set(self.streams) - set(STREAMS):
+            raise ParameterError(
+                f"streams are {', '.join(self.streams)}; {min(unknown)!r} is none of "
+                f"{', '.join(STREAMS)}"
+            )
         check_size(self.size)
         METHODS["tvl1"].preset(self.flow_preset)
         weights = self.weights_in_fusion

@@ -59,10 +59,8 @@ class Shared:
     def folder(self, on: Comparison, need: Need) -> Path:
         """Return the folder of a stage, which need not have been computed."""
         if need == "flow":
-            if self.given_flow is not None:
-                return self.given_flow
-            record = flow_stage(on.settings).description()
-        elif need == "warped-flow":
+            return self.given_flow or flow_folder(on.out, on.settings)
+        if need == "warped-flow":
             record = WarpStage().description(self.flow_record(on.settings))
         else:
             record = trajectory_stage(on.settings, _kind(need)).description()
@@ -138,6 +136,11 @@ def flow_stage(settings: Settings) -> FlowStage:
         frames=True,
     )
     return replace(stage, backend=stage.solver)
+
+
+def flow_folder(out: Path, settings: Settings) -> Path:
+    """Return the folder, in the output folder of a comparison, of flow that is computed there."""
+    return out / f"flow-{short_hash(flow_stage(settings).description())}"
 
 
 def trajectory_stage(settings: Settings, kind: Kind) -> TrajectoryStage:

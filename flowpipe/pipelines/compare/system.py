@@ -132,12 +132,15 @@ class Prepared:
         Shared stages that it reads.
     cost
         Return what its networks take; None where there are none.
+    streams
+        Names of its scores; None: all of the system.
     """
 
     settings: Json
     run: Run
     needs: tuple[Need, ...] = ()
     cost: Callable[[], Cost | None] = lambda: None
+    streams: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class System:
     published
         Authors, title, venue.
     streams
-        Names of its scores.
+        Names of its scores, if all are run.
     rank
         Order in which systems are run, the cheapest first.
     prepare

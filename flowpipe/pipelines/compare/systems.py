@@ -43,7 +43,8 @@ def _of_model(name: str, entry: Model) -> System:
         group = "2d"
     # Those whose module is in the residual blocks of a ResNet.
     backbone = "resnet50" if name in ("stm", "non-local") else None
-    network = NetworkSystem(name, name, streams, backbone=backbone)
+    residual = name == "tsm"  # its shifts are in residual blocks, of any network
+    network = NetworkSystem(name, name, streams, backbone=backbone, residual=residual)
     return _network(network, group, entry.title, entry.published)
 
 

@@ -67,7 +67,7 @@ def test_random_weights_are_for_networks_that_are_trained(name, tmp_path):
     "name", [n for n, s in SYSTEMS.items() if s.group in ("2d", "3d", "transformers")]
 )
 def test_every_network_takes_what_its_recipe_gives_it(name, tmp_path):
-    for recipe in ("small", "published"):
+    for recipe in ("small", "scratch", "published"):
         on = comparison(tmp_path, {"all": "default"}, recipe=recipe)
         cost = SYSTEMS[name].prepare(on).cost()
         assert cost is not None
@@ -81,6 +81,39 @@ def test_the_settings_of_one_run_are_those_of_all(tmp_path):
             assert stream["training"]["epochs"] == 3
             assert stream["training"]["seed"] == 5
             assert stream["network"]["backbone"] == "resnet18"
+
+
+def test_from_scratch_no_weights_are_asked_for(tmp_path):
+    on = comparison(tmp_path, recipe="scratch")
+    for name in ("tsn", "tsm", "eco-lite", "r3d-18"):
+        for stream in SYSTEMS[name].prepare(on).settings["streams"].values():
+            assert stream["weights"] == "none"
+            assert stream["network"]["batch_norm"] == "train"
+    given = comparison(tmp_path, {"resnet18": "default"}, recipe="scratch")
+    streams = SYSTEMS["tsm"].prepare(given).settings["streams"]
+    assert {each["weights"] for each in streams.values()} == {"default"}
+
+
+def test_from_scratch_a_snippet_of_flow_spans_ten_frames(tmp_path):
+    on = comparison(tmp_path, recipe="scratch")
+    for name in ("two-stream", "tsn", "trn"):
+        clip = SYSTEMS[name].prepare(on).settings["streams"]["flow"]["clip"]
+        assert clip["length"] * clip["frame_stride"] == 10
+        assert clip["subtract_mean"]
+
+
+def test_streams_that_are_not_wanted_are_not_run(tmp_path):
+    on = comparison(tmp_path, {"all": "none"}, streams=("flow",))
+    whole = comparison(tmp_path, {"all": "none"})
+    for name in ("tsn", "two-stream"):
+        prepared = SYSTEMS[name].prepare(on)
+        assert prepared.streams == ("flow",)
+        wanted = SYSTEMS[name].prepare(whole).settings["streams"]["flow"]
+        assert prepared.settings["streams"] == {"flow": wanted}
+    with pytest.raises(NotAvailableError, match="it sees rgb, and --streams is flow"):
+        SYSTEMS["i3d"].prepare(on)
+    with pytest.raises(ParameterError, match="'depth' is none of rgb, flow"):
+        Settings(streams=("flow", "depth"))
 
 
 def test_weights_are_looked_for_by_system_network_backbone_and_all(tmp_path):
