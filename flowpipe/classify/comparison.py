@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.classify.fusion import standardised
 from flowpipe.classify.paired import (
     Accuracy,
     Pair,
@@ -78,7 +79,7 @@ class SystemResult:
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    """A sum of systems with fixed weights."""
+    """A sum of the standardised scores of systems, with fixed weights."""
 
     members: tuple[str, ...]
     result: Result
@@ -161,7 +162,7 @@ def statistics(members: Mapping[str, Member], tests: Tests) -> Statistics:
     pairwise = size * len(fused) <= _PAIRS_BYTES
     partner = None
     if PARTNER in members:
-        partner, _ = _whole(members[PARTNER], tests)
+        partner = _part(members[PARTNER], _whole(members[PARTNER], tests)[0])
     found: dict[str, SystemResult] = {}
     tables: dict[str, Table] = {}
     fusions: list[Fusion] = []
@@ -172,13 +173,14 @@ def statistics(members: Mapping[str, Member], tests: Tests) -> Statistics:
         for name in names:
             streams: dict[str, Result] = {}
             table, known = _whole(members[name], tests, streams)
+            part = _part(members[name], table)
             joined = None
             if partner is not None and name != PARTNER and name not in controls:
-                joined = _result(table + partner, known, tests)
+                joined = _result(part + partner, known, tests)
             found[name] = SystemResult(streams, _result(table, known, tests), joined)
-            together += table
+            together += part
             if pairwise and name not in controls:
-                tables[name] = table
+                tables[name] = part
         if group != "control":
             everything += together
             if 1 < len(names) < len(fused):
@@ -223,6 +225,15 @@ def _whole(
         total += table
         known &= scored
     return total, known
+
+
+def _part(member: Member, table: Table) -> Table:
+    """Return what a system adds to a fusion: its standardised scores, with its streams' weights.
+
+    Logits of a network may be tens, distances of SVMs are about 1: added as they are, the larger
+    would decide alone.
+    """
+    return sum(member.streams.values()) * standardised(table)
 
 
 def _result(table: Table, known: Right, tests: Tests) -> Result:

@@ -131,6 +131,27 @@ def fuse(parts: Sequence[StreamScores], *, softmax: bool = False) -> Scores:
     )
 
 
+def standardised(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the scores of each clip with mean 0 and standard deviation 1 over the classes.
+
+    Sums of such scores do not depend on the scale of each: logits and distances of SVMs can be
+    added. A clip with the same score for all classes gets zeros.
+
+    Parameters
+    ----------
+    scores
+        (clips, classes).
+    """
+    centred = scores - scores.mean(axis=1, keepdims=True)
+    deviation = centred.std(axis=1, keepdims=True)
+    # Of equal scores, rounding may leave a deviation.
+    least = 8 * np.finfo(np.float32).eps * np.abs(scores).max(axis=1, keepdims=True, initial=0)
+    found: NDArray[np.float32] = np.divide(
+        centred, deviation, out=np.zeros_like(centred), where=deviation > least
+    )
+    return found
+
+
 def _fused(name: str, parts: Sequence[StreamScores], probabilities: bool) -> SplitScores:
     classes = parts[0].scores.classes
     like = _split(parts[0], name)

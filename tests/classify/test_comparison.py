@@ -62,10 +62,10 @@ def test_the_golden_table(members):
     assert rights(net.streams["flow"]) == [0, 1, 1, 1]
     # 1 x frames + 1.5 x flow: -2, 4, -2, 1.5
     assert rights(net.whole) == [0, 1, 1, 0]
-    # with idt: -1, 3, -3, 0.5
+    # with idt, standardised, of which two classes leave the sign: -2.5 + 1, 2.5 - 1, -2.5 - 1, 2.5 - 1
     assert rights(net.with_partner) == [0, 1, 1, 0]
-    # 4, -0.5, 2, 2
-    assert rights(found.systems["other"].with_partner) == [1, 0, 0, 0]
+    # 1 + 1, 1 - 1, 1 - 1, 1 - 1; 0 is no more than 0: the first
+    assert rights(found.systems["other"].with_partner) == [1, 1, 0, 0]
     assert found.systems["idt"].with_partner is None
     assert found.systems["size"].with_partner is None
     assert found.systems["idt"].whole.accuracy.accuracy.value == 0.75
@@ -75,13 +75,34 @@ def test_every_pair_group_and_all_are_fused_but_no_control(members):
     found = statistics(members, TESTS)
     sums = {each.members: rights(each.result) for each in found.fusions}
     assert sums == {
-        ("idt", "net", "other"): [1, 1, 0, 0],  # 2, 3.5, 0, 3.5; 0 is no more than 0: the first
-        ("net", "other"): [1, 1, 0, 0],
+        ("idt", "net", "other"): [0, 1, 1, 0],  # -0.5, 2.5, -2.5, 2.5
+        ("net", "other"): [0, 1, 1, 0],  # -1.5, 3.5, -1.5, 3.5
         ("idt", "net"): [0, 1, 1, 0],
-        ("idt", "other"): [1, 0, 0, 0],
+        ("idt", "other"): [1, 1, 0, 0],
     }
     best = [each.result.accuracy.accuracy.value for each in found.fusions]
     assert best == sorted(best, reverse=True)
+
+
+def test_fusions_do_not_depend_on_the_scale_of_a_system(members):
+    """Logits of tens are no more than distances of 1."""
+    rng = np.random.default_rng(0)
+    for scale in (1e-3, 1, 1e3):
+        rows = {name: rng.normal(size=(len(NAMES), 2)).astype(np.float32) for name in members}
+        expected = sums_of(rows)
+        assert sums_of({**rows, "net": scale * rows["net"] + 5}) == expected
+
+
+def sums_of(rows):
+    def read(stream, table):
+        return Scores(PROTOCOL.classes, (PROTOCOL.scored("one", NAMES, table),))
+
+    # Of two classes, standardised scores are signs; no sum of these weights is 0.
+    members = {
+        name: Member(GROUPS[name], {"x": 1 + number / 3}, lambda stream, t=table: read(stream, t))
+        for number, (name, table) in enumerate(rows.items())
+    }
+    return {each.members: rights(each.result) for each in statistics(members, TESTS).fusions}
 
 
 def test_pairs_are_of_all_streams_together(members):

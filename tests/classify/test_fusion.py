@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from flowpipe.classify.fusion import StreamScores, UnlikeScoresError, fuse, parse, read_stream
+from flowpipe.classify.fusion import (
+    StreamScores,
+    UnlikeScoresError,
+    fuse,
+    parse,
+    read_stream,
+    standardised,
+)
 from flowpipe.classify.metrics import evaluate
 from flowpipe.classify.scores import Scores, SplitScores, save_scores
 from flowpipe.errors import FormatError, ParameterError
@@ -148,3 +155,17 @@ def test_files_that_hold_no_scores(tmp_path):
     (tmp_path / "text.npz").write_text("1 2 3")
     with pytest.raises(FormatError, match=r"text\.npz"):
         read_stream(f"{tmp_path / 'text.npz'}:2")
+
+
+def test_standardised_scores_have_mean_0_and_deviation_1():
+    scores = np.random.default_rng(0).normal(3, 40, (20, 7)).astype(np.float32)
+    found = standardised(scores)
+    np.testing.assert_allclose(found.mean(axis=1), 0, atol=1e-6)
+    np.testing.assert_allclose(found.std(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(standardised(0.01 * scores + 2), found, rtol=1e-3, atol=1e-4)
+    assert (found.argmax(axis=1) == scores.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("value", [0, 0.1, 1e30, -7.3])
+def test_equal_scores_standardised_are_zeros(value):
+    assert not standardised(np.full((3, 5), value, np.float32)).any()

@@ -27,8 +27,11 @@ BACKBONE = "mobilenet_v2"
 """The network on single frames of the frozen systems, whatever the other settings."""
 MAP_LAYER = "features.14.conv.0"
 """Its layer for maps along trajectories: the last of 1/16 of the frame behind a ReLU."""
-PROBE_LAYER = "features.18"
-"""Its layer for heads on maps: the last, of 1/32 of the frame."""
+PROBE_STAGES = {
+    BACKBONE: FeatureStage(maps="features.18"),
+    "i3d": FeatureStage(maps="Mixed_5c", short_side=224),
+}
+"""Maps for heads, by network: of the last layer, of 1/32 of the frame."""
 _EVERY = 4
 """Frames from one feature of the network on single frames to the next."""
 
@@ -80,6 +83,8 @@ def _extraction(on: Comparison, model: str, stage: FeatureStage) -> Extraction:
         "weights": identity(weights),
         "maps": stage.maps,
         "stride": stage.stride,
+        # Left out where there is none, so that earlier features keep their folder.
+        **({} if stage.short_side is None else {"short_side": stage.short_side}),
         "frames": on.shared.flow_record(on.settings),
     }
     published = PublishedNetwork(model, weights)
@@ -94,16 +99,16 @@ def _extract(
     return extract(on, published, stage, settings, meter)
 
 
-def prepare_probe(on: Comparison, head: str) -> Prepared:
-    """Return a head that is trained on the maps of the network on single frames."""
-    maps = _extraction(on, BACKBONE, FeatureStage(maps=PROBE_LAYER))
+def prepare_probe(on: Comparison, head: str, model: str = BACKBONE) -> Prepared:
+    """Return a head that is trained on the maps of a network."""
+    maps = _extraction(on, model, PROBE_STAGES[model])
     training = ProbeTraining(seed=on.settings.seed)
     if (epochs := on.settings.epochs) is not None:
         training = replace(training, epochs=epochs, warmup=min(training.warmup, epochs / 4))
     probe = Probe(head=head)
     settings = {"maps": maps.settings, "head": asdict(probe), "training": asdict(training)}
     run = partial(_run_probe, on, maps, probe, training)
-    return Prepared(settings, run, ("flow",), partial(_cost, on, BACKBONE))
+    return Prepared(settings, run, ("flow",), partial(_cost, on, model))
 
 
 def prepare_svm(on: Comparison, model: str) -> Prepared:

@@ -16,7 +16,12 @@ from flowpipe.pipelines.compare.classical import (
     prepare_trajectories,
 )
 from flowpipe.pipelines.compare.controls import prepare_clip_size
-from flowpipe.pipelines.compare.frozen import prepare_one_frame, prepare_probe, prepare_svm
+from flowpipe.pipelines.compare.frozen import (
+    BACKBONE,
+    prepare_one_frame,
+    prepare_probe,
+    prepare_svm,
+)
 from flowpipe.pipelines.compare.networks import NetworkSystem
 from flowpipe.pipelines.compare.system import GROUPS, Group, System
 
@@ -91,10 +96,11 @@ SYSTEMS: dict[str, System] = {
         for name in ("c3d", "i3d", "r3d-18", "r2plus1d-18", "s3d", "mvit-v2-s", "swin3d-t")
     },
     **{
-        name: System(
-            "frozen", f"maps of MobileNetV2 on frames: {PROBES[head].title}",
-            PROBES[head].published, ("maps",), 3, partial(prepare_probe, head=head),
+        f"{prefix}{name}": System(
+            "frozen", f"maps of {network} on frames: {PROBES[head].title}",
+            PROBES[head].published, ("maps",), 3, partial(prepare_probe, head=head, model=model),
         )
+        for prefix, model, network in (("", BACKBONE, "MobileNetV2"), ("i3d-", "i3d", "I3D"))
         for name, head in (
             ("linear-probe", "linear"), ("attention-probe", "attention"), ("evl", "evl")
         )

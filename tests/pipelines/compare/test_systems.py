@@ -35,7 +35,6 @@ def comparison(tmp_path, weights=None, **options) -> Comparison:
 FILES_ONLY = {
     "tea", "eco-lite", "eco-full", "c3d", "c3d-svm", "clip-vit-b-16", "slowfast-r50-8x8",
     "slowfast-r50-4x16", "deepvideo-single", "deepvideo-early", "deepvideo-late", "deepvideo-slow",
-    "vivit-1", "vivit-2", "vivit-3", "vivit-4",
 }  # fmt: skip
 
 
