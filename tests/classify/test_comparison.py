@@ -62,7 +62,7 @@ def test_the_golden_table(members):
     assert rights(net.streams["flow"]) == [0, 1, 1, 1]
     # 1 x frames + 1.5 x flow: -2, 4, -2, 1.5
     assert rights(net.whole) == [0, 1, 1, 0]
-    # with idt, standardised, of which two classes leave the sign: -2.5 + 1, 2.5 - 1, -2.5 - 1, 2.5 - 1
+    # with idt; of two classes, standardised scores are signs: -2.5 + 1, 2.5 - 1, -2.5 - 1, 2.5 - 1
     assert rights(net.with_partner) == [0, 1, 1, 0]
     # 1 + 1, 1 - 1, 1 - 1, 1 - 1; 0 is no more than 0: the first
     assert rights(found.systems["other"].with_partner) == [1, 1, 0, 0]
