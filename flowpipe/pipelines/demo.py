@@ -29,7 +29,7 @@ SET = Synthetic(width=96, height=72)
 SETTINGS = Settings(
     # Frames of this set tell nothing, so that networks see flow alone.
     recipe="scratch", streams=("flow",), gaussians=32, size=(SET.width, SET.height),
-    flow_preset="fast",
+    flow_preset="fast", epochs=30,
 )  # fmt: skip
 NEW = replace(SET, seed=1)
 """The set that the new video is of: other shapes, backgrounds and cameras than the training's."""
