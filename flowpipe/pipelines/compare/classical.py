@@ -32,7 +32,7 @@ def prepare_tdd(on: Comparison) -> Prepared:
 
 def prepare_shuffled(on: Comparison) -> Prepared:
     """Return the control whose training labels are shuffled: it can only guess."""
-    shuffled = f"shuffled with seed {on.settings.seed}"
+    shuffled = f"shuffled with seed {on.settings.seed} and the number of the split"
     settings = {**_settings(on, "idt"), "training_labels": shuffled}
     return Prepared(settings, partial(_run_shuffled, on), ("trajectories-idt",))
 
