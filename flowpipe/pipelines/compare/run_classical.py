@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +66,7 @@ def run_shuffled(on: Comparison, tracks: Path, encoding: Encoding, meter: Meter)
         tasks = tasks_of(protocol, {ALL: upstream["descriptors"]}, vectors, out, svm)
         shuffled = []
         for number, task in enumerate(tasks):
-            # One order for all splits would make their luck the same, and the interval too narrow.
-            rng = np.random.default_rng([on.settings.seed, number])
-            labels = rng.permutation(task.training_labels)
-            other = tuple(labels.tolist())
+            other = shuffled_labels(task.training_labels, on.settings.seed, number)
             shuffled.append(
                 dataclasses.replace(task, training_labels=other, key=digest([task.key, other]))
             )
@@ -84,6 +82,14 @@ def run_shuffled(on: Comparison, tracks: Path, encoding: Encoding, meter: Meter)
         names, scores = load_split_scores(task.path, len(protocol.classes))
         parts.append(protocol.scored(task.split.name, names, scores))
     return Scores(protocol.classes, tuple(parts))
+
+
+def shuffled_labels(labels: Sequence[int], seed: int, number: int) -> tuple[int, ...]:
+    """Return the labels of a split's training clips in an order of its own.
+
+    One order for all splits would make their luck the same, and the interval too narrow.
+    """
+    return tuple(np.random.default_rng([seed, number]).permutation(labels).tolist())
 
 
 def _vectors(on: Comparison, tables: Path, encoding: Encoding, meter: Meter) -> Path:

@@ -12,6 +12,7 @@ import pytest
 from flowpipe.errors import ParameterError
 from flowpipe.pipelines.compare.controls import nearest
 from flowpipe.pipelines.compare.measure import Budget, Meter, OverBudgetError, _Energy
+from flowpipe.pipelines.compare.run_classical import shuffled_labels
 from flowpipe.pipelines.compare.settings import Settings
 from flowpipe.pipelines.compare.shared import Shared
 from flowpipe.pipelines.compare.system import GROUPS, Comparison, NotAvailableError
@@ -144,6 +145,15 @@ def test_weights_are_parsed():
     with pytest.raises(ParameterError, match="twice"):
         parse_weights(["i3d=a", "i3d=b"])
     check_weights({"resnet18": "default"}, SYSTEMS)
+
+
+def test_shuffled_labels_have_an_order_of_their_own_in_each_split():
+    labels = [0, 1, 2, 3] * 6
+    orders = [shuffled_labels(labels, seed=0, number=number) for number in range(5)]
+    assert len(set(orders)) == 5
+    assert all(sorted(order) == sorted(labels) for order in orders)
+    assert shuffled_labels(labels, seed=0, number=3) == orders[3]
+    assert shuffled_labels(labels, seed=1, number=3) != orders[3]
 
 
 def test_planning_does_without_torch():
