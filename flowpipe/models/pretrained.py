@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
-import safetensors.torch
-
-from flowpipe.errors import FormatError, ParameterError
 from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.described import read_described, reading, save_described
 from flowpipe.models.mae import Mae
 from flowpipe.models.masked_autoencoder import MaskedAutoencoder
 from flowpipe.models.network import Network
-from flowpipe.models.weights import description_of, read_safetensors
-from flowpipe.runner import atomic
 from flowpipe.runner.json_files import Json
 
 PRETRAINED = "flowpipe masked autoencoder 1"
@@ -42,12 +37,8 @@ def save_pretrained(path: Path, network: MaskedAutoencoder, about: Json, root: P
         "mae": asdict(network.mae),
         "about": about,
     }
-    state = {
-        name.removeprefix(_OWNER): value.detach().cpu().contiguous()
-        for name, value in network.state_dict().items()
-    }
-    data = safetensors.torch.save(state, {"flowpipe": json.dumps(description, sort_keys=True)})
-    atomic.write_atomic(path, data, root)
+    state = {name.removeprefix(_OWNER): value for name, value in network.state_dict().items()}
+    save_described(path, state, description, root)
 
 
 def load_pretrained(path: Path) -> tuple[MaskedAutoencoder, Json]:
@@ -58,11 +49,8 @@ def load_pretrained(path: Path) -> tuple[MaskedAutoencoder, Json]:
     FormatError
         It does not exist, is not such a file, or does not fit together.
     """
-    if not path.is_file():
-        raise FormatError(f"{str(path)!r} does not exist; a masked autoencoder is expected")
-    state, metadata = read_safetensors(path)
-    try:
-        description = description_of(metadata, PRETRAINED)
+    with reading(path, "masked autoencoder"):
+        state, description = read_described(path, PRETRAINED)
         network = MaskedAutoencoder(
             Network(**description["network"]),
             ClipInput(**description["clip"]),
@@ -70,8 +58,5 @@ def load_pretrained(path: Path) -> tuple[MaskedAutoencoder, Json]:
         )
         names = {name.removeprefix(_OWNER): name for name in network.state_dict()}
         network.load_state_dict({names.get(name, name): value for name, value in state.items()})
-    except (KeyError, TypeError, ValueError, RecursionError, RuntimeError, ParameterError) as error:
-        reason = " ".join(str(error).split())
-        raise FormatError(f"{str(path)!r} is not a whole masked autoencoder: {reason}") from None
     about: Json = description["about"]
     return network, about

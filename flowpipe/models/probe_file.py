@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 
-from flowpipe.errors import FormatError, ParameterError
+from flowpipe.models.described import read_described, reading, save_described
 from flowpipe.models.probe_network import ProbeNetwork
 from flowpipe.models.probes import Probe, StoredShape
-from flowpipe.runner import atomic
 from flowpipe.runner.json_files import Json
 
 FORMAT = "flowpipe probe 1"
@@ -43,9 +39,7 @@ def save_probe(path: Path, network: ProbeNetwork, about: Json, root: Path) -> No
         "classes": network.classes[0],
         "about": about,
     }
-    state = {name: each.detach().cpu().contiguous() for name, each in network.state_dict().items()}
-    data = safetensors.torch.save(state, {"flowpipe": json.dumps(description, sort_keys=True)})
-    atomic.write_atomic(path, data, root)
+    save_described(path, network.state_dict(), description, root)
 
 
 def load_probe(path: Path) -> tuple[ProbeNetwork, Json]:
@@ -56,14 +50,8 @@ def load_probe(path: Path) -> tuple[ProbeNetwork, Json]:
     FormatError
         It does not exist, is not such a file, or does not fit together.
     """
-    if not path.is_file():
-        raise FormatError(f"{str(path)!r} does not exist; a head on stored maps is expected")
-    try:
-        with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            description = json.loads((file.metadata() or {}).get("flowpipe", "null"))
-        if not isinstance(description, dict) or description.get("format") != FORMAT:
-            raise ValueError("it has no description by flowpipe")
+    with reading(path, "head on stored maps"):
+        state, description = read_described(path, FORMAT)
         shapes = [_shape(each) for each in description["shapes"]]
         probe, classes = Probe(**description["probe"]), int(description["classes"])
         with torch.device("meta"):  # takes no memory, whatever the file says
@@ -74,15 +62,7 @@ def load_probe(path: Path) -> tuple[ProbeNetwork, Json]:
             raise ValueError("its weights are not those of the head that it describes")
         network = ProbeNetwork(probe, shapes, classes)
         network.load_state_dict(state)
-        about = description["about"]
-        if not isinstance(about, dict):
-            raise TypeError("about is no object")
-    except (
-        SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError, RuntimeError,
-        IndexError, ParameterError,
-    ) as error:  # fmt: skip
-        reason = " ".join(str(error).split())
-        raise FormatError(f"{str(path)!r} is not a whole head on stored maps: {reason}") from None
+    about: Json = description["about"]
     return network, about
 
 

@@ -6,7 +6,6 @@ nothing else; safetensors holds arrays and text.
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ from typing import Any, cast
 from urllib.error import URLError
 
 import numpy as np
-import safetensors.torch
 import torch
 import torchvision
 from numpy.typing import NDArray
@@ -27,11 +25,16 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from flowpipe.errors import BackendUnavailableError, FormatError, ParameterError
 from flowpipe.models import table
 from flowpipe.models.clip_input import ClipInput
+from flowpipe.models.described import (
+    read_described,
+    read_description,
+    reading,
+    save_described,
+)
 from flowpipe.models.names import State
 from flowpipe.models.network import Network
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weight_names import is_file_name
-from flowpipe.runner import atomic
 from flowpipe.runner.json_files import Json
 
 MODEL = "flowpipe model 1"
@@ -106,7 +109,7 @@ def read_state(path: Path) -> State:
     if not path.is_file():
         raise FormatError(f"{str(path)!r} does not exist; a file of weights is expected")
     if path.suffix == ".safetensors":
-        return read_safetensors(path)[0]
+        return _read_safetensors(path)
     try:
         unknown = _unknown_objects(path)
         # Objects of these programs become empty ones, and are dropped.
@@ -190,10 +193,7 @@ def save_model(path: Path, network: StreamNetwork, about: Json, root: Path) -> N
         "classes": list(network.classes),
         "about": about,
     }
-    state = {name: value.detach().cpu().contiguous() for name, value in _state(network).items()}
-    # One entry: several would be written in an order that differs from run to run.
-    data = safetensors.torch.save(state, {"flowpipe": json.dumps(description, sort_keys=True)})
-    atomic.write_atomic(path, data, root)
+    save_described(path, _state(network), description, root)
 
 
 def load_model(path: Path) -> tuple[StreamNetwork, Json]:
@@ -204,20 +204,14 @@ def load_model(path: Path) -> tuple[StreamNetwork, Json]:
     FormatError
         It does not exist, is not such a file, or does not fit together.
     """
-    if not path.is_file():
-        raise FormatError(f"{str(path)!r} does not exist; a trained network is expected")
-    state, metadata = read_safetensors(path)
-    try:
-        description = description_of(metadata, MODEL)
+    with reading(path, "trained network"):
+        state, description = read_described(path, MODEL)
         network = StreamNetwork(
             Network(**description["network"]),
             ClipInput(**description["clip"]),
             [int(count) for count in description["classes"]],
         )
         network.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RecursionError, RuntimeError, ParameterError) as error:
-        reason = " ".join(str(error).split())
-        raise FormatError(f"{str(path)!r} is not a whole trained network: {reason}") from None
     about: Json = description["about"]
     return network, about
 
@@ -230,30 +224,9 @@ def read_about(path: Path) -> Json:
     FormatError
         The file is no trained network.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            about: Json = description_of(dict(file.metadata() or {}), MODEL)["about"]
-            return about
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise FormatError(f"{str(path)!r} is not a whole trained network: {error}") from None
-
-
-def description_of(metadata: Mapping[str, str], wanted: str) -> Json:
-    """Return the description in a file that flowpipe has written, of a format such as `MODEL`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        There is none, or it is of another format.
-    """
-    description = json.loads(metadata.get("flowpipe", "null"))
-    if not isinstance(description, dict) or "format" not in description:
-        raise ValueError("it has no description by flowpipe")
-    if description["format"] != wanted:
-        raise ValueError(f"it is a {description['format']!r}, not a {wanted!r}")
-    if not isinstance(description.get("about"), dict):
-        raise TypeError("about is no object")
-    return description
+    with reading(path, "trained network"):
+        about: Json = read_description(path, MODEL)["about"]
+    return about
 
 
 def _state(network: nn.Module) -> State:
@@ -294,8 +267,8 @@ def _published(backbone: str, weights: str) -> State:
         ) from None
 
 
-def read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
-    """Return the weights in a safetensors file, and the texts beside them.
+def _read_safetensors(path: Path) -> State:
+    """Return the weights in a safetensors file.
 
     Raises
     ------
@@ -304,7 +277,6 @@ def read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
     """
     try:
         with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return state, dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{str(path)!r} is not a whole safetensors file: {error}") from None

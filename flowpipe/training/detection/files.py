@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from flowpipe.errors import FormatError, ParameterError
+from flowpipe.errors import FormatError
+from flowpipe.models.described import read_described, reading, save_described
 from flowpipe.models.detectors import make_detector
-from flowpipe.runner import atomic
 from flowpipe.runner.json_files import Json
 from flowpipe.training.detection.parameters import DetectorTraining
 
@@ -72,12 +69,8 @@ def save_detector(
     about
         What else is stored with it.
     """
-    description = json.dumps({"format": _FORMAT, **made_of, "about": about}, sort_keys=True)
-    state = {
-        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
-    }
-    data = safetensors.torch.save(state, {"flowpipe": description})
-    atomic.write_atomic(path, data, root)
+    description = {"format": _FORMAT, **made_of, "about": about}
+    save_described(path, network.state_dict(), description, root)
 
 
 def load_detector_file(path: Path) -> TrainedDetector:
@@ -88,20 +81,14 @@ def load_detector_file(path: Path) -> TrainedDetector:
     FormatError
         It does not exist, is not such a file, or does not fit together.
     """
-    if not path.is_file():
-        raise FormatError(f"{str(path)!r} does not exist; a trained detector is expected")
-    try:
-        with safe_open(path, "pt") as file:
-            described = json.loads((file.metadata() or {}).get("flowpipe", "null"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if not isinstance(described, dict) or described.get("format") != _FORMAT:
-            raise ValueError("it has no description by flowpipe")
+    with reading(path, "trained detector"):
+        state, described = read_described(path, _FORMAT)
         classes = tuple(str(each) for each in described["classes"])
-        n_features, about = int(described["n_features"]), described["about"]
+        n_features = int(described["n_features"])
         if not 1 <= n_features <= _MOST or not 1 <= len(classes) <= _MOST:
             raise ValueError(f"it has {n_features} features and {len(classes)} classes")
-        if not isinstance(about, dict) or not isinstance(described["options"], dict):
-            raise TypeError("about and options must be objects")
+        if not isinstance(described["options"], dict):
+            raise TypeError("options is no object")
         options = DetectorTraining(described["model"], **described["options"]).options()
         if any(value.dtype != torch.float32 for value in state.values()):
             raise TypeError("its weights must be float32")
@@ -115,12 +102,6 @@ def load_detector_file(path: Path) -> TrainedDetector:
                 standardise=bool(described["standardise"]),
             )
         network.load_state_dict(state, assign=True)
-    except (
-        SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError, RuntimeError,
-        AssertionError, ParameterError,
-    ) as error:  # fmt: skip
-        reason = " ".join(str(error).split())
-        raise FormatError(f"{str(path)!r} is not a whole trained detector: {reason}") from None
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise FormatError(f"{str(path)!r} has weights that are not finite")
-    return TrainedDetector(path, network.eval(), n_features, classes, about)
+    return TrainedDetector(path, network.eval(), n_features, classes, described["about"])
