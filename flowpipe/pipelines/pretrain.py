@@ -135,8 +135,7 @@ def pretrain(
                 "protocol is 'none', which takes all clips of a folder: dataset must be the "
                 "folder, and kind, lists and splits do not apply"
             )
-        unlabelled = unlabelled_flow(dataset, flow)
-        chosen, final = unlabelled, True
+        chosen, final = unlabelled_flow(dataset, flow), True
     else:
         chosen = labelled_flow(dataset, flow, protocol, kind, lists)
     return pretrain_networks(
