@@ -11,7 +11,7 @@ import torch
 
 from flowpipe.errors import ParameterError
 from flowpipe.io.npz import load_arrays
-from flowpipe.training import run as module
+from flowpipe.models import trainable as module
 from flowpipe.training.checkpoint import CHECKPOINT_NAME
 from flowpipe.training.faults import DivergedError, OutOfMemoryError
 from flowpipe.training.loading import DataLoading
