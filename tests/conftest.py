@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
+from flowpipe.cli import main
 from tests.helpers.clips import shared_data
 
 # How long an example takes is the machine's affair: on a busy one it says nothing of the code.
@@ -53,6 +55,20 @@ def own_logging() -> Iterator[None]:
     reset()
     yield
     reset()
+
+
+@pytest.fixture
+def run(capsys, no_flushing) -> Callable[..., tuple[int, str]]:
+    """Run a command line; returns its exit status and what it said on standard error, as a line."""
+
+    def run(*arguments: object) -> tuple[int, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        told = capsys.readouterr().err
+        return end.value.code, " ".join(re.sub(r"[│╭╮╰╯─]", " ", told).split())
+
+    return run
 
 
 @pytest.fixture

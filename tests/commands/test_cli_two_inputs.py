@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -42,17 +41,6 @@ def _run(*arguments) -> int:
     with pytest.raises(SystemExit) as end:
         main([str(argument) for argument in arguments])
     return end.value.code
-
-
-@pytest.fixture
-def run(capsys, no_flushing):
-    def run(*arguments):
-        capsys.readouterr()
-        status = _run(*arguments)
-        told = capsys.readouterr().err
-        return status, " ".join(re.sub(r"[│╭╮╰╯─]", " ", told).split())
-
-    return run
 
 
 @pytest.fixture(scope="module")

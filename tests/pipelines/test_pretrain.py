@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 import torch
 
 import flowpipe
-from flowpipe.cli import main
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.flow.parameters import Farneback
 from flowpipe.models import MODELS
@@ -44,18 +42,6 @@ def _small_model(monkeypatch):
     monkeypatch.setitem(MODELS, "small-vivit", SMALL_MODELS["small-vivit"])
     with torch_threads(1):
         yield
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        told = capsys.readouterr().err
-        return end.value.code, " ".join(re.sub(r"[│╭╮╰╯─]", " ", told).split())
-
-    return run
 
 
 @pytest.fixture(scope="module")
