@@ -51,7 +51,8 @@ def demo(out: Path, *, workers: Workers | int | None = None) -> int:
             compared,
             replace(protocol, splits=protocol.splits[:1]),
             SETTINGS,
-            runtime=TrainingRuntime(loader_workers=min(workers.local_jobs, 2)),
+            # Clips of this size are read in less time than it takes to start processes for it.
+            runtime=TrainingRuntime(loader_workers=0),
             workers=workers,
         )
     flow = flow_folder(compared, SETTINGS)
