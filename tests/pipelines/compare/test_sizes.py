@@ -46,7 +46,7 @@ def measure(name: str, out: Path) -> dict[str, float]:
     table = {name: stub.system(groups[name]) for name, stub in stubs.items()}
     found = {"clips": len(dataset.clips)}
     with patch.dict(SYSTEMS, table, clear=True):
-        # The page is written after each system; here once, as often as it is read.
+        # The first run writes a page after each system, the second one page.
         for step in ("first", "resumed"):
             begin = time.perf_counter()
             done = compare(dataset, ["all"], out, protocol, workers=0)
