@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
+from tyro.conf import FlagCreatePairsOff
 from tyro.constructors import PrimitiveConstructorSpec
 
 from flowpipe.errors import ParameterError
+
+Switch: TypeAlias = Annotated[bool, FlagCreatePairsOff]
+"""An option without a value that is off until it is given. Where a preset may turn one on, ``bool``
+gives ``--name`` and ``--no-name``."""
 
 
 def with_options(options: Mapping[str, Any], *groups: Any) -> list[Any]:

@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parsed(arguments: Sequence[str]) -> Command:
-    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff)
+    config = (tyro.conf.HelptextFromCommentsOff,)
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name not in COMMANDS:
         named = [Annotated[each, tyro.conf.subcommand(name)] for name, each in COMMANDS.items()]

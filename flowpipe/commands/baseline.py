@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from flowpipe._options import NameIn
+from flowpipe._options import NameIn, Switch
 from flowpipe.classify.parameters import Svm
 from flowpipe.commands.options import WorkerOptions, frame_size, reporting_workers
 from flowpipe.commands.trajectories import ShortSideOption, SizeOption
@@ -57,7 +57,7 @@ class IdtBaseline:
     stage: Annotated[TrajectoryStage, arg(name="")] = field(default_factory=TrajectoryStage)
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
     svm: Annotated[Svm, arg(name="")] = field(default_factory=Svm)
-    final: bool = False
+    final: Switch = False
     """Also fit a classifier to all clips, with which predict labels new videos."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
     shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="(default: all)")] = None
@@ -113,8 +113,8 @@ class TddBaseline:
     stage: Annotated[TrajectoryStage, arg(name="")] = field(default_factory=TrajectoryStage)
     encoding: Annotated[Encoding, arg(name="")] = field(default_factory=Encoding)
     svm: Annotated[Svm, arg(name="")] = field(default_factory=Svm)
-    idt: bool = True
-    """Add the scores of the trajectories' own descriptors."""
+    no_idt: Switch = False
+    """Leave out the scores of the trajectories' own descriptors, which are added otherwise."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
 
     def run(self) -> int:
@@ -130,7 +130,7 @@ class TddBaseline:
             replace(self.stage, size=frame_size(self.frame_size, self.short_side)),
             self.encoding,
             self.svm,
-            idt=self.idt,
+            idt=not self.no_idt,
             workers=self.workers,
         )
         return 1 if result.failed else 0
@@ -197,7 +197,7 @@ class Classify:
     """List files of the data set, with --features, if they are not in their usual place."""
     protocol: ProtocolName = None
     """Training and test clips, with --features, as for idt-baseline."""
-    leave_out_unusable: bool = False
+    leave_out_unusable: Switch = False
     """Leave out clips without features, with --features, in place of an error. Each is named with
     the reason."""
     out: Path = Path("scores")

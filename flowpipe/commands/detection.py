@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 from tyro.conf import Positional, arg
 
-from flowpipe._options import NameIn
+from flowpipe._options import NameIn, Switch
 from flowpipe.classify.finding import Finding, sliding
 from flowpipe.commands.options import Inputs, ProtocolName, Splits, option_value
 from flowpipe.datasets.intervals.load import INTERVAL_SETS
@@ -57,7 +57,7 @@ class TrainDetector:
     K folds of whole groups (such as 5-fold), or a JSON file of splits."""
     split: Splits = ()
     """Names of the splits to train for."""
-    final: bool = False
+    final: Switch = False
     """Also train a detector on all videos, with which detect finds intervals in new videos."""
     networks: Annotated[
         tuple[Path, ...], arg(metavar="FILE|DIR", help_behavior_hint="(default: none)")
@@ -66,7 +66,7 @@ class TrainDetector:
     kept with the detectors: detect computes features of new videos by them."""
     out: Path = Path("detector")
     """Output folder. Each split has a folder with detector.safetensors, log.csv and curves.png."""
-    leave_out_unusable: bool = False
+    leave_out_unusable: Switch = False
     """Leave out videos without features, or with damaged ones, in place of an error."""
     device: str = "auto"
     """Device of the detector: a GPU if there is one (auto), cpu, or a torch device."""
@@ -128,7 +128,7 @@ class EvaluateDetector:
     """Names of the splits to test."""
     out: Path = Path("detector-scores")
     """Output folder, for scores.npz, metrics.json and report.html."""
-    leave_out_unusable: bool = False
+    leave_out_unusable: Switch = False
     """Leave out videos without features, or with damaged ones, in place of an error."""
     device: str = "auto"
     """Device of the detector: a GPU if there is one (auto), cpu, or a torch device."""

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from flowpipe._options import Switch
 from flowpipe.commands.options import WorkerOptions, reporting_workers
 from flowpipe.training.features.sources import PublishedNetwork
 from flowpipe.training.features.stage import FeatureStage
@@ -34,7 +35,7 @@ class Features:
     workers: WorkerOptions = field(default_factory=reporting_workers)
     shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="(default: all)")] = None
     """Process only the I-th of N parts of the clips, to divide a run among machines."""
-    overwrite: bool = False
+    overwrite: Switch = False
     """Compute features again that are up to date."""
 
     def run(self) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from flowpipe._options import NameIn
+from flowpipe._options import NameIn, Switch
 from flowpipe.commands.options import (
     Inputs,
     WorkerOptions,
@@ -48,7 +48,7 @@ class ExtractFlow:
     """Width and height of frames and flow, in pixels; the default is TSN's."""
     short_side: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None
     """Length in pixels that the short side of frames is resized to, instead of --frame-size."""
-    native: bool = False
+    native: Switch = False
     """Keep each video's own size, instead of --frame-size."""
     stage: Annotated[FlowStage, arg(name="")] = field(default_factory=FlowStage)
     device: Annotated[
@@ -61,7 +61,7 @@ class ExtractFlow:
     workers: WorkerOptions = field(default_factory=reporting_workers)
     shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="(default: all)")] = None
     """Part of the clips to process, the I-th of N, to divide a run among machines."""
-    overwrite: bool = False
+    overwrite: Switch = False
     """Recompute clips that are finished, and replace those whose video is another one now."""
 
     @classmethod
@@ -109,7 +109,7 @@ class View:
     """Folder for the pictures."""
     clip: Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="(default: all)")] = ()
     """Names of the clips to show."""
-    sheet_only: bool = False
+    sheet_only: Switch = False
     """Make no mp4."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
 
@@ -144,7 +144,7 @@ class ExportFlow:
     quality: QualityOption = None
     """Quality of JPEGs that have to be coded, 1 to 100."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
-    overwrite: bool = False
+    overwrite: Switch = False
     """Convert clips again that are finished."""
 
     def run(self) -> int:

@@ -12,6 +12,7 @@ from rich.prompt import Confirm
 from rich.text import Text
 from tyro.conf import Positional, arg
 
+from flowpipe._options import Switch
 from flowpipe.commands.options import WorkerOptions, reporting_workers
 
 
@@ -25,7 +26,7 @@ class Status:
 
     out: Positional[Annotated[Path, arg(metavar="OUT")]]
     """Output folder of a stage, or a folder of such folders."""
-    json: bool = False
+    json: Switch = False
     """Print the status as JSON."""
 
     def run(self) -> int:
@@ -48,9 +49,9 @@ class Clean:
 
     out: Positional[Annotated[Path, arg(metavar="OUT")]]
     """Output folder of a stage, or a folder of such folders."""
-    stale: bool = False
+    stale: Switch = False
     """Also remove the stage folders that the last idt-baseline or two-stream run did not use."""
-    yes: bool = False
+    yes: Switch = False
     """Remove without asking."""
 
     def run(self) -> int:
@@ -88,9 +89,9 @@ class Verify:
 
     out: Positional[Annotated[Path, arg(metavar="OUT")]]
     """Output folder of a stage, a folder of such folders, or the stored flow of one clip."""
-    repair: bool = False
+    repair: Switch = False
     """Remove damaged and outdated outputs, so that the next run computes them again."""
-    quick: bool = False
+    quick: Switch = False
     """Skip clips whose files have the same sizes and timestamps as when they were finished."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from flowpipe._options import Switch
 from flowpipe.models import MODELS
 from flowpipe.models.clip_input import Modality
 from flowpipe.models.entry import Views
@@ -37,7 +38,7 @@ class Models:
     """2-D network inside those that have one."""
     num_classes: int = 400
     """Number of classes; 400 is that of Kinetics-400."""
-    json: bool = False
+    json: Switch = False
     """Print JSON, with all values."""
     figure: Annotated[
         Path | None, arg(metavar="FILE.svg", help_behavior_hint="(default: none)")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 from tyro.conf import Positional, arg
 
-from flowpipe._options import NameIn
+from flowpipe._options import NameIn, Switch
 from flowpipe.commands.options import (
     Lists,
     ProtocolName,
@@ -74,7 +74,7 @@ class Train:
     none: all clips of the folder DATASET, which need no labels."""
     split: Splits = ()
     """Names of the splits to train for."""
-    final: bool = False
+    final: Switch = False
     """Also train a network on all clips, with which predict labels new videos."""
     also_videos: Annotated[Path | None, arg(metavar="DATASET", help_behavior_hint="")] = None
     """Second set, with splits of the same names, that shares all but the last layer."""
@@ -82,7 +82,7 @@ class Train:
     """Flow of the second set."""
     out: Path = Path("stream")
     """Output folder. Each split has a folder with model.safetensors, log.csv and curves.png."""
-    leave_out_unusable: bool = False
+    leave_out_unusable: Switch = False
     """Leave out clips that are missing, too short or damaged, in place of an error. Each is named
     with the reason."""
     runtime: TrainingRuntimeOptions = field(default_factory=TrainingRuntime)
@@ -169,7 +169,7 @@ class Evaluate:
     """Which of the sets that the networks were trained on this one is, from 1."""
     out: Path = Path("scores")
     """Output folder, for scores.npz, metrics.json and the classifiers."""
-    leave_out_unusable: bool = False
+    leave_out_unusable: Switch = False
     """Leave out clips that are missing, too short or damaged, in place of an error. Each is named
     with the reason."""
     runtime: RuntimeOptions = field(default_factory=Runtime)
@@ -203,7 +203,7 @@ class Fuse:
 
     scores: Positional[Annotated[tuple[str, ...], arg(metavar="SCORES.npz[:WEIGHT]")]]
     """Files of scores with their weights, such as: fuse rgb.npz:1 flow.npz:1.5 idt.npz:0.5"""
-    softmax: bool = False
+    softmax: Switch = False
     """Add probabilities in place of the scores before the softmax."""
     out: Path = Path("fused")
     """Output folder, for fused.npz, metrics.json, report.html and the fused classifiers."""
@@ -239,7 +239,7 @@ class TwoStream:
     """Which clips train and which are tested, as for train."""
     split: Splits = ()
     """Names of the splits to train and test."""
-    final: bool = False
+    final: Switch = False
     """Also train both networks on all clips, with which predict labels new videos."""
     fusion: Annotated[Fusion, arg(name="")] = field(default_factory=Fusion)
     idt: Annotated[Path | None, arg(metavar="SCORES.npz", help_behavior_hint="")] = None
@@ -253,7 +253,7 @@ class TwoStream:
     backend: Backend | Literal["auto"] = "auto"
     """Solver of TV-L1; see flowpipe doctor."""
     tvl1: Tvl1 = field(default_factory=Tvl1)
-    leave_out_unusable: bool = False
+    leave_out_unusable: Switch = False
     """Leave out clips that are too short or damaged, in place of an error. Each is named with the
     reason."""
     runtime: TrainingRuntimeOptions = field(default_factory=TrainingRuntime)

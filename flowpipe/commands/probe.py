@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from flowpipe._options import NameIn
+from flowpipe._options import NameIn, Switch
 from flowpipe.commands.options import Lists, ProtocolName, Splits
 from flowpipe.datasets.load import KINDS
 from flowpipe.models.probes import Probe as ProbeSettings
@@ -39,11 +39,11 @@ class Probe:
     K folds of whole groups (such as 5-fold), or a JSON file of splits."""
     split: Splits = ()
     """Names of the splits."""
-    final: bool = False
+    final: Switch = False
     """Also train a head on all clips, with which predict labels new videos."""
     out: Path = Path("probe")
     """Output folder: scores.npz, metrics.json, report.html, and the classifiers."""
-    leave_out_unusable: bool = False
+    leave_out_unusable: Switch = False
     """Leave out clips without maps, in place of an error. Each is named with the reason."""
     device: str = "auto"
     """Device of the head: a GPU if there is one (auto), cpu, or a torch device such as cuda:1."""

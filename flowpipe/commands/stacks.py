@@ -8,6 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from flowpipe._options import Switch
 from flowpipe.commands.options import WorkerOptions, reporting_workers
 from flowpipe.flow.warp_stage import WarpStage
 from flowpipe.training.data.export import StackExport
@@ -26,7 +27,7 @@ class WarpFlow:
     """Folder to write to."""
     stage: Annotated[WarpStage, arg(name="")] = field(default_factory=WarpStage)
     workers: WorkerOptions = field(default_factory=reporting_workers)
-    overwrite: bool = False
+    overwrite: Switch = False
     """Recompute clips that are finished."""
 
     def run(self) -> int:
@@ -55,7 +56,7 @@ class ExportStacks:
     """Folder to write to."""
     export: Annotated[StackExport, arg(name="")] = field(default_factory=StackExport)
     workers: WorkerOptions = field(default_factory=reporting_workers)
-    overwrite: bool = False
+    overwrite: Switch = False
     """Write clips again that are finished."""
 
     def run(self) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from flowpipe._options import Switch
 from flowpipe.commands.options import Inputs, WorkerOptions, frame_size, reporting_workers
 from flowpipe.trajectories.parameters import TrajectoryStage
 
@@ -33,14 +34,14 @@ class ExtractTrajectories:
     short_side: ShortSideOption = None
     """Length in pixels that the short side of frames is resized to, instead of --frame-size."""
     stage: Annotated[TrajectoryStage, arg(name="")] = field(default_factory=TrajectoryStage)
-    text: bool = False
+    text: Switch = False
     """Also write the released programs' text with 436 columns, <clip>.txt."""
-    visualize: bool = False
+    visualize: Switch = False
     """Also write a video with the tracks drawn over the frames, <clip>.mp4."""
     workers: WorkerOptions = field(default_factory=reporting_workers)
     shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="(default: all)")] = None
     """Process only the I-th of N parts of the clips, to divide a run among machines."""
-    overwrite: bool = False
+    overwrite: Switch = False
     """Recompute clips that are done."""
 
     def run(self) -> int:

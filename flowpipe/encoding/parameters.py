@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from flowpipe._options import NameIn
+from flowpipe._options import NameIn, Switch
 from flowpipe.encoding.pyramid import n_cells
 from flowpipe.encoding.table import ENCODERS, Encoder
 from flowpipe.errors import ParameterError
@@ -40,7 +40,7 @@ class Encoding:
     """Number of Gaussians in the mixture model of Fisher vectors."""
     pca: float = 0.5
     """Fraction of the dimensions that PCA keeps before Fisher vectors; 1 decorrelates only."""
-    whiten: bool = False
+    whiten: Switch = False
     """Scale the principal components to unit variance before Fisher vectors."""
     device: str = "cpu"
     """Device that computes Fisher vectors: cpu, or a torch device such as cuda."""
@@ -52,7 +52,7 @@ class Encoding:
     """Spatio-temporal grids, with a vector for each cell: 1 (whole clip), h3, t2, h3t2, ..."""
     seed: int = 0
     """Seed of the sample of descriptors, of k-means and of the mixture model."""
-    leave_out_unusable: bool = False
+    leave_out_unusable: Switch = False
     """Leave out clips without trajectories, such as those too short for a track. By default they
     have vectors of zeros, are tested, and count as failed in the exit status."""
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tyro.conf import Suppress, arg
 
+from flowpipe._options import Switch
 from flowpipe.datasets.base import Clip
 from flowpipe.errors import (
     BackendUnavailableError,
@@ -93,13 +94,13 @@ class FlowStage:
     """Number type of the layouts npy and h5."""
     quality: QualityOption = None
     """JPEG quality of flow and frames, 1 to 100."""
-    frames: bool = False
+    frames: Switch = False
     """Also store the RGB frames, from the same decode."""
     max_frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None
     """Number of frames of each video to use."""
-    keep_truncated: bool = False
+    keep_truncated: Switch = False
     """Keep the flow of truncated videos, as far as they can be decoded, instead of failing."""
-    keep_damaged: bool = False
+    keep_damaged: Switch = False
     """Keep the flow of videos with corrupt or lost frames, instead of failing."""
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, Protocol
 
 import tyro
 
+from flowpipe._options import Switch
 from flowpipe.errors import ParameterError, check_range
 
 _OF_OPENCV = tyro.conf.arg(metavar="N", help_behavior_hint="(default: OpenCV's)")
@@ -121,7 +122,7 @@ class Farneback:
     """Side of the neighbourhood of the polynomial expansion, in pixels."""
     poly_sigma: float = 1.1
     """Standard deviation of its Gaussian weight, in pixels."""
-    gaussian_window: bool = False
+    gaussian_window: Switch = False
     """Average with a Gaussian window instead of a box."""
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from tyro.conf import arg
 
+from flowpipe._options import Switch
 from flowpipe.errors import ParameterError
 
 Modality = Literal["rgb", "flow", "rgb-diff", "warped-flow", "rgb+flow"]
@@ -38,7 +39,7 @@ class ClipInput:
     stacking: Stacking = "flow"
     """Sample all fields of a flow snippet at the same pixel (flow), or along the trajectory that
     starts there (trajectory)."""
-    subtract_mean: bool = False
+    subtract_mean: Switch = False
     """Subtract the mean of each flow field, and with it most of the camera's motion."""
     bound: Annotated[float | None, arg(metavar="PIXELS", help_behavior_hint="(default: 20)")] = None
     """Displacement that saturates 8-bit flow. Only for flow that does not record it: flow stored

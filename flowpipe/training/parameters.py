@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from tyro.conf import arg
 
+from flowpipe._options import Switch
 from flowpipe.errors import ParameterError
 from flowpipe.models import recipes, table
 from flowpipe.models.clip_input import ClipInput, Modality
@@ -134,7 +135,7 @@ class Fusion:
         1.0,
     )
     """Weights of the scores of RGB frames, of flow, and of trajectories (--idt)."""
-    softmax: bool = False
+    softmax: Switch = False
     """Add probabilities in place of the scores before the softmax."""
 
     def weight(self, stream: Stream) -> float:

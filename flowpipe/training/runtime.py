@@ -7,6 +7,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from flowpipe._options import Switch
 from flowpipe.errors import ParameterError
 from flowpipe.runner.pool import default_jobs
 
@@ -43,7 +44,7 @@ class TrainingRuntime(Runtime):
 
     checkpoint_every: Annotated[int, arg(metavar="STEPS")] = 200
     """Number of training steps between checkpoints."""
-    tensorboard: bool = False
+    tensorboard: Switch = False
     """Also write the training curves for TensorBoard."""
 
     def __post_init__(self) -> None:

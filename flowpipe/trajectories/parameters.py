@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Suppress, arg
 
+from flowpipe._options import Switch
 from flowpipe.camera import CORNER_QUALITY
 from flowpipe.errors import FormatError, ParameterError, check_range
 from flowpipe.flow import solvers
@@ -150,9 +151,9 @@ class TrajectoryStage:
     clip."""
     storage: Storage = "int16"
     """Number type of descriptors in tables: int16 takes 952 bytes per row, float32 is lossless."""
-    keep_truncated: bool = False
+    keep_truncated: Switch = False
     """Process the readable part of truncated videos. By default they fail."""
-    keep_damaged: bool = False
+    keep_damaged: Switch = False
     """Process videos with corrupt or lost frames. By default they fail."""
 
     def __post_init__(self) -> None:

@@ -29,6 +29,18 @@ def test_tests_have_no_options_of_training(run, videos, flow, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("command", "name"), [("train", "balanced-batches"), ("train-detector", "standardise")]
+)
+@pytest.mark.parametrize("preset", ["small", "published"])
+def test_what_a_preset_turns_on_can_be_given_and_refused(run, tmp_path, command, name, preset):
+    absent = tmp_path / "absent"
+    for option in (f"--{name}", f"--no-{name}"):
+        status, told = run(command, absent, absent, "--preset", preset, option)
+        assert status == 2
+        assert f"flowpipe: '{absent}'" in told  # the command has begun
+
+
+@pytest.mark.parametrize(
     ("model", "weights", "warned"),
     [
         (
