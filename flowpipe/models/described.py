@@ -77,6 +77,19 @@ def read_description(path: Path, wanted: str) -> Json:
         return _description(file.metadata(), wanted)
 
 
+def about_any(path: Path) -> Json | None:
+    """Return what is known of a network of any format; None of a file of somebody else."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            described = json.loads((file.metadata() or {}).get("flowpipe", "null"))
+    except (SafetensorError, OSError, ValueError, RecursionError):
+        return None  # whoever reads the weights says what is wrong with it
+    about = described.get("about") if isinstance(described, dict) else None
+    return about if isinstance(about, dict) else None
+
+
 def _description(metadata: dict[str, str] | None, wanted: str) -> Json:
     description = json.loads((metadata or {}).get("flowpipe", "null"))
     if not isinstance(description, dict) or "format" not in description:

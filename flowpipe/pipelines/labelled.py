@@ -43,11 +43,14 @@ class LabelledFlow:
         The clips, and which of them train and which are tested.
     flow
         Output folder of ``extract-flow``, or flow of another tool.
+    whole
+        The protocol with the clips that cannot be used, if some were left out.
     """
 
     dataset: Dataset
     protocol: Protocol
     flow: Path
+    whole: Protocol | None = None
 
     def labelled(self, names: Sequence[str]) -> list[tuple[str, int]]:
         """Return clips with their class indices."""
@@ -67,6 +70,15 @@ class LabelledFlow:
             "splits": digest([[s.name, s.train, s.test] for s in self.protocol.splits]),
             # Flow of other tools has no record.
             "flow": provenance.read_stage(self.flow),
+        }
+
+    def identity(self, name: str) -> Json:
+        """Return what tells a split from others of the same clips, of those left out, too."""
+        protocol = self.whole or self.protocol
+        split = replace(self, protocol=protocol).split(name)
+        return {
+            "clips": digest(sorted(protocol.names)),
+            "split": digest([sorted(split.train), sorted(split.test)]),
         }
 
     def split(self, name: str) -> Split:
@@ -196,7 +208,7 @@ def with_usable_clips(
         if not leave_out:
             raise
         protocol = without_clips(labelled.protocol, error.reasons)
-        return replace(labelled, protocol=protocol)
+        return replace(labelled, protocol=protocol, whole=labelled.whole or labelled.protocol)
     return labelled
 
 

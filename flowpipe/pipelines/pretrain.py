@@ -21,6 +21,7 @@ from flowpipe.models.mae import Mae, check_pretrains
 from flowpipe.models.masked_autoencoder import MaskedAutoencoder
 from flowpipe.models.weight_names import identity
 from flowpipe.models.weights import initialise
+from flowpipe.pipelines.initial_weights import started_stream
 from flowpipe.pipelines.labelled import (
     UNLABELLED,
     LabelledFlow,
@@ -28,7 +29,7 @@ from flowpipe.pipelines.labelled import (
     unlabelled_flow,
     with_usable_clips,
 )
-from flowpipe.pipelines.train import described, started_stream
+from flowpipe.pipelines.train import described
 from flowpipe.pipelines.training_progress import TrainingProgress
 from flowpipe.runner import atomic, provenance
 from flowpipe.runner.json_files import Json
@@ -189,7 +190,7 @@ def pretrain_networks(
     chosen = [clips.split(name) for name in names]
     folders = {split.name: clips.folder(split, out) for split in chosen}
     files = {name: folder / AUTOENCODER.name for name, folder in folders.items()}
-    started = {name: started_stream(stream, folder.name) for name, folder in folders.items()}
+    started = {split.name: started_stream(stream, [clips], split) for split in chosen}
     if not all(file.exists() for file in files.values()):
         check_pretrains(stream.network.model)
         check_input(stream.network, stream.clip)
@@ -204,6 +205,7 @@ def pretrain_networks(
             about: Json = {
                 "split": name,
                 "clips": provenance.digest(sorted(split.train)),
+                "splits": [clips.identity(name)],
                 "stream": description,
             }
             if (own := started[name]) != stream:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.splits import FINAL
 from flowpipe.datasets.base import Dataset
 from flowpipe.datasets.load import record_dataset
-from flowpipe.errors import ParameterError
 from flowpipe.models import MODELS
 from flowpipe.models.cost import check_input
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weight_names import identity
 from flowpipe.models.weights import initialise, read_about
+from flowpipe.pipelines.initial_weights import started_stream
 from flowpipe.pipelines.labelled import LabelledFlow, labelled_flow, with_usable_clips
 from flowpipe.pipelines.training_progress import TrainingProgress
 from flowpipe.report.curves import Curve
@@ -171,9 +170,7 @@ def train_networks(
     ]
     description = description_of(sets, stream)
     chosen = [sets[0].split(name) for name in names]
-    started = {
-        split.name: started_stream(stream, sets[0].folder(split, out).name) for split in chosen
-    }
+    started = {split.name: started_stream(stream, sets, split) for split in chosen}
     if not all((sets[0].folder(split, out) / MODEL_NAME).exists() for split in chosen):
         classes = [len(each.protocol.classes) for each in sets]
         check_network(next(iter(started.values())), classes, runtime.device)
@@ -196,6 +193,7 @@ def train_networks(
                 "labels": provenance.digest(
                     [each.labelled(each.split(split.name).train) for each in sets]
                 ),
+                "splits": [each.identity(split.name) for each in sets],
                 "stream": description,
             }
             if (own := started[split.name]) != stream:
@@ -256,29 +254,6 @@ def warn_of_random_weights(stream: Stream) -> None:
 def _trained(labelled: LabelledFlow, split: str) -> list[int]:
     """Return the classes with training clips."""
     return sorted({label for _, label in labelled.labelled(labelled.split(split).train)})
-
-
-def started_stream(stream: Stream, folder: str) -> Stream:
-    """Return a stream with the initial weights of a split: of its network in a folder of train.
-
-    Raises
-    ------
-    ParameterError
-        There is no such network.
-    """
-    changed: dict[str, Any] = {}
-    for name in ("weights", "flow_weights"):
-        given = getattr(stream, name)
-        if given is None or not Path(given).is_dir():
-            continue
-        path = Path(given) / folder / MODEL_NAME
-        if not path.is_file():
-            raise ParameterError(
-                f"{name} is {given!r}, which has no {folder}/{MODEL_NAME}; it must be a folder in "
-                "which train has trained the same splits"
-            )
-        changed[name] = str(path)
-    return replace(stream, **changed)
 
 
 def _network(stream: Stream, classes: Sequence[int], *, begin: bool = True) -> StreamNetwork:
