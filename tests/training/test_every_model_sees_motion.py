@@ -72,6 +72,9 @@ LEARNED = {
     "deepvideo-early": Learned(
         60, segments=1, length=10, input_size=96, lr=0.0005, subtract_mean=True, test_clips=5
     ),
+    "deepvideo-late": Learned(
+        50, segments=1, length=16, input_size=96, lr=0.0005, subtract_mean=True, test_clips=5
+    ),
     "deepvideo-slow": Learned(40, segments=1, length=10, input_size=96, lr=0.0003),
     "tdn": Learned(40, segments=3, lr=0.0003, modality="rgb+flow"),
     "two-stream-fusion": Learned(
