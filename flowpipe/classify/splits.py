@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from flowpipe.datasets.base import Split
-from flowpipe.errors import FormatError
-from flowpipe.runner.json_files import read_json
+from flowpipe.errors import FormatError, ParameterError
+from flowpipe.runner.json_files import Json, read_json
+from flowpipe.runner.provenance import digest
 
 FINAL = "final"
 """The split that trains on all clips (``--final``), and the folder of its classifier."""
@@ -57,6 +59,40 @@ def parse_split(path: Path, number: int, entry: Any) -> Split:
             f"split {number} of {str(path)!r} must have 'train' and 'test', lists of clip names"
         )
     return Split(name, tuple(entry["train"]), tuple(entry["test"]))
+
+
+def choose_splits(splits: Sequence[Split], names: Sequence[str], of: str) -> list[Split]:
+    """Return the splits of some names, or all where there are none.
+
+    Parameters
+    ----------
+    splits
+        All splits.
+    names
+        Names of those to return.
+    of
+        What they are splits of, for errors.
+
+    Raises
+    ------
+    ParameterError
+        There is none of a name.
+    """
+    known = {split.name: split for split in splits}
+    for name in names:
+        if name not in known:
+            raise ParameterError(
+                f"{of} has no split {name!r}; there are {', '.join(map(repr, known))}"
+            )
+    return [known[name] for name in names] or list(splits)
+
+
+def split_identity(clips: Iterable[str], split: Split) -> Json:
+    """Return digests of the clips of a protocol, and of those that a split trains on.
+
+    Where the first is the same and the second is not, one may train on what the other tests.
+    """
+    return {"clips": digest(sorted(clips)), "train": digest(sorted(split.train))}
 
 
 def split_folder(number: int, name: str) -> str:

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from flowpipe._options import NameIn, Switch
 from flowpipe.classify.parameters import Svm
-from flowpipe.commands.options import WorkerOptions, frame_size, reporting_workers
+from flowpipe.commands.options import Splits, WorkerOptions, frame_size, reporting_workers
 from flowpipe.commands.trajectories import ShortSideOption, SizeOption
 from flowpipe.datasets.load import KINDS
 from flowpipe.encoding.parameters import Encoding
@@ -104,6 +104,8 @@ class TddBaseline:
     """List files of the data set, if they are not in their usual place."""
     protocol: ProtocolName = None
     """Training and test clips, as for idt-baseline."""
+    split: Splits = ()
+    """Names of the splits to run, such as the one that the networks of the maps were trained on."""
     out: Path = Path("tdd-baseline")
     """Output folder: metrics.json, fused.npz, report.html, and a folder per stage."""
     frame_size: SizeOption = None
@@ -130,6 +132,7 @@ class TddBaseline:
             replace(self.stage, size=frame_size(self.frame_size, self.short_side)),
             self.encoding,
             self.svm,
+            splits=self.split,
             idt=not self.no_idt,
             workers=self.workers,
         )

@@ -29,6 +29,7 @@ from flowpipe.datasets.load import load_dataset, record_dataset
 from flowpipe.datasets.match import match_clips
 from flowpipe.errors import FormatError, ParameterError
 from flowpipe.pipelines.labelled import accuracy_line, without_clips
+from flowpipe.pipelines.seen_clips import warn_of_seen_clips
 from flowpipe.runner import atomic, json_files, provenance
 from flowpipe.runner.pool import Workers, as_workers
 from flowpipe.training.data.clip_index import UnusableClipsError
@@ -93,6 +94,7 @@ def classify_features(
         dataset = load_dataset(dataset)
     if not isinstance(protocol, Protocol):
         protocol = choose_protocol(dataset, protocol)
+    warn_of_seen_clips(folders, protocol)
     clips = [clip.name for clip in dataset.clips if clip.name in protocol.names]
     vectors, missing = [], {}
     for folder in folders:

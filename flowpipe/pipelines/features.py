@@ -213,6 +213,7 @@ def _of_network(
     if stage.stores_maps and is_cropped(network):
         made_with["cropped"] = True
     key = provenance.digest(made_with)
+    trained_on = origin.trained_on() if isinstance(origin, TrainedNetwork) else {}
     weights = sum(each.numel() * each.element_size() for each in network.parameters())
     length, side = stage.length or seen.length, stage.short_side or seen.input_size
     pixels = length * -(-seen.channels // seen.length) * side**2
@@ -223,7 +224,7 @@ def _of_network(
     return _Task(
         kind(origin, stage, out, seen, described["weights"], key, device, overwrite),
         clips,
-        {**made_with, "source": provenance.read_stage(source)},
+        {**made_with, **trained_on, "source": provenance.read_stage(source)},
         f"{stage.stored} of {network.network.model} on {seen.modality}",
         workers,
         network if stage.stores_maps else None,

@@ -11,12 +11,12 @@ from pathlib import Path
 from flowpipe.classify.metrics import Metrics
 from flowpipe.classify.protocols import Protocol, final_split
 from flowpipe.classify.protocols import protocol as choose_protocol
-from flowpipe.classify.splits import FINAL, split_folder
+from flowpipe.classify.splits import FINAL, choose_splits, split_folder, split_identity
 from flowpipe.datasets.base import Clip, Dataset, Split
 from flowpipe.datasets.find import find_clips
 from flowpipe.datasets.load import AUTO, load_dataset
 from flowpipe.datasets.names import clip_names
-from flowpipe.errors import FormatError, ParameterError
+from flowpipe.errors import FormatError
 from flowpipe.flow.store import stored_clips
 from flowpipe.models.clip_input import ClipInput
 from flowpipe.runner import provenance
@@ -76,26 +76,19 @@ class LabelledFlow:
         """Return what tells a split from others of the same clips, of those left out, too."""
         protocol = self.whole or self.protocol
         split = replace(self, protocol=protocol).split(name)
-        return {
-            "clips": digest(sorted(protocol.names)),
-            "split": digest([sorted(split.train), sorted(split.test)]),
-        }
+        return split_identity(protocol.names, split)
 
     def split(self, name: str) -> Split:
         """Return the split of a name; FINAL is the one that trains on all clips."""
-        for split in self.protocol.splits:
-            if split.name == name:
-                return split
-        if name == FINAL:
+        names = {split.name for split in self.protocol.splits}
+        if name == FINAL and name not in names:
             return final_split(self.protocol)
-        known = ", ".join(repr(split.name) for split in self.protocol.splits)
-        raise ParameterError(
-            f"{self.protocol.name} of {self.dataset.name} has no split {name!r}; there are {known}"
-        )
+        return self.chosen([name])[0]
 
     def chosen(self, names: Sequence[str]) -> list[Split]:
         """Return the splits of these names, all where there are none."""
-        return [self.split(name) for name in names] if names else list(self.protocol.splits)
+        of = f"{self.protocol.name} of {self.dataset.name}"
+        return choose_splits(self.protocol.splits, names, of)
 
     def folder(self, split: Split, out: Path) -> Path:
         """Return the folder of a split in an output folder."""

@@ -21,7 +21,6 @@ from flowpipe.models.mae import Mae, check_pretrains
 from flowpipe.models.masked_autoencoder import MaskedAutoencoder
 from flowpipe.models.weight_names import identity
 from flowpipe.models.weights import initialise
-from flowpipe.pipelines.initial_weights import started_stream
 from flowpipe.pipelines.labelled import (
     UNLABELLED,
     LabelledFlow,
@@ -29,6 +28,7 @@ from flowpipe.pipelines.labelled import (
     unlabelled_flow,
     with_usable_clips,
 )
+from flowpipe.pipelines.seen_clips import started_stream
 from flowpipe.pipelines.train import described
 from flowpipe.pipelines.training_progress import TrainingProgress
 from flowpipe.runner import atomic, provenance

@@ -16,7 +16,7 @@ from flowpipe.classify.metrics import Metrics, evaluate, mistakes
 from flowpipe.classify.protocols import Protocol, final_split
 from flowpipe.classify.protocols import protocol as choose_protocol
 from flowpipe.classify.scores import FORMAT, Scores, load_scores, save_scores
-from flowpipe.classify.splits import FINAL, split_folder
+from flowpipe.classify.splits import FINAL, choose_splits, split_folder
 from flowpipe.datasets.base import Dataset, Split
 from flowpipe.datasets.load import load_dataset, record_dataset
 from flowpipe.errors import ParameterError
@@ -26,6 +26,7 @@ from flowpipe.models.probe_network import ProbeNetwork
 from flowpipe.models.probes import PROBE_NAME, Probe, StoredShape
 from flowpipe.pipelines.kept import keep_classifiers, record_of
 from flowpipe.pipelines.labelled import accuracy_line, without_clips
+from flowpipe.pipelines.seen_clips import warn_of_seen_clips
 from flowpipe.pipelines.train import training_curves, training_seconds
 from flowpipe.pipelines.training_progress import TrainingProgress
 from flowpipe.prediction.probe import backbone_name
@@ -126,7 +127,7 @@ def probe(
     settings, training = with_options(options, settings or Probe(), training or ProbeTraining())
     given = [maps] if isinstance(maps, str | PathLike) else list(maps)
     folders = [Path(folder) for folder in given]
-    mapped = _mapped(dataset, folders, protocol, leave_out_unusable=leave_out_unusable)
+    mapped = _mapped(dataset, folders, protocol, splits, leave_out_unusable=leave_out_unusable)
     out = Path(out)
     provenance.open_stage(out, mapped.description(settings, training))
     record_dataset(mapped.dataset, out)
@@ -170,14 +171,8 @@ class _Mapped:
     records: Sequence[Json]
 
     def chosen(self, names: Sequence[str]) -> list[Split]:
-        known = {split.name: split for split in self.protocol.splits}
-        for name in names:
-            if name not in known:
-                raise ParameterError(
-                    f"{self.protocol.name} of {self.dataset.name} has no split {name!r}; there are "
-                    f"{', '.join(map(repr, known))}"
-                )
-        return [known[name] for name in names] or list(self.protocol.splits)
+        of = f"{self.protocol.name} of {self.dataset.name}"
+        return choose_splits(self.protocol.splits, names, of)
 
     def folder(self, split: Split) -> str:
         names = [each.name for each in self.protocol.splits]
@@ -210,6 +205,7 @@ def _mapped(
     dataset: Dataset | str | PathLike[str],
     folders: Sequence[Path],
     protocol: Protocol | str | None,
+    splits: Sequence[str],
     *,
     leave_out_unusable: bool,
 ) -> _Mapped:
@@ -220,6 +216,8 @@ def _mapped(
         dataset = load_dataset(dataset, stored=map_names(folders[0]))
     if not isinstance(protocol, Protocol):
         protocol = choose_protocol(dataset, protocol)
+    of = f"{protocol.name} of {dataset.name}"
+    warn_of_seen_clips(folders, protocol, choose_splits(protocol.splits, splits, of))
     known = {clip.name: clip for clip in (*dataset.clips, *dataset.absent)}
     names = [name for name in known if name in protocol.names]
     found, shapes, missing = find_maps([known[name] for name in names], folders)

@@ -14,6 +14,7 @@ from flowpipe.classify.metrics import Metrics
 from flowpipe.classify.parameters import Svm
 from flowpipe.classify.protocols import Protocol
 from flowpipe.classify.scores import load_scores
+from flowpipe.classify.splits import choose_splits
 from flowpipe.datasets.base import Clip, Dataset
 from flowpipe.datasets.load import load_dataset, record_dataset
 from flowpipe.encoding.parameters import Encoding
@@ -22,6 +23,7 @@ from flowpipe.pipelines import fuse
 from flowpipe.pipelines.classify import classify
 from flowpipe.pipelines.encode import description_of as encoding_of
 from flowpipe.pipelines.encode import encode
+from flowpipe.pipelines.seen_clips import warn_of_seen_clips
 from flowpipe.pipelines.split_scores import description_of as classifying
 from flowpipe.pipelines.trajectories import track
 from flowpipe.runner import atomic, provenance
@@ -48,6 +50,7 @@ def tdd_baseline(
     encoding: Encoding | None = None,
     svm: Svm | None = None,
     *,
+    splits: Sequence[str] = (),
     idt: bool = True,
     workers: Workers | int | None = None,
 ) -> Metrics:
@@ -73,6 +76,9 @@ def tdd_baseline(
     encoding
         Parameters of the encoders of both. Its descriptors are those of iDT; of pooled maps, PCA
         keeps an eighth of the dimensions.
+    splits
+        Names of the splits to train and test, such as the one whose networks the maps are of; by
+        default all.
     idt
         Add the scores of the trajectories' own descriptors.
     workers
@@ -110,6 +116,9 @@ def tdd_baseline(
         dataset = load_dataset(dataset)
     if not isinstance(protocol, Protocol):
         protocol = protocols.protocol(dataset, protocol)
+    chosen = choose_splits(protocol.splits, splits, f"{protocol.name} of {dataset.name}")
+    warn_of_seen_clips([Path(each) for each in maps], protocol, chosen)
+    protocol = replace(protocol, splits=tuple(chosen))
     stage, svm = stage or TrajectoryStage(), svm or Svm()
     workers, out = as_workers(workers), Path(out)
     layers = map_layers([Path(each) for each in maps])

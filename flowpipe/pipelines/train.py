@@ -20,8 +20,8 @@ from flowpipe.models.cost import check_input
 from flowpipe.models.stream import StreamNetwork
 from flowpipe.models.weight_names import identity
 from flowpipe.models.weights import initialise, read_about
-from flowpipe.pipelines.initial_weights import started_stream
 from flowpipe.pipelines.labelled import LabelledFlow, labelled_flow, with_usable_clips
+from flowpipe.pipelines.seen_clips import started_stream
 from flowpipe.pipelines.training_progress import TrainingProgress
 from flowpipe.report.curves import Curve
 from flowpipe.runner import atomic, provenance

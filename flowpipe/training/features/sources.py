@@ -33,6 +33,13 @@ class TrainedNetwork:
 
     path: Path
 
+    def trained_on(self) -> Json:
+        """Return which clips it was trained on, as features record it; nothing if it is unknown."""
+        from flowpipe.models.weights import read_about
+
+        splits = read_about(self.path).get("splits")
+        return {} if splits is None else {"trained_on": splits}
+
     def load(self) -> StreamNetwork:
         """Return the network.
 

@@ -1,4 +1,4 @@
-"""Networks begin with networks of the same split, which have not seen its test clips."""
+"""Networks of another split, which may have seen test clips, are refused or warned of."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from safetensors.torch import save_file
 
 import flowpipe
 from flowpipe.classify.protocols import Protocol
+from flowpipe.encoding.parameters import Encoding
 from flowpipe.errors import ParameterError
 from flowpipe.flow.parameters import Farneback
+from flowpipe.pipelines.classify_features import classify_features
 from flowpipe.training.distributed import torch_threads
 from flowpipe.training.runtime import TrainingRuntime
 
 pytestmark = pytest.mark.usefixtures("no_flushing")
 
 RUNTIME = TrainingRuntime(device="cpu", loader_workers=0)
+TDD = Encoding(gaussians=2, rows=300, descriptors=("hof",))
 QUICK = {
     "backbone": "shufflenet_v2_x0_5", "input_size": 32, "segments": 1, "length": 3, "epochs": 1,
     "batch_size": 4,
@@ -36,7 +39,7 @@ def _one_thread():
 def root(tmp_path_factory) -> Path:
     """``videos``, their ``flow``, and ``nets`` of the two official splits and of all clips."""
     root = tmp_path_factory.mktemp("begun")
-    shape = {"clips_per_group": 1, "width": 64, "height": 48, "n_frames": 10}
+    shape = {"clips_per_group": 1, "width": 64, "height": 48, "n_frames": 20}
     flowpipe.write_synthetic(root / "videos", n_groups=2, **shape)
     stage = flowpipe.FlowStage(parameters=Farneback(), size=None)
     flowpipe.extract_flow(root / "videos", root / "flow", stage, workers=0)
@@ -119,6 +122,49 @@ def test_a_set_with_clips_of_other_names_is_another_set(root, tmp_path, caplog):
     flowpipe.extract_flow(tmp_path / "videos", tmp_path / "flow", stage, workers=0)
     assert len(train(tmp_path, tmp_path / "out", protocol, weights=str(tmp_path / "nets"))) == 2
     assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+@pytest.fixture(scope="module")
+def maps(root) -> Path:
+    """Maps of the network of the first split."""
+    out = root / "maps"
+    flowpipe.extract_features(
+        root / "flow", out, root / "nets" / "01-split1", maps="conv1", device="cpu", workers=0
+    )
+    return out
+
+
+@pytest.mark.parametrize(
+    ("splits", "warned"), [(["split1"], ()), (["split2"], ("split2",)), ([], ("split2",))]
+)
+@pytest.mark.parametrize("stage", ["tdd", "probe"])
+def test_maps_of_a_network_of_another_split_are_warned_of(
+    root, maps, tmp_path, caplog, stage, splits, warned
+):
+    if stage == "tdd":
+        metrics = flowpipe.tdd_baseline(
+            root / "videos", [maps], tmp_path / "out", encoding=TDD, splits=splits, idt=False,
+            workers=0,
+        )  # fmt: skip
+    else:
+        metrics = flowpipe.probe(
+            root / "videos", maps, tmp_path / "out", head="linear", splits=splits, epochs=1,
+            batch_size=4, warmup=0.5, device="cpu",
+        )  # fmt: skip
+    assert metrics.confusion.sum() == (6 if splits else 12)
+    told = [each.message for each in caplog.records if "may have seen test clips" in each.message]
+    assert len(told) == len(warned)
+    assert all(f"than those of {name};" in each for each, name in zip(told, warned, strict=True))
+
+
+def test_features_of_a_network_of_another_split_are_warned_of(root, tmp_path, caplog):
+    flowpipe.extract_features(
+        root / "flow", tmp_path / "features", root / "nets" / "final", device="cpu", workers=0
+    )
+    classify_features(root / "videos", [tmp_path / "features"], tmp_path / "out")
+    told = [each.message for each in caplog.records if "may have seen test clips" in each.message]
+    assert len(told) == 1
+    assert "than those of split1, split2;" in told[0]
 
 
 @pytest.mark.parametrize("splits", [3, [3], [{"clips": 5}], {"set": "videos"}, None])
