@@ -80,7 +80,9 @@ BENCHMARKS = {
     "em": Benchmark("The mixture against scikit-learn's", ("bench_encoding.py", "em")),
     "tdd": Benchmark("Pooling of maps along trajectories", ("bench_tdd.py",)),
     "models": Benchmark(
-        "Networks against the same ones of torchvision", ("bench_models.py",), one_thread=False
+        "Networks against the same ones of torchvision",
+        ("bench_models.py", "tsn", "tsm", "r2plus1d-18", "r3d-18", "--batch", "2", "--rounds", "3"),
+        one_thread=False,
     ),
     "live": Benchmark("Live prediction", ("bench_live.py", "--seconds", "60"), one_thread=False),
 }
@@ -206,26 +208,34 @@ def page(results: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Measurements",
         "",
-        "What the benchmarks printed, as `python scripts/reproduce.py` ran them.",
+        "What the benchmarks printed, as `python scripts/reproduce.py` ran them. On what they ran",
+        "is said where it differs from the benchmark before.",
     ]
+    last = ""
     for result in results:
-        its = result["machine"]
-        versions = ", ".join(f"{name} {version}" for name, version in its["versions"].items())
+        lines += ["", f"## {result['title']}", ""]
+        ran_on = _ran_on(result["machine"])
+        lines += [ran_on, ""] * (ran_on != last)
+        last = ran_on
         lines += [
-            "",
-            f"## {result['title']}",
-            "",
-            f"{its['date']}, commit {its['commit']}; {its['processor']}, {its['cores']} cores, "
-            f"{its['memory_gib']} GiB, GPU: {its['gpu']}; {its['system']}; {versions}. "
-            f"It took {result['seconds']} s.",
-            "",
             f"    {result['command']}",
+            "",
+            f"It took {result['seconds']} s.",
             "",
             "```text",
             result["output"],
             "```",
         ]
     return "\n".join([*lines, ""])
+
+
+def _ran_on(machine: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"{machine['date']}, commit {machine['commit']}; {machine['processor']}, "
+        f"{machine['cores']} cores, {machine['memory_gib']} GiB, GPU: {machine['gpu']}; "
+        f"{machine['system']}; {versions}."
+    )
 
 
 def _pair(text: str) -> tuple[str, Path]:

@@ -48,6 +48,17 @@ def test_a_result_has_command_output_and_machine(reproduce, tmp_path):
     assert str(tmp_path) not in page
 
 
+def test_the_machine_is_named_where_it_changes(reproduce):
+    def result(title, commit):
+        machine = {**reproduce.machine(), "commit": commit}
+        return {"title": title, "command": "c", "output": "o", "seconds": 1, "machine": machine}
+
+    page = reproduce.page([result("A", "one"), result("B", "one"), result("C", "two")])
+    assert page.count("commit one;") == page.count("commit two;") == 1
+    assert page.index("## A") < page.index("commit one;") < page.index("## B")
+    assert page.index("## C") < page.index("commit two;")
+
+
 def test_a_failure_stops_no_other_and_results_are_kept(reproduce, tmp_path, capsys):
     clip = tmp_path / "clip.avi"
     clip.touch()
