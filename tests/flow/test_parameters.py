@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import get_type_hints
 
 import pytest
 
@@ -51,8 +52,9 @@ def test_an_error_names_parameter_value_and_range(method, name, value, bounds):
 
 @pytest.mark.parametrize("method", [Tvl1, Farneback, Dis, Brox])
 def test_every_number_with_a_bound_is_checked(method):
+    types = get_type_hints(method)
     for field in dataclasses.fields(method):
-        if field.type != "bool" and "bool" not in str(field.type):
+        if types[field.name] not in (bool, bool | None):
             with pytest.raises(ParameterError, match=f"{field.name.rstrip('_')} is "):
                 method(**{field.name: -2})
 
