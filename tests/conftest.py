@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -34,12 +35,13 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files of slow tests alone, which take minutes.
+    """Begin with the files of slow tests alone, which take minutes, then those of many tests.
 
     One of them at the end would keep one worker busy while the other has nothing left to do.
     """
     quick = {item.path for item in items if item.get_closest_marker("slow") is None}
-    items.sort(key=lambda item: item.path in quick)
+    number = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path in quick, -number[item.path], item.path))
 
 
 @pytest.fixture(scope="session")
