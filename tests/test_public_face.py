@@ -71,6 +71,7 @@ SLOW = {
     "train",
     "train_detector",
     "two_stream",
+    "tdd_baseline",
 }
 
 

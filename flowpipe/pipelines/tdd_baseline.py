@@ -108,7 +108,9 @@ def tdd_baseline(
     >>> options = {"backbone": "shufflenet_v2_x0_5", "input_size": 32, "epochs": 1}
     >>> nets = flowpipe.train("videos", "flow", "net", "small", splits=["split1"], **options)
     >>> summary = flowpipe.extract_features("flow", "stage2", "net", maps="stage2")
-    >>> metrics = flowpipe.tdd_baseline("videos", ["stage2"], encoding=Encoding(gaussians=2))
+    >>> encoding = Encoding(gaussians=2)
+    >>> own = {"encoding": encoding, "splits": ["split1"]}  # which the network was trained on
+    >>> metrics = flowpipe.tdd_baseline("videos", ["stage2"], **own)
     >>> metrics.confusion.shape  # true class by predicted class
     (6, 6)
     """
